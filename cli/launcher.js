@@ -1,0 +1,16 @@
+#!/usr/bin/env node
+// Plain, old JavaScript: it must run on any Node to be able to say which one is needed.
+import { existsSync } from "node:fs";
+
+const needed = 24;
+const major = Number(process.versions.node.split(".")[0]);
+if (major < needed) {
+  process.stderr.write(
+    `p2pcache needs Node ${needed} or newer, and this is Node ${process.versions.node}: install one, or run it by npx or npm run in a checkout\n`,
+  );
+  process.exit(1);
+}
+const built = new URL("../dist/cli/main.js", import.meta.url);
+const source = new URL("./main.ts", import.meta.url);
+const { main } = await import((existsSync(source) ? source : built).href);
+await main(process.argv.slice(2));

@@ -1,0 +1,51 @@
+import { decode, encode, rfc8949EncodeOptions } from "cborg";
+import { FormatError } from "./errors.ts";
+import { compareBytes } from "./hash.ts";
+
+/** A CBOR value of ours: maps become plain objects, byte strings Uint8Arrays. */
+export type CborMap = { readonly [key: string]: unknown };
+
+/** Canonical CBOR: shortest forms, sorted keys (RFC 8949, section 4.2.1). */
+export function encodeCanonical(value: unknown): Uint8Array {
+  return encode(value, rfc8949EncodeOptions);
+}
+
+/**
+ * Decodes canonical CBOR of at most `bytesMax` bytes; anything else is refused, and nothing is allocated beyond a
+ * small multiple of what came in. Bytes nested past the stack's depth end in the same refusal.
+ * @throws {FormatError} when the bytes are too many, or not canonical.
+ */
+export function decodeCanonical(bytes: Uint8Array, bytesMax: number, what: string): unknown {
+  if (bytes.length > bytesMax) throw new FormatError(`${what} has ${bytes.length} bytes, more than ${bytesMax}`);
+  let value: unknown;
+  let again: Uint8Array;
+  try {
+    value = decode(bytes, decodeOptions);
+    // Sorted keys, valid UTF-8, shortest floats: the decoder does not look at them, the encoder knows only one form.
+    again = encodeCanonical(value);
+  } catch (cause) {
+    throw new FormatError(`${what} is not CBOR: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+  if (compareBytes(again, bytes) !== 0) throw new FormatError(`${what} is not canonical CBOR`);
+  return value;
+}
+
+/** Whether a decoded value is a map. */
+export function isMap(value: unknown): value is CborMap {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array);
+}
+
+/** Whether a decoded value is a whole number in `0..max`. */
+export function isCount(value: unknown, max: number = Number.MAX_SAFE_INTEGER): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value <= max;
+}
+
+const decodeOptions = {
+  strict: true,
+  allowIndefinite: false,
+  allowUndefined: false,
+  allowBigInt: false,
+  allowInfinity: false,
+  allowNaN: false,
+  rejectDuplicateMapKeys: true,
+};

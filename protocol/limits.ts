@@ -1,0 +1,51 @@
+/** Every limit of the formats and protocols, with its unit and its reason. */
+
+export const KIB = 1024;
+export const MIB: number = 1024 * KIB;
+export const GIB: number = 1024 * MIB;
+
+/** A name inside a tree: Linux refuses longer parts (limits.h, NAME_MAX). */
+export const nameBytesMax = 255;
+/** A path inside a tree: Linux refuses longer ones (limits.h, PATH_MAX includes the NUL). */
+export const pathBytesMax = 4095;
+/** Entries of one tree: ten times the largest tree that studios report (100,000 files). */
+export const entriesMax = 1_000_000;
+/** Bytes of one tree: 1 TiB, thirty times the largest that studios report. */
+export const payloadBytesMax: number = 1024 * GIB;
+
+/** A file from this size on is cut by itself (DESIGN section 3). */
+export const largeFileBytesMin: number = MIB;
+/** Cut points of a large file (DESIGN section 3; Xia et al., FastCDC, USENIX ATC 2016). */
+export const chunkBytesMin: number = 256 * KIB;
+export const chunkBytesTarget: number = 512 * KIB;
+export const chunkBytesMax: number = 2 * MIB;
+/** What a small file weighs at least in a run: an open and a disk block cost as much as 4 KiB (decision 0001). */
+export const runFileWeightMin: number = 4 * KIB;
+
+/** A manifest segment (DESIGN section 3). */
+export const segmentBytesMin: number = 64 * KIB;
+export const segmentBytesTarget: number = 128 * KIB;
+export const segmentBytesMax: number = 256 * KIB;
+/** A manifest root: 20,000 segments, more than `entriesMax` ever needs. It travels inside the record. */
+export const rootBytesMax: number = MIB;
+/** A release record: its root twice in base64, and room for requirements. */
+export const recordBytesMax: number = 2 * MIB;
+
+/** The header of a frame: a full directory goes in several frames, a have-map of 700,000 items fits. */
+export const frameHeaderBytesMax: number = 128 * KIB;
+/** The raw bytes behind a frame's header: one item. Far below the 4 MiB at which js-libp2p gives up on a stream. */
+export const frameBodyBytesMax: number = chunkBytesMax;
+/** Items asked for in one frame. */
+export const requestItemsMax = 256;
+/** Holdings named in one frame of a directory. */
+export const announcementHoldingsMax = 1000;
+/** Holdings remembered of one peer (DESIGN section 6: 1,000 are expected). */
+export const holdingsPerPeerMax = 20_000;
+/** Payloads that one stream may have joined at a time. */
+export const joinsPerStreamMax = 64;
+/** Any text of a peer that people are shown: a name, a label, a reason. */
+export const textBytesMax = 256;
+/** Asked for and not yet answered, per stream: js-libp2p aborts a paused reader past 4 MiB (DESIGN section 6). */
+export const streamInFlightBytesMax: number = 3 * MIB;
+/** Asked for and not yet stored, per transfer: keeps a node under its memory bar. */
+export const transferInFlightBytesMax: number = 24 * MIB;
