@@ -1,0 +1,224 @@
+import { type CborMap, isCount, isMap } from "./cbor.ts";
+import { FormatError, NotTrustedError, VersionError } from "./errors.ts";
+import { type Hasher, type PayloadId, parsePayloadId } from "./hash.ts";
+import { recordBytesMax, rootBytesMax } from "./limits.ts";
+import { decodeRoot, type ManifestRoot, payloadId } from "./manifest.ts";
+import { parseUtf8, treePathFault, utf8Bytes } from "./paths.ts";
+import { parseVariant, type Variant, variantFields, variantText } from "./variant.ts";
+
+/** What a publisher says of a variant beside its tree. */
+export interface RecordAttributes {
+  readonly cachable: boolean;
+  readonly relocatable: boolean;
+  /** Packages beside which this one must not be localised (REP-003). */
+  readonly nonLocalisableBeside: readonly string[];
+  readonly mustLocalise: boolean;
+  /** The variant's own requirements, as Rez writes them in its index file. */
+  readonly variantRequires: readonly string[];
+  readonly externalLinks: boolean;
+}
+
+/** A release: this variant is this tree, says its publisher. */
+export interface ReleaseRecord {
+  readonly variant: Variant;
+  /** From 0; the highest wins (P6). */
+  readonly revision: number;
+  readonly payload: PayloadId;
+  readonly root: ManifestRoot;
+  readonly rootBytes: Uint8Array;
+  readonly attributes: RecordAttributes;
+  /** Where the tree lies under the repository, for origins that read it in place. */
+  readonly inPlaceRoot?: string;
+  /** ISO 8601, UTC. */
+  readonly releasedAt: string;
+  /** The payload that a revision above 0 replaces. */
+  readonly supersedes?: PayloadId;
+}
+
+/** A record and the signatures over it, as it is stored and sent: a DSSE envelope (secure-systems-lab/dsse, v1). */
+export interface Envelope {
+  readonly body: Uint8Array;
+  /** `keyid`: hex SHA-256 of the raw public key. */
+  readonly signatures: readonly { readonly keyid: string; readonly sig: Uint8Array }[];
+}
+
+export const recordPayloadType = "application/vnd.p2pcache.release+json;version=1";
+
+/** What DSSE signs: the pre-authentication encoding of type and body. */
+export function signedBytes(body: Uint8Array): Uint8Array {
+  const head = utf8Bytes(`DSSEv1 ${recordPayloadType.length} ${recordPayloadType} ${body.length} `);
+  const bytes = new Uint8Array(head.length + body.length);
+  bytes.set(head);
+  bytes.set(body, head.length);
+  return bytes;
+}
+
+/** The JSON bytes that get signed. */
+export function encodeRecord(record: Omit<ReleaseRecord, "root" | "payload">, root: ManifestRoot): Uint8Array {
+  const { variant, revision, rootBytes, attributes, inPlaceRoot, releasedAt, supersedes } = record;
+  const totals = { entries: root.entries, files: root.files, bytes: root.bytes, chunks: root.chunks };
+  const value = { version: 1, variant: variantFields(variant), revision, root: toBase64(rootBytes), totals, attributes };
+  return utf8Bytes(JSON.stringify({ ...value, inPlaceRoot, releasedAt, supersedes }));
+}
+
+/** The envelope's own JSON bytes. */
+export function encodeEnvelope(envelope: Envelope): Uint8Array {
+  const signatures = envelope.signatures.map(({ keyid, sig }) => ({ keyid, sig: toBase64(sig) }));
+  return utf8Bytes(JSON.stringify({ payloadType: recordPayloadType, payload: toBase64(envelope.body), signatures }));
+}
+
+/** Reads an envelope from outside; no signature is checked here. @throws {FormatError} when it breaks a rule. */
+export function decodeEnvelope(bytes: Uint8Array): Envelope {
+  const value = parseJson(bytes, recordBytesMax, "a release record's envelope");
+  if (value["payloadType"] !== recordPayloadType) {
+    throw new VersionError("a release record", String(value["payloadType"]).slice(0, 80));
+  }
+  const { payload, signatures } = value;
+  if (typeof payload !== "string" || !Array.isArray(signatures) || signatures.length > signaturesMax) {
+    throw new FormatError("a release record's envelope lacks a payload or signatures");
+  }
+  return { body: fromBase64(payload), signatures: signatures.map(parseSignature) };
+}
+
+/**
+ * Reads a record's body. Only what `trustedRecord` answers may be acted on.
+ * @throws {FormatError} when it breaks a rule; {VersionError} when its version is not ours.
+ */
+export function decodeRecord(body: Uint8Array, hasher: Hasher): ReleaseRecord {
+  const value = parseJson(body, recordBytesMax, "a release record");
+  if (value["version"] !== 1) throw new VersionError("a release record", value["version"]);
+  const { variant, revision, root, attributes, inPlaceRoot, releasedAt, supersedes } = value;
+  if (!isCount(revision, revisionMax)) throw new FormatError("a release record has an impossible revision");
+  if (typeof root !== "string") throw new FormatError("a release record has no manifest root");
+  if (typeof releasedAt !== "string" || !isoTime.test(releasedAt)) {
+    throw new FormatError("a release record does not say when it was released");
+  }
+  if (inPlaceRoot !== undefined && !isTreePath(inPlaceRoot)) {
+    throw new FormatError("a release record's inPlaceRoot is not a path under its repository");
+  }
+  if (revision > 0 && supersedes === undefined) {
+    throw new FormatError(`revision ${revision} of a release does not say which payload it supersedes`);
+  }
+  if (supersedes !== undefined && typeof supersedes !== "string") throw new FormatError("a payload's id is a text");
+  const rootBytes = fromBase64(root);
+  if (rootBytes.length > rootBytesMax) throw new FormatError("a release record's manifest root is too large");
+  return {
+    variant: parseVariant(variant),
+    revision,
+    payload: payloadId(rootBytes, hasher),
+    root: decodeRoot(rootBytes),
+    rootBytes,
+    attributes: parseAttributes(attributes),
+    releasedAt,
+    ...(inPlaceRoot === undefined ? {} : { inPlaceRoot }),
+    ...(supersedes === undefined ? {} : { supersedes: parsePayloadId(supersedes) }),
+  };
+}
+
+/** Whether a signature over some bytes is that of a key; `publisher` is a raw Ed25519 key of 32 bytes. */
+export type SignatureCheck = (publisher: Uint8Array, message: Uint8Array, signature: Uint8Array) => boolean;
+
+/** Who may publish: raw keys by key id, or `undefined` for anybody (`trust.mode = "hash-only"`). */
+export type Publishers = ReadonlyMap<string, Uint8Array> | undefined;
+
+/**
+ * The record in an envelope, once somebody whom we trust has signed it.
+ * @throws {NotTrustedError} when nobody has; {FormatError} when it breaks a rule.
+ */
+export function trustedRecord(
+  envelope: Envelope,
+  publishers: Publishers,
+  verify: SignatureCheck,
+  hasher: Hasher,
+): ReleaseRecord {
+  if (publishers === undefined) return decodeRecord(envelope.body, hasher);
+  const message = signedBytes(envelope.body);
+  const known = envelope.signatures.filter(({ keyid }) => publishers.has(keyid));
+  if (known.length === 0) {
+    const keyid = envelope.signatures[0]?.keyid.slice(0, 16) ?? "nobody";
+    throw new NotTrustedError(`a release record is signed by ${keyid}, which is not a publisher that we trust`, {
+      hint: "add the publisher's key to trust.publishers, if it should be trusted",
+    });
+  }
+  if (!known.some(({ keyid, sig }) => verify(publishers.get(keyid)!, message, sig))) {
+    throw new NotTrustedError("a release record's signature is wrong", { code: "BAD_SIGNATURE" });
+  }
+  return decodeRecord(envelope.body, hasher);
+}
+
+/**
+ * The one of two records of a variant that counts: the higher revision (P6).
+ * @throws {NotTrustedError} when both have one revision and different trees: a conflict, which names both.
+ */
+export function newerRecord(a: ReleaseRecord, b: ReleaseRecord): ReleaseRecord {
+  if (a.revision === b.revision && a.payload !== b.payload) {
+    throw new NotTrustedError(
+      `two records of ${variantText(a.variant)} revision ${a.revision} disagree: payloads ${a.payload} and ${b.payload}`,
+      { code: "RECORD_CONFLICT", hint: "an admin must publish a higher revision that supersedes one of them" },
+    );
+  }
+  return b.revision > a.revision ? b : a;
+}
+
+export const defaultAttributes: RecordAttributes = {
+  cachable: true,
+  relocatable: true,
+  nonLocalisableBeside: [],
+  mustLocalise: false,
+  variantRequires: [],
+  externalLinks: false,
+};
+
+const signaturesMax = 16;
+const revisionMax = 1_000_000;
+const textsMax = 1000;
+const isoTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$/;
+const base64 = /^[A-Za-z0-9+/]*={0,2}$/;
+
+function parseAttributes(value: unknown): RecordAttributes {
+  if (!isMap(value)) throw new FormatError("a release record has no attributes");
+  const { cachable, relocatable, nonLocalisableBeside, mustLocalise, variantRequires, externalLinks } = value;
+  for (const flag of [cachable, relocatable, mustLocalise, externalLinks]) {
+    if (typeof flag !== "boolean") throw new FormatError("an attribute of a release record is neither true nor false");
+  }
+  for (const list of [nonLocalisableBeside, variantRequires]) {
+    const isTexts = Array.isArray(list) && list.length <= textsMax && list.every((text) => typeof text === "string");
+    if (!isTexts) throw new FormatError("an attribute of a release record is not a list of texts");
+  }
+  // Checked above, field by field.
+  return { cachable, relocatable, nonLocalisableBeside, mustLocalise, variantRequires, externalLinks } as RecordAttributes;
+}
+
+function isTreePath(value: unknown): value is string {
+  return typeof value === "string" && treePathFault(value, utf8Bytes(value).length) === undefined;
+}
+
+function parseSignature(value: unknown): { keyid: string; sig: Uint8Array } {
+  if (!isMap(value) || typeof value["keyid"] !== "string" || typeof value["sig"] !== "string") {
+    throw new FormatError("a signature of a release record lacks its key id or its bytes");
+  }
+  return { keyid: value["keyid"], sig: fromBase64(value["sig"]) };
+}
+
+function parseJson(bytes: Uint8Array, bytesMax: number, what: string): CborMap {
+  if (bytes.length > bytesMax) throw new FormatError(`${what} has ${bytes.length} bytes, more than ${bytesMax}`);
+  let value: unknown;
+  try {
+    value = JSON.parse(parseUtf8(bytes, what));
+  } catch (cause) {
+    throw new FormatError(`${what} is not JSON`, { cause });
+  }
+  if (!isMap(value)) throw new FormatError(`${what} is not an object`);
+  return value;
+}
+
+function toBase64(bytes: Uint8Array): string {
+  let binary = "";
+  for (let i = 0; i < bytes.length; i += 8192) binary += String.fromCharCode(...bytes.subarray(i, i + 8192));
+  return btoa(binary);
+}
+
+function fromBase64(text: string): Uint8Array {
+  if (text.length % 4 !== 0 || !base64.test(text)) throw new FormatError("a text of a release record is not base64");
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+}
