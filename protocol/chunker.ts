@@ -42,7 +42,8 @@ export class RunCutter {
   /** Whether the open run can take in a file of this size, whose entry has this many encoded bytes. */
   fits(sizeBytes: number, entryBytes: number): boolean {
     return (
-      this.#weight + weightOf(sizeBytes) <= chunkBytesMax && this.#entryBytes + entryBytes <= segmentBytesMax - slackBytes
+      this.#weight + weightOf(sizeBytes) <= chunkBytesMax &&
+      this.#entryBytes + entryBytes <= segmentBytesMax - slackBytes
     );
   }
 

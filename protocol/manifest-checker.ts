@@ -47,7 +47,8 @@ export class ManifestChecker {
     let entries = 0;
     let chunks = 0;
     for (const [i, part] of parts.entries()) {
-      if (this.#large !== undefined && i > 0) throw new FormatError(`the chunks of ${shown(this.#large.path)} are cut off`);
+      if (this.#large !== undefined && i > 0)
+        throw new FormatError(`the chunks of ${shown(this.#large.path)} are cut off`);
       if (part.kind !== "run" && part.kind !== "continuation") entries++;
       chunks += this.#part(part, i);
     }
@@ -68,7 +69,9 @@ export class ManifestChecker {
     if (this.#rules.externalLinks) return;
     for (const [path, target] of this.#links) {
       if (!linkLeavesTree(path, this.#links)) continue;
-      throw new FormatError(`the link ${shown(path)} -> ${shown(target)} leaves the tree`, { code: "LINK_LEAVES_TREE" });
+      throw new FormatError(`the link ${shown(path)} -> ${shown(target)} leaves the tree`, {
+        code: "LINK_LEAVES_TREE",
+      });
     }
   }
 

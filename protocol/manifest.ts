@@ -51,7 +51,7 @@ export function payloadId(rootBytes: Uint8Array, hasher: Hasher): PayloadId {
 export function decodeRoot(bytes: Uint8Array): ManifestRoot {
   const value = decodeCanonical(bytes, rootBytesMax, "a manifest root");
   if (!isMap(value)) throw new FormatError("a manifest root is a map");
-  if (value["version"] !== rootVersion) throw new VersionError("a manifest root", value["version"]);
+  if (value.version !== rootVersion) throw new VersionError("a manifest root", value.version);
   const { entries, files, bytes: total, chunks, caseSensitive, segments, version: _, ...others } = value;
   if (Object.keys(others).length > 0) throw new FormatError("a manifest root has a field that is not known");
   if (!isCount(entries, entriesMax)) throw new FormatError(`a manifest root claims ${String(entries)} entries`);
@@ -62,7 +62,8 @@ export function decodeRoot(bytes: Uint8Array): ManifestRoot {
   if (!Array.isArray(segments)) throw new FormatError("a manifest root has no list of segments");
   const refs = segments.map(parseSegmentRef);
   if (sum(refs, "chunks") !== chunks) throw new FormatError("a manifest root's chunks are not its segments' chunks");
-  if (sum(refs, "entries") !== entries) throw new FormatError("a manifest root's entries are not its segments' entries");
+  if (sum(refs, "entries") !== entries)
+    throw new FormatError("a manifest root's entries are not its segments' entries");
   return { entries, files, bytes: total, chunks, caseSensitive, segments: refs };
 }
 
@@ -106,7 +107,8 @@ const rootVersion = 1;
 function parseSegmentRef(value: unknown): SegmentRef {
   if (!Array.isArray(value) || value.length !== 4) throw new FormatError("a manifest root lists a segment wrongly");
   const [hash, sizeBytes, entries, chunks] = value as unknown[];
-  if (!(hash instanceof Uint8Array) || hash.length !== digestBytes) throw new FormatError("a segment's hash is 32 bytes");
+  if (!(hash instanceof Uint8Array) || hash.length !== digestBytes)
+    throw new FormatError("a segment's hash is 32 bytes");
   if (!isCount(sizeBytes, segmentBytesMax) || sizeBytes === 0) {
     throw new FormatError(`a manifest root claims a segment of ${String(sizeBytes)} bytes`);
   }

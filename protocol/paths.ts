@@ -34,7 +34,9 @@ export function treePathFault(path: string, byteLength: number): string | undefi
 export function parseLinkTarget(bytes: Uint8Array): string {
   const target = parseUtf8(bytes, "a link's target");
   if (target === "" || bytes.length > pathBytesMax || target.includes("\0")) {
-    throw new FormatError(`the link target ${shown(target)} is empty, too long or has a NUL in it`, { code: "BAD_PATH" });
+    throw new FormatError(`the link target ${shown(target)} is empty, too long or has a NUL in it`, {
+      code: "BAD_PATH",
+    });
   }
   return target;
 }

@@ -57,7 +57,14 @@ export function signedBytes(body: Uint8Array): Uint8Array {
 export function encodeRecord(record: Omit<ReleaseRecord, "root" | "payload">, root: ManifestRoot): Uint8Array {
   const { variant, revision, rootBytes, attributes, inPlaceRoot, releasedAt, supersedes } = record;
   const totals = { entries: root.entries, files: root.files, bytes: root.bytes, chunks: root.chunks };
-  const value = { version: 1, variant: variantFields(variant), revision, root: toBase64(rootBytes), totals, attributes };
+  const value = {
+    version: 1,
+    variant: variantFields(variant),
+    revision,
+    root: toBase64(rootBytes),
+    totals,
+    attributes,
+  };
   return utf8Bytes(JSON.stringify({ ...value, inPlaceRoot, releasedAt, supersedes }));
 }
 
@@ -70,8 +77,8 @@ export function encodeEnvelope(envelope: Envelope): Uint8Array {
 /** Reads an envelope from outside; no signature is checked here. @throws {FormatError} when it breaks a rule. */
 export function decodeEnvelope(bytes: Uint8Array): Envelope {
   const value = parseJson(bytes, recordBytesMax, "a release record's envelope");
-  if (value["payloadType"] !== recordPayloadType) {
-    throw new VersionError("a release record", String(value["payloadType"]).slice(0, 80));
+  if (value.payloadType !== recordPayloadType) {
+    throw new VersionError("a release record", String(value.payloadType).slice(0, 80));
   }
   const { payload, signatures } = value;
   if (typeof payload !== "string" || !Array.isArray(signatures) || signatures.length > signaturesMax) {
@@ -86,7 +93,7 @@ export function decodeEnvelope(bytes: Uint8Array): Envelope {
  */
 export function decodeRecord(body: Uint8Array, hasher: Hasher): ReleaseRecord {
   const value = parseJson(body, recordBytesMax, "a release record");
-  if (value["version"] !== 1) throw new VersionError("a release record", value["version"]);
+  if (value.version !== 1) throw new VersionError("a release record", value.version);
   const { variant, revision, root, attributes, inPlaceRoot, releasedAt, supersedes } = value;
   if (!isCount(revision, revisionMax)) throw new FormatError("a release record has an impossible revision");
   if (typeof root !== "string") throw new FormatError("a release record has no manifest root");
@@ -186,7 +193,14 @@ function parseAttributes(value: unknown): RecordAttributes {
     if (!isTexts) throw new FormatError("an attribute of a release record is not a list of texts");
   }
   // Checked above, field by field.
-  return { cachable, relocatable, nonLocalisableBeside, mustLocalise, variantRequires, externalLinks } as RecordAttributes;
+  return {
+    cachable,
+    relocatable,
+    nonLocalisableBeside,
+    mustLocalise,
+    variantRequires,
+    externalLinks,
+  } as RecordAttributes;
 }
 
 function isTreePath(value: unknown): value is string {
@@ -194,10 +208,10 @@ function isTreePath(value: unknown): value is string {
 }
 
 function parseSignature(value: unknown): { keyid: string; sig: Uint8Array } {
-  if (!isMap(value) || typeof value["keyid"] !== "string" || typeof value["sig"] !== "string") {
+  if (!isMap(value) || typeof value.keyid !== "string" || typeof value.sig !== "string") {
     throw new FormatError("a signature of a release record lacks its key id or its bytes");
   }
-  return { keyid: value["keyid"], sig: fromBase64(value["sig"]) };
+  return { keyid: value.keyid, sig: fromBase64(value.sig) };
 }
 
 function parseJson(bytes: Uint8Array, bytesMax: number, what: string): CborMap {

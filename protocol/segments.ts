@@ -126,7 +126,11 @@ function unpackPart(value: unknown): SegmentPart {
       return { kind: "small", ...unpackFacts(fields, 0, largeFileBytesMin - 1) };
     case code.large:
       expectFields(fields, 7);
-      return { kind: "large", ...unpackFacts(fields, largeFileBytesMin, payloadBytesMax), chunks: unpackChunks(fields[6]) };
+      return {
+        kind: "large",
+        ...unpackFacts(fields, largeFileBytesMin, payloadBytesMax),
+        chunks: unpackChunks(fields[6]),
+      };
     case code.continuation:
       expectFields(fields, 4);
       return unpackContinuation(fields);
@@ -144,7 +148,8 @@ function unpackPart(value: unknown): SegmentPart {
 function unpackFacts(fields: unknown[], sizeMin: number, sizeMax: number): FileFacts {
   const path = unpackPath(fields[1]);
   const [executable, mtimeSeconds, sizeBytes, digest] = fields.slice(2);
-  if (typeof executable !== "boolean") throw new FormatError(`the file ${shown(path)} does not say whether it can be run`);
+  if (typeof executable !== "boolean")
+    throw new FormatError(`the file ${shown(path)} does not say whether it can be run`);
   if (typeof mtimeSeconds !== "number" || !Number.isSafeInteger(mtimeSeconds) || Math.abs(mtimeSeconds) > mtimeMax) {
     throw new FormatError(`the file ${shown(path)} has an impossible time`);
   }

@@ -38,11 +38,11 @@ export function parseVariant(value: unknown): Variant {
   if (!isMap(value)) throw new FormatError("a variant is a map");
   const unknown = Object.keys(value).find((key) => !fields.has(key));
   if (unknown !== undefined) throw new FormatError(`a variant has no field ${JSON.stringify(unknown.slice(0, 40))}`);
-  if (value["kind"] !== "rez") throw new FormatError("a variant's kind is rez");
+  if (value.kind !== "rez") throw new FormatError("a variant's kind is rez");
   const repository = pathPart(value, "repository");
   const name = pathPart(value, "name");
-  const version = value["version"] === undefined ? {} : { version: pathPart(value, "version") };
-  const index = value["index"];
+  const version = value.version === undefined ? {} : { version: pathPart(value, "version") };
+  const index = value.index;
   if (index !== undefined && !isCount(index, variantIndexMax)) {
     throw new FormatError(`a variant's index is a whole number up to ${variantIndexMax}`);
   }

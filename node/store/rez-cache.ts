@@ -1,0 +1,264 @@
+import { createHash } from "node:crypto";
+import { chmodSync, existsSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { nextSuffix, type RezHandle, rezCacheDirectory } from "../../protocol/rez-handle.ts";
+import { clearDeadDrafts } from "./owner.ts";
+import {
+  deleteEmptyParents,
+  deleteTree,
+  isOwnTrash,
+  moveAside,
+  qualifiedName,
+  syncDirectory,
+  unlinkIfThere,
+  writeIndexFile,
+} from "./rez-files.ts";
+import { cacheError, checkNoOtherWriter, makeCacheDirectories, makeSafeDirectory } from "./rez-guard.ts";
+import {
+  type Found,
+  findHandle,
+  findSuffix,
+  indexText,
+  namesIn,
+  type P2pcacheKey,
+  takenSuffixes,
+} from "./rez-index.ts";
+import { type LockTiming, RezLock, systemTiming } from "./rez-lock.ts";
+
+export type { Found, P2pcacheKey } from "./rez-index.ts";
+
+/** Where a payload goes: the hash directory, absolute, and its name in it. */
+export interface Spot {
+  readonly directory: string;
+  readonly suffix: string;
+}
+
+/** What is said of a payload in its index file. */
+export interface Placement {
+  readonly handle: RezHandle;
+  /** The variant's own requirements; written only where the handle has an index. */
+  readonly variantRequires?: readonly string[];
+  readonly p2pcache: P2pcacheKey;
+  /** Mode of the index file: every user that resolves must be able to touch it (REZ.md section 6). */
+  readonly indexMode: number;
+  /** The tree to place, on the cache's filesystem, all modes final but the top's, which is writable. */
+  readonly tree: string;
+}
+
+/** `onIntent` is awaited under the lock and before anything is moved; it makes the intent durable, in milliseconds. */
+export interface PlaceRequest extends Placement {
+  readonly onIntent: (spot: Spot) => Promise<void>;
+  readonly signal?: AbortSignal;
+}
+
+export type PlaceResult =
+  | { readonly kind: "placed"; readonly path: string; readonly suffix: string }
+  /** The handle is there already, or is being copied; the tree was left where it is. */
+  | { readonly kind: "taken"; readonly found: Found };
+
+export interface RezCacheOptions {
+  readonly lock?: LockTiming;
+  /** Milliseconds since 1970, as file times have them. */
+  readonly wallMs?: () => number;
+}
+
+/** Rez's package cache on disk: finds, places and removes payloads the way Rez does (REZ.md sections 2 to 7). */
+export class RezCache {
+  /** The cache's real path. */
+  readonly path: string;
+  /** `.sys/p2pcache`: ours alone, on the same filesystem. */
+  readonly ownPath: string;
+  readonly #timing: LockTiming;
+  readonly #wallMs: () => number;
+
+  private constructor(path: string, options: RezCacheOptions) {
+    this.path = path;
+    this.ownPath = join(path, ".sys", "p2pcache");
+    this.#timing = options.lock ?? systemTiming;
+    this.#wallMs = options.wallMs ?? Date.now;
+  }
+
+  /** Makes what is missing. @throws {UnusableError} naming the directory that is read-only or open to others. */
+  static open(cachePath: string, options: RezCacheOptions = {}): RezCache {
+    return new RezCache(makeCacheDirectories(cachePath), options);
+  }
+
+  /** The hash directory of a handle, absolute; it need not be there. */
+  directoryOf(handle: RezHandle): string {
+    return join(this.path, rezCacheDirectory(handle, sha1));
+  }
+
+  /** What Rez would say of the handle; of several entries the one that it can use, ours before others'. */
+  locate(handle: RezHandle): Found | { readonly kind: "absent" } {
+    return findHandle(this.directoryOf(handle), handle, this.#wallMs())[0] ?? { kind: "absent" };
+  }
+
+  /**
+   * Moves a finished tree to where Rez finds it (REZ.md section 6). What others left half done is theirs: reported as
+   * taken, to be removed first if the caller wants so; what we left half done is replaced.
+   * @throws {BusyError} REZ_LOCK_HELD. {NoSpaceError} {UnusableError} with the tree back where it was.
+   */
+  async place(request: PlaceRequest): Promise<PlaceResult> {
+    const trash: string[] = [];
+    try {
+      using _lock = await this.#takeLock(request.signal);
+      const relative = rezCacheDirectory(request.handle, sha1);
+      const directory = makeSafeDirectory(this.path, relative, syncDirectory);
+      for (let found = this.locate(request.handle); found.kind !== "absent"; found = this.locate(request.handle)) {
+        if (!found.ours || found.kind === "cached" || found.kind === "copying") return { kind: "taken", found };
+        trash.push(...this.#takeOut(found));
+      }
+      const suffix = nextSuffix(takenSuffixes(directory));
+      await request.onIntent({ directory, suffix });
+      this.#moveIn({ directory, suffix }, request);
+      return { kind: "placed", path: join(directory, suffix), suffix };
+    } catch (error) {
+      throw cacheError(this.path, error);
+    } finally {
+      for (const path of trash) await deleteTree(path);
+    }
+  }
+
+  /**
+   * Ends, after a crash, what `place` had announced to `onIntent`. "finished": the payload is where Rez finds it.
+   * "undone": it is not, and nothing of it is left outside `placement.tree`.
+   */
+  async finishPlacing(spot: Spot, placement: Placement, signal?: AbortSignal): Promise<"finished" | "undone"> {
+    const trash: string[] = [];
+    try {
+      using _lock = await this.#takeLock(signal);
+      const rootPath = join(spot.directory, spot.suffix);
+      const isOurSpot = spot.directory === this.directoryOf(placement.handle) && /^[a-z]+$/.test(spot.suffix);
+      if (!isOurSpot || existsSync(placement.tree) || !existsSync(rootPath)) return "undone";
+      checkNoOtherWriter(spot.directory);
+      const found = this.locate(placement.handle);
+      const isThere = existsSync(`${rootPath}.json`);
+      if (isThere) return found.kind === "cached" && isPlaced(found, spot, placement) ? "finished" : "undone";
+      if (found.kind !== "absent") {
+        // Somebody else was faster; a second entry of one handle would only confuse Rez (REZ.md section 4).
+        const aside = moveAside(rootPath, this.#toDelete, qualifiedName(spot.directory));
+        if (aside !== undefined) trash.push(aside);
+        return "undone";
+      }
+      chmodSync(rootPath, 0o555);
+      this.#writeIndex(spot, placement);
+      return "finished";
+    } catch (error) {
+      throw cacheError(this.path, error);
+    } finally {
+      for (const path of trash) await deleteTree(path);
+    }
+  }
+
+  /**
+   * Removes an entry: its index file first, so that Rez stops using it, then its payload. "gone": it is no longer what
+   * was found. "copying": somebody writes it just now; it is left alone.
+   * @throws {BusyError} REZ_LOCK_HELD.
+   */
+  async remove(found: Found, signal?: AbortSignal): Promise<"removed" | "gone" | "copying"> {
+    let trash: string[];
+    try {
+      using _lock = await this.#takeLock(signal);
+      const now = findSuffix(found.directory, found.suffix, found.handle, this.#wallMs());
+      if (now === undefined || now.ours !== found.ours || now.payload !== found.payload) return "gone";
+      if (now.kind === "copying") return "copying";
+      trash = this.#takeOut(now);
+      deleteEmptyParents(found.directory);
+    } catch (error) {
+      throw cacheError(this.path, error);
+    }
+    for (const path of trash) await deleteTree(path);
+    return "removed";
+  }
+
+  /**
+   * Clears what a crash of ours left: drafts of index files, removals cut off, payloads not yet deleted. Only for the
+   * owner of the cache, at its start, after every intent was given to `finishPlacing`.
+   */
+  async emptyOwnLeftovers(signal?: AbortSignal): Promise<void> {
+    clearDeadDrafts(this.ownPath);
+    for (const directory of this.#hashDirectories()) {
+      if (!namesIn(directory).some((name) => leftover.test(name))) continue;
+      using _lock = await this.#takeLock(signal);
+      for (const name of namesIn(directory)) this.#clearLeftover(directory, name);
+    }
+    for (const name of namesIn(this.#toDelete)) {
+      if (isOwnTrash(name)) await deleteTree(join(this.#toDelete, name));
+    }
+  }
+
+  get #toDelete(): string {
+    return join(this.path, ".sys", "to_delete");
+  }
+
+  #takeLock(signal: AbortSignal | undefined): Promise<RezLock> {
+    return RezLock.take(join(this.path, ".sys", ".lock.lock"), this.ownPath, { timing: this.#timing, signal });
+  }
+
+  /** Under the lock: the tree, its mode, its index file; or all as it was. */
+  #moveIn(spot: Spot, placement: Placement): void {
+    const rootPath = join(spot.directory, spot.suffix);
+    renameSync(placement.tree, rootPath);
+    try {
+      chmodSync(rootPath, 0o555);
+      this.#writeIndex(spot, placement);
+    } catch (error) {
+      unlinkIfThere(join(spot.directory, `.${spot.suffix}.json.tmp`));
+      chmodSync(rootPath, 0o755);
+      renameSync(rootPath, placement.tree);
+      throw error;
+    }
+  }
+
+  #writeIndex(spot: Spot, { handle, variantRequires, p2pcache, indexMode }: Placement): void {
+    writeIndexFile(spot.directory, spot.suffix, indexText(handle, variantRequires, p2pcache), indexMode);
+    syncDirectory(spot.directory);
+  }
+
+  /** Under the lock. The index file's new name says, should we crash, that the payload beside it is to go. */
+  #takeOut({ directory, suffix, indexPath }: Found): string[] {
+    renameSync(indexPath, join(directory, `.${suffix}.json.removing`));
+    syncDirectory(directory);
+    return this.#finishTakingOut(directory, suffix);
+  }
+
+  #finishTakingOut(directory: string, suffix: string): string[] {
+    const aside = moveAside(join(directory, suffix), this.#toDelete, qualifiedName(directory));
+    unlinkIfThere(join(directory, `.copying-${suffix}`));
+    unlinkIfThere(join(directory, `.${suffix}.json.removing`));
+    return aside === undefined ? [] : [aside];
+  }
+
+  #clearLeftover(directory: string, name: string): void {
+    const [, suffix, kind] = leftover.exec(name) ?? [];
+    if (suffix === undefined) return;
+    // An index file beside the mark means that the name has been given again: then the payload is not the old one.
+    const isOldPayload = kind === "removing" && !existsSync(join(directory, `${suffix}.json`));
+    if (isOldPayload) this.#finishTakingOut(directory, suffix);
+    else unlinkIfThere(join(directory, name));
+  }
+
+  /** Every `<name>/<version>/<hash4>`; names with a dot first are not Rez's packages. */
+  *#hashDirectories(): Generator<string> {
+    const shown = (path: string) => namesIn(path).filter((name) => !name.startsWith("."));
+    for (const name of shown(this.path)) {
+      for (const version of shown(join(this.path, name))) {
+        for (const hash of shown(join(this.path, name, version))) {
+          yield join(this.path, name, version, hash);
+        }
+      }
+    }
+  }
+}
+
+function isPlaced(found: Found, spot: Spot, { p2pcache }: Placement): boolean {
+  return found.suffix === spot.suffix && found.payload === p2pcache.payload && found.variant === p2pcache.variant;
+}
+
+/** Rez's choice for its directories: no secret hangs on it. */
+function sha1(bytes: Uint8Array): Uint8Array {
+  return createHash("sha1").update(bytes).digest();
+}
+
+/** Names that only p2pcache gives. */
+const leftover = /^\.([a-z]+)\.json\.(tmp|removing)$/;

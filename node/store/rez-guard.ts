@@ -1,0 +1,123 @@
+import { accessSync, chmodSync, constants, lstatSync, mkdirSync, realpathSync, type Stats } from "node:fs";
+import { dirname, join } from "node:path";
+import { NoSpaceError, P2pCacheError, UnusableError } from "../../protocol/errors.ts";
+
+/**
+ * Refuses a directory in which another user may put, rename or delete things: what we verified could become something
+ * else. Sticky directories pass (/tmp): in them only an entry's owner may rename it.
+ * @throws {UnusableError} naming the directory and its mode.
+ */
+export function checkNoOtherWriter(directory: string): void {
+  const stat = lstatSync(directory);
+  if (!stat.isDirectory()) throw new UnusableError(`${directory} is not a directory`);
+  if (stat.uid !== 0 && stat.uid !== process.geteuid?.()) {
+    throw notSafe(directory, stat, "it belongs to another user", `chown it to the user that runs p2pcache`);
+  }
+  if ((stat.mode & constants.S_IWOTH) !== 0 && !isSticky(stat)) {
+    throw notSafe(directory, stat, "everybody may write there", `chmod o-w ${directory}`);
+  }
+  if ((stat.mode & constants.S_IWGRP) !== 0 && !isSticky(stat) && stat.gid !== process.getegid?.()) {
+    throw notSafe(directory, stat, "a group that is not ours may write there", `chmod g-w ${directory}`);
+  }
+}
+
+/** `checkNoOtherWriter` for every directory from `/` down to `realPath`, which has no links in it. */
+export function checkPath(realPath: string): void {
+  const parent = dirname(realPath);
+  if (parent !== realPath) checkPath(parent);
+  checkNoOtherWriter(realPath);
+}
+
+/**
+ * Makes `<path>/.sys` and what is in it (REZ.md section 2), and the cache itself where it is missing.
+ * @returns the cache's real path.
+ * @throws {UnusableError} naming the directory that is read-only, not ours, or open to others.
+ */
+export function makeCacheDirectories(path: string): string {
+  return asCacheErrors(path, () => {
+    mkdirSync(path, { recursive: true, mode: 0o755 });
+    const root = realpathSync(path);
+    checkPath(root);
+    const system = join(root, ".sys");
+    const ours = join(system, "p2pcache");
+    // Rez writes into the first three itself where its own writing is on; each `rez-env` makes those that are missing.
+    for (const directory of [system, join(system, "log"), join(system, "pending"), join(system, "to_delete")]) {
+      mkdirSync(directory, { recursive: true, mode: 0o755 });
+    }
+    mkdirSync(ours, { recursive: true, mode: 0o700 });
+    for (const directory of [system, join(system, "to_delete"), ours]) checkNoOtherWriter(directory);
+    if ((lstatSync(ours).mode & 0o777) !== 0o700) chmodSync(ours, 0o700);
+    for (const directory of [root, system, join(system, "to_delete"), ours]) checkWritable(directory);
+    return root;
+  });
+}
+
+/** `mkdir -p` of `relative` under `root`, each new directory 0755 and each old one safe. @returns its path. */
+export function makeSafeDirectory(root: string, relative: string, onMade: (parent: string) => void): string {
+  let directory = root;
+  for (const part of relative.split("/")) {
+    const parent = directory;
+    directory = join(parent, part);
+    try {
+      mkdirSync(directory, { mode: 0o755 });
+      onMade(parent);
+    } catch (error) {
+      if (!hasCode(error, "EEXIST")) throw error;
+    }
+    checkNoOtherWriter(directory);
+  }
+  return directory;
+}
+
+/** Runs `action`; what the filesystem refuses becomes an error with a code and an exit. */
+export function asCacheErrors<T>(path: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw cacheError(path, error);
+  }
+}
+
+/** An error of the filesystem as one of ours, naming the path it was about; every other error as it is. */
+export function cacheError(path: string, error: unknown): unknown {
+  if (error instanceof P2pCacheError || !(error instanceof Error)) return error;
+  const { code, path: where = path } = error as NodeJS.ErrnoException;
+  if (code === "ENOSPC" || code === "EDQUOT") return new NoSpaceError(`no space left for ${where}`, { cause: error });
+  const reason = code === undefined ? undefined : refusals.get(code);
+  return reason === undefined ? error : new UnusableError(`${where} cannot be used: ${reason}`, { cause: error });
+}
+
+/** Whether the error is the filesystem's with one of these codes. */
+export function hasCode(error: unknown, ...codes: string[]): boolean {
+  return error instanceof Error && codes.includes((error as NodeJS.ErrnoException).code ?? "");
+}
+
+function checkWritable(directory: string): void {
+  try {
+    accessSync(directory, constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    const reason = hasCode(cause, "EROFS") ? "it is on a read-only mount" : "this process may not write there";
+    throw new UnusableError(`${directory} cannot be used: ${reason}`, { cause });
+  }
+}
+
+function notSafe(directory: string, stat: Stats, reason: string, hint: string): UnusableError {
+  const mode = (stat.mode & 0o7777).toString(8).padStart(4, "0");
+  return new UnusableError(`${directory} cannot be trusted: ${reason} (mode ${mode}, owner ${stat.uid}:${stat.gid})`, {
+    hint,
+    details: { directory, mode, uid: stat.uid, gid: stat.gid },
+  });
+}
+
+function isSticky(stat: Stats): boolean {
+  return (stat.mode & 0o1000) !== 0;
+}
+
+const refusals = new Map([
+  ["EROFS", "it is on a read-only mount"],
+  ["EACCES", "this process may not write there"],
+  ["EPERM", "this process may not change it"],
+  ["EEXIST", "something else is in its place"],
+  ["ENOTDIR", "a part of its path is not a directory"],
+  ["ELOOP", "its links lead in a circle"],
+]);

@@ -1,0 +1,122 @@
+import { closeSync, constants, existsSync, fstatSync, openSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { isMap } from "../../protocol/cbor.ts";
+import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
+import { type RezHandle, sameHandle } from "../../protocol/rez-handle.ts";
+import { hasCode } from "./rez-guard.ts";
+
+/** What p2pcache writes beside Rez's own keys: a hint, never trusted. */
+export interface P2pcacheKey {
+  readonly payload: PayloadId;
+  readonly variant: VariantHash;
+}
+
+/**
+ * What the cache has of a handle (REZ.md section 4). Rez uses it when it is `cached`, and wrongly when it is
+ * `rootless`: an index file whose payload directory has gone.
+ */
+export interface Found {
+  readonly kind: "cached" | "copying" | "stalled" | "rootless";
+  readonly handle: RezHandle;
+  /** The hash directory, absolute. */
+  readonly directory: string;
+  readonly suffix: string;
+  /** Whether p2pcache placed it; then what it placed. */
+  readonly ours: boolean;
+  readonly payload?: PayloadId;
+  readonly variant?: VariantHash;
+  readonly indexPath: string;
+  readonly rootPath: string;
+}
+
+/** Everything in the hash directory that has this handle: what Rez would use first, ours before others. */
+export function findHandle(directory: string, handle: RezHandle, wallMs: number): Found[] {
+  const found: Found[] = [];
+  for (const name of namesIn(directory)) {
+    if (!name.endsWith(".json")) continue;
+    const suffix = name.slice(0, -".json".length);
+    const entry = findSuffix(directory, suffix, handle, wallMs);
+    if (entry !== undefined) found.push(entry);
+  }
+  return found.sort((a, b) => rank(a) - rank(b) || (a.suffix < b.suffix ? -1 : 1));
+}
+
+/** The entry under this suffix, undefined where it is not there or not this handle's. */
+export function findSuffix(directory: string, suffix: string, handle: RezHandle, wallMs: number): Found | undefined {
+  const indexPath = join(directory, `${suffix}.json`);
+  const index = readIndex(indexPath);
+  if (index === undefined || !sameHandle(index.handle, handle)) return undefined;
+  const key = parseKey(index.p2pcache);
+  const rootPath = join(directory, suffix);
+  const kind = stateOf(directory, suffix, wallMs);
+  return { kind, handle, directory, suffix, ours: key !== undefined, ...key, indexPath, rootPath };
+}
+
+/** Suffixes with an index file, a payload directory, a copy under way or a removal that was cut off. */
+export function takenSuffixes(directory: string): Set<string> {
+  const taken = new Set<string>();
+  for (const name of namesIn(directory)) {
+    const match = /^(?:([a-z]+)|([a-z]+)\.json|\.copying-([a-z]+)|\.([a-z]+)\.json\.removing)$/.exec(name);
+    const suffix = match?.slice(1).find((part) => part !== undefined);
+    if (suffix !== undefined) taken.add(suffix);
+  }
+  return taken;
+}
+
+/** The index file's text; Rez has the variant's requires in `data` where there are variants (REZ.md section 2). */
+export function indexText(handle: RezHandle, requires: readonly string[] | undefined, key: P2pcacheKey): string {
+  const data = handle.variables.index === null || requires === undefined ? {} : { data: requires };
+  return JSON.stringify({ handle, ...data, p2pcache: { payload: key.payload, variant: key.variant } });
+}
+
+/** Names in a directory, none where there is no such directory. */
+export function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if (hasCode(error, "ENOENT", "ENOTDIR")) return [];
+    throw error;
+  }
+}
+
+function stateOf(directory: string, suffix: string, wallMs: number): Found["kind"] {
+  const copying = statSync(join(directory, `.copying-${suffix}`), { throwIfNoEntry: false });
+  if (copying !== undefined) return wallMs - copying.mtimeMs > copyingMsMax ? "stalled" : "copying";
+  return existsSync(join(directory, suffix)) ? "cached" : "rootless";
+}
+
+/** Undefined where the file cannot be read or has no JSON object in it: Rez's own commands fail on such (section 4). */
+function readIndex(path: string): Readonly<Record<string, unknown>> | undefined {
+  let file: number | undefined;
+  try {
+    // Without O_NONBLOCK, a pipe of that name would hang us.
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const stat = fstatSync(file);
+    if (!stat.isFile() || stat.size > indexBytesMax) return undefined;
+    const value: unknown = JSON.parse(readFileSync(file, "utf8"));
+    return isMap(value) ? value : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
+}
+
+function parseKey(value: unknown): P2pcacheKey | undefined {
+  if (!isMap(value) || typeof value.payload !== "string" || typeof value.variant !== "string") return undefined;
+  try {
+    return { payload: parsePayloadId(value.payload), variant: parseVariantHash(value.variant) };
+  } catch {
+    return undefined;
+  }
+}
+
+function rank(found: Found): number {
+  return kinds.indexOf(found.kind) * 2 + (found.ours ? 0 : 1);
+}
+
+const kinds = ["cached", "copying", "stalled", "rootless"];
+/** Rez touches `.copying-x` five times a second and gives it up after this (package_cache.py, _COPYING_TIME_MAX). */
+const copyingMsMax = 5000;
+/** Rez's own have a few hundred bytes; the rest is room for hundreds of requirements. */
+const indexBytesMax = 1024 * 1024;

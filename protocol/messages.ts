@@ -1,0 +1,198 @@
+import { type CborMap, decodeCanonical, encodeCanonical, isCount, isMap } from "./cbor.ts";
+import { type Hash, hashFromBytes, hexToBytes, type PayloadId, type VariantHash } from "./hash.ts";
+import {
+  announcementHoldingsMax,
+  entriesMax,
+  frameHeaderBytesMax,
+  joinsPerStreamMax,
+  requestItemsMax,
+  textBytesMax,
+} from "./limits.ts";
+
+/** `/p2pcache/hello/1`: the first thing that two members say to each other. */
+export type HelloMessage =
+  | {
+      readonly kind: "hello";
+      /** Protocol versions that it speaks; one of ours must be among them. */
+      readonly versions: readonly number[];
+      readonly network: string;
+      readonly name: string;
+      readonly site: string;
+      readonly rack: string;
+    }
+  /** The connection ends; people are shown why. */
+  | { readonly kind: "refused"; readonly reason: string };
+
+/** `/p2pcache/directory/1`: all that its sender holds whole, in `parts` frames. */
+export interface DirectoryMessage {
+  readonly kind: "announce";
+  /** `(epoch, sequence)` is ordered: a later one replaces an earlier one. */
+  readonly epoch: number;
+  readonly sequence: number;
+  readonly part: number;
+  readonly parts: number;
+  readonly whole: readonly (readonly [VariantHash, PayloadId])[];
+}
+
+/** `/p2pcache/catalog/1`: a release record by its variant; the envelope is the frame's body. */
+export type CatalogMessage =
+  | { readonly kind: "want-record"; readonly variant: VariantHash }
+  | { readonly kind: "record" }
+  | { readonly kind: "absent" };
+
+/** `/p2pcache/swarm/1`: the opener of a stream asks, the other serves. `number` stands for a joined payload. */
+export type SwarmMessage =
+  | { readonly kind: "join"; readonly number: number; readonly payload: PayloadId }
+  | { readonly kind: "leave"; readonly number: number }
+  | { readonly kind: "request"; readonly number: number; readonly items: readonly number[] }
+  | { readonly kind: "cancel"; readonly number: number; readonly items: readonly number[] }
+  /** The answer to a join: the server has all, or what the bitmap in the body says. */
+  | { readonly kind: "joined"; readonly number: number; readonly all: boolean }
+  | { readonly kind: "have"; readonly number: number; readonly items: readonly number[] }
+  /** The item's bytes are the body. */
+  | { readonly kind: "piece"; readonly number: number; readonly item: number }
+  | { readonly kind: "busy"; readonly number: number; readonly items: readonly number[]; readonly retryAfterMs: number }
+  /** It does not have these items; without items, not the payload. */
+  | { readonly kind: "gone"; readonly number: number; readonly items: readonly number[] };
+
+export type Message = HelloMessage | DirectoryMessage | CatalogMessage | SwarmMessage;
+
+/** Canonical CBOR of a message: its frame's header. */
+export function encodeMessage(message: Message): Uint8Array {
+  return encodeCanonical(
+    message.kind === "announce" ? { ...message, whole: message.whole.map(pairBytes) } : packed(message),
+  );
+}
+
+/** A hello, or undefined for any other bytes. */
+export function decodeHello(header: Uint8Array): HelloMessage | undefined {
+  const value = decodeMap(header);
+  switch (value?.kind) {
+    case "hello": {
+      const { versions, network, name, site, rack } = value;
+      if (!isListOf(versions, isSmall, versionsMax) || !isText(network) || !isText(name)) return undefined;
+      if (!isText(site) || !isText(rack)) return undefined;
+      return { kind: "hello", versions, network, name, site, rack };
+    }
+    case "refused":
+      return isText(value.reason) ? { kind: "refused", reason: value.reason } : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** A message of the directory protocol, or undefined for any other bytes. */
+export function decodeDirectory(header: Uint8Array): DirectoryMessage | undefined {
+  const value = decodeMap(header);
+  if (value?.kind !== "announce") return undefined;
+  const { epoch, sequence, part, parts, whole } = value;
+  if (!isCount(epoch) || !isCount(sequence) || !isCount(parts, partsMax) || !isCount(part, parts - 1)) return undefined;
+  if (!isListOf(whole, isPairOfHashes, announcementHoldingsMax)) return undefined;
+  const pairs = whole.map(
+    ([variant, payload]) => [hashFromBytes<"variant">(variant), hashFromBytes<"payload">(payload)] as const,
+  );
+  return { kind: "announce", epoch, sequence, part, parts, whole: pairs };
+}
+
+/** A message of the catalog protocol, or undefined for any other bytes. */
+export function decodeCatalog(header: Uint8Array): CatalogMessage | undefined {
+  const value = decodeMap(header);
+  switch (value?.kind) {
+    case "want-record": {
+      const variant = parsedHash<"variant">(value.variant);
+      return variant === undefined ? undefined : { kind: "want-record", variant };
+    }
+    case "record":
+    case "absent":
+      return { kind: value.kind };
+    default:
+      return undefined;
+  }
+}
+
+/** A message of the swarm protocol, or undefined for any other bytes. */
+export function decodeSwarm(header: Uint8Array): SwarmMessage | undefined {
+  const value = decodeMap(header);
+  if (value === undefined) return undefined;
+  const { kind, number, items, item, retryAfterMs, all } = value;
+  if (!isCount(number, numbersMax)) return undefined;
+  switch (kind) {
+    case "join": {
+      const payload = parsedHash<"payload">(value.payload);
+      return payload === undefined ? undefined : { kind, number, payload };
+    }
+    case "leave":
+      return { kind, number };
+    case "request":
+    case "cancel":
+    case "have":
+    case "gone":
+      return isListOf(items, isItem, requestItemsMax) ? { kind, number, items } : undefined;
+    case "busy":
+      if (!isListOf(items, isItem, requestItemsMax) || !isCount(retryAfterMs, retryAfterMsMax)) return undefined;
+      return { kind, number, items, retryAfterMs };
+    case "joined":
+      return typeof all === "boolean" ? { kind, number, all } : undefined;
+    case "piece":
+      return isItem(item) ? { kind, number, item } : undefined;
+    default:
+      return undefined;
+  }
+}
+
+const versionsMax = 16;
+const partsMax = 1000;
+const retryAfterMsMax = 60_000;
+/** Numbers of joins are used once, so that a late frame never meets a new join. */
+const numbersMax: number = joinsPerStreamMax * 1_000_000;
+/** A chunk has at least one byte of one entry, or 256 KiB: no payload has more items than this. */
+const itemsMax: number = entriesMax * 8;
+
+type HashPair = readonly [Uint8Array, Uint8Array];
+
+function packed(message: Exclude<Message, DirectoryMessage>): CborMap {
+  if (message.kind === "want-record") return { kind: message.kind, variant: hexToBytes(message.variant) };
+  if (message.kind === "join") return { ...message, payload: hexToBytes(message.payload) };
+  return { ...message };
+}
+
+function pairBytes([variant, payload]: readonly [VariantHash, PayloadId]): HashPair {
+  return [hexToBytes(variant), hexToBytes(payload)];
+}
+
+function decodeMap(header: Uint8Array): CborMap | undefined {
+  try {
+    const value = decodeCanonical(header, frameHeaderBytesMax, "a message");
+    return isMap(value) ? value : undefined;
+  } catch {
+    return undefined; // A stranger's bytes get an answer, never a crash.
+  }
+}
+
+function parsedHash<Of extends string>(value: unknown): Hash<Of> | undefined {
+  return isDigest(value) ? hashFromBytes<Of>(value) : undefined;
+}
+
+function isListOf<T>(value: unknown, isOne: (item: unknown) => item is T, max: number): value is T[] {
+  return Array.isArray(value) && value.length <= max && value.every(isOne);
+}
+
+function isPairOfHashes(value: unknown): value is HashPair {
+  return Array.isArray(value) && value.length === 2 && value.every(isDigest);
+}
+
+function isDigest(value: unknown): value is Uint8Array {
+  return value instanceof Uint8Array && value.length === 32;
+}
+
+function isItem(value: unknown): value is number {
+  return isCount(value, itemsMax);
+}
+
+function isSmall(value: unknown): value is number {
+  return isCount(value, 1000);
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string" && value.length <= textBytesMax;
+}

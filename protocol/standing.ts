@@ -1,0 +1,89 @@
+import type { PeerName } from "./directory.ts";
+
+/** What a peer did wrong: its bytes were not what their hash says, or it claimed an item and could not give it. */
+export type Fault = "corrupt" | "claim";
+
+/** How a peer is dealt with: asked as usual, taken for one that holds nothing, or not dealt with at all. */
+export type StandingLevel = "good" | "empty" | "quarantined";
+
+/** How well each peer has served, from our own experience alone: hearsay bans nobody (DESIGN section 7, rule 9). */
+export class Standing {
+  readonly #peers = new Map<PeerName, Experience>();
+
+  /** A peer failed us. Answers how it is dealt with from now on. */
+  strike(peer: PeerName, fault: Fault, nowMs: number): StandingLevel {
+    const experience = this.#of(peer);
+    experience.strikes[fault]++;
+    if (experience.strikes.corrupt - experience.forgiven >= strikesMax) {
+      experience.quarantinedUntilMs = nowMs + quarantineMs;
+      experience.forgiven = experience.strikes.corrupt;
+    }
+    return this.level(peer, nowMs);
+  }
+
+  /** A peer gave us an item that was right: what it claims counts again. */
+  served(peer: PeerName, bytes: number): void {
+    const experience = this.#of(peer);
+    experience.bytesFrom += bytes;
+    experience.claimsForgiven = experience.strikes.claim;
+  }
+
+  /** We gave a peer an item. */
+  gave(peer: PeerName, bytes: number): void {
+    this.#of(peer).bytesTo += bytes;
+  }
+
+  level(peer: PeerName, nowMs: number): StandingLevel {
+    const experience = this.#peers.get(peer);
+    if (experience === undefined) return "good";
+    if (nowMs < experience.quarantinedUntilMs) return "quarantined";
+    return experience.strikes.claim - experience.claimsForgiven >= strikesMax ? "empty" : "good";
+  }
+
+  /** Strikes of both kinds together, and bytes in both directions. */
+  summary(peer: PeerName): { readonly strikes: number; readonly bytesFrom: number; readonly bytesTo: number } {
+    const experience = this.#peers.get(peer) ?? newExperience();
+    const { strikes, bytesFrom, bytesTo } = experience;
+    return { strikes: strikes.corrupt + strikes.claim, bytesFrom, bytesTo };
+  }
+
+  /** Everyone of whom something is known, also those who have gone. */
+  peers(): Iterable<PeerName> {
+    return this.#peers.keys();
+  }
+
+  #of(peer: PeerName): Experience {
+    const experience = this.#peers.get(peer) ?? newExperience();
+    // The oldest goes first, so that strangers who come and go cannot fill the memory.
+    this.#peers.delete(peer);
+    this.#peers.set(peer, experience);
+    if (this.#peers.size > peersRememberedMax) this.#peers.delete(this.#peers.keys().next().value!);
+    return experience;
+  }
+}
+
+interface Experience {
+  readonly strikes: Record<Fault, number>;
+  forgiven: number;
+  claimsForgiven: number;
+  quarantinedUntilMs: number;
+  bytesFrom: number;
+  bytesTo: number;
+}
+
+/** Three strikes, then ten minutes (DESIGN section 7, rule 9). */
+const strikesMax = 3;
+const quarantineMs: number = 10 * 60_000;
+/** Twice the largest network that DESIGN promises anything for. */
+const peersRememberedMax = 10_000;
+
+function newExperience(): Experience {
+  return {
+    strikes: { corrupt: 0, claim: 0 },
+    forgiven: 0,
+    claimsForgiven: 0,
+    quarantinedUntilMs: Number.NEGATIVE_INFINITY,
+    bytesFrom: 0,
+    bytesTo: 0,
+  };
+}
