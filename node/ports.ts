@@ -1,4 +1,8 @@
+import type { Bitmap } from "../protocol/bitmap.ts";
 import type { ChunkHash, PayloadId, VariantHash } from "../protocol/hash.ts";
+import type { PeerName } from "../protocol/directory.ts";
+import type { ItemIndex, ManifestRoot } from "../protocol/manifest.ts";
+import type { DirectoryMessage } from "../protocol/messages.ts";
 
 /** Time, as the shell reads it. */
 export interface Clock {
@@ -48,8 +52,86 @@ export interface Holding {
   readonly payload: PayloadId;
   /** `studio:foo-1.0.0[0]`, for people. */
   readonly text: string;
+  readonly name: string;
+  readonly version: string | undefined;
   /** Where its tree lies. */
   readonly path: string;
   readonly bytes: number;
   readonly files: number;
+}
+
+/** A payload of which this machine has all or some items, for peers. */
+export interface ServedPayload {
+  readonly index: ItemIndex;
+  readonly root: ManifestRoot;
+  /** What is here now. */
+  have(): Bitmap | "all";
+  /** An item's bytes, read back and verified. @throws {ChunkMissingError} or {TreeDamagedError} when it is not here. */
+  load(item: number): Promise<Uint8Array<ArrayBuffer>>;
+}
+
+/** A peer that has been let in and has said hello. */
+export interface PeerFacts {
+  /** Its libp2p peer id, as text. */
+  readonly peer: PeerName;
+  readonly name: string;
+  readonly site: string;
+  readonly rack: string;
+  /** Multiaddrs of its open connections. */
+  readonly addresses: readonly string[];
+}
+
+/** What this node answers to its peers. */
+export interface SwarmHandlers {
+  /** The envelope of a variant's record, for a peer that asks. */
+  record(variant: VariantHash): Promise<Uint8Array | undefined>;
+  /** What of a payload is here. */
+  serve(payload: PayloadId): Promise<ServedPayload | undefined>;
+  /** What this node announces: all that it holds. */
+  announcement(): readonly DirectoryMessage[];
+  /** A peer has been let in, or has gone. */
+  peerReady(peer: PeerName): void;
+  peerLeft(peer: PeerName): void;
+  /** A peer said what it holds. */
+  announced(peer: PeerName, message: DirectoryMessage): void;
+  /** A peer asked for a payload, so it will soon have parts of it. */
+  wanted(peer: PeerName, payload: PayloadId): void;
+  /** An item was sent to a peer. */
+  gave(peer: PeerName, bytes: number): void;
+}
+
+/** What comes of one payload that was joined at one peer. */
+export interface JoinListener {
+  /** The peer has got these as well. */
+  have(items: readonly number[]): void;
+  piece(item: number, bytes: Uint8Array<ArrayBuffer>): void;
+  busy(items: readonly number[], retryAfterMs: number): void;
+  /** The peer does not have these; an empty list: nothing of the payload any more. */
+  gone(items: readonly number[]): void;
+  /** The stream has ended: nothing more will come. */
+  ended(): void;
+}
+
+/** A payload joined at one peer. */
+export interface Join {
+  readonly have: Bitmap | "all";
+  request(items: readonly number[]): void;
+  cancel(items: readonly number[]): void;
+  leave(): void;
+}
+
+/** The other members, reached over the network. Peers that were not let in do not appear. */
+export interface Swarm extends AsyncDisposable {
+  readonly id: PeerName;
+  /** Multiaddrs at which it listens. */
+  addresses(): readonly string[];
+  peers(): readonly PeerFacts[];
+  /** Says to every peer what this node holds now. */
+  announce(): void;
+  /** A variant's record from a peer; undefined when it has none. @throws {UnreachableError} */
+  record(peer: PeerName, variant: VariantHash, options?: WaitOptions): Promise<Uint8Array | undefined>;
+  /** Asks a peer what it has of a payload; undefined when that is nothing. @throws {UnreachableError} */
+  join(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined>;
+  /** Peers are told about items that have been stored since. */
+  stored(payload: PayloadId, items: readonly number[]): void;
 }

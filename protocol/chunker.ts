@@ -86,8 +86,8 @@ function weightOf(sizeBytes: number): number {
   return Math.max(sizeBytes, runFileWeightMin);
 }
 
-/** Room in a segment for its frame and a run's header. */
-const slackBytes = KIB;
+/** Room in a segment for its frame (1 KiB, as in manifest-builder.ts) and for a run's header. */
+const slackBytes = 2 * KIB;
 
 // Masks of 21 and 17 bits around 512 KiB (normalisation level 2), on the top bits, which see the last 32 bytes. With a
 // minimum of 256 KiB the switch from strict to loose stands at 384 KiB, which brings the mean to the target.

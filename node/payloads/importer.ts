@@ -12,7 +12,15 @@ import {
 import { linkLeavesTree, shown } from "../../protocol/paths.ts";
 import { type ChunkRef, encodedPartBytes, type FileFacts } from "../../protocol/segments.ts";
 import type { HashEngine } from "../hasher.ts";
-import { openTree, type TreeTop, treeChanged, treeError, unpublishable, type WalkOptions, walkTree } from "./walk-tree.ts";
+import {
+  openTree,
+  type TreeTop,
+  treeChanged,
+  treeError,
+  unpublishable,
+  type WalkOptions,
+  walkTree,
+} from "./walk-tree.ts";
 
 /** Takes a chunk or a segment; its bytes are the taker's own from then on. */
 export type ItemSink = (hash: ChunkHash, bytes: Uint8Array) => Promise<void>;
@@ -139,7 +147,7 @@ class Intake {
 
   async #smallFile(path: string, stats: BigIntStats, sizeBytes: number): Promise<void> {
     const content = this.#fileBuffer.subarray(0, sizeBytes);
-    withFile(this.#top, path, stats, (descriptor) => readFully(descriptor, content, path));
+    await withFile(this.#top, path, stats, (descriptor) => readFully(descriptor, content, path));
     const digest = this.#options.engine.hash(content);
     const entry = { kind: "small", ...factsOf(path, stats, sizeBytes, digest) } as const;
     if (sizeBytes === 0) return this.#byteless(entry);
@@ -203,10 +211,10 @@ class Intake {
     return whole.digest();
   }
 
-  /** Gives away a copy, since the buffer is used again. */
+  /** Gives away a copy, since the buffer is used again; `slice` of a Buffer would be none. */
   async #sendChunk(content: Uint8Array): Promise<ChunkRef> {
     const digest = this.#options.engine.hash(content);
-    await this.#send(this.#options.onChunk, hashFromBytes<"chunk">(digest), content.slice());
+    await this.#send(this.#options.onChunk, hashFromBytes<"chunk">(digest), new Uint8Array(content));
     return { digest, sizeBytes: content.length };
   }
 
@@ -275,30 +283,29 @@ class Outbox {
 }
 
 /** Opens a file of the tree, uses it, and makes sure that it is still what the walk saw. */
-function withFile<Result>(top: TreeTop, path: string, seen: BigIntStats, use: (descriptor: number) => Result): Result {
-  let descriptor: number;
+async function withFile<Result>(
+  top: TreeTop,
+  path: string,
+  seen: BigIntStats,
+  use: (descriptor: number) => Result | Promise<Result>,
+): Promise<Result> {
+  const descriptor = openFile(top, path);
   try {
-    // Without O_NONBLOCK a FIFO put in the file's place would be waited for.
-    descriptor = openSync(`${top.path}/${path}`, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  } catch (error) {
-    throw treeError(error, path);
-  }
-  const close = (): void => closeSync(descriptor);
-  const check = (): void => {
     if (!isSame(seen, fstatSync(descriptor, { bigint: true }))) throw treeChanged(path);
-  };
-  let isPending = false;
-  try {
-    check();
-    const result = use(descriptor);
-    if (result instanceof Promise) {
-      isPending = true;
-      return result.then((value: unknown) => (check(), value)).finally(close) as Result;
-    }
-    check();
+    const result = await use(descriptor);
+    if (!isSame(seen, fstatSync(descriptor, { bigint: true }))) throw treeChanged(path);
     return result;
   } finally {
-    if (!isPending) close();
+    closeSync(descriptor);
+  }
+}
+
+function openFile(top: TreeTop, path: string): number {
+  try {
+    // Without O_NONBLOCK a FIFO put in the file's place would be waited for.
+    return openSync(`${top.path}/${path}`, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    throw treeError(error, path);
   }
 }
 

@@ -18,7 +18,8 @@ export function explain(
   const known = knownPart(issue.path, keys);
   const source = `(from ${sourceOf(sourceKey(issue.path, keys))})`;
   if (issue.code === "unrecognized_keys") return unknownKey(`${place}.${issue.keys[0]}`, source, keys.keys());
-  if (issue.code === "custom" && issue.message !== "") return new UsageError(`${place}: ${issue.message} ${source}`);
+  const fault = issue.code === "custom" ? issue.params?.fault : undefined;
+  if (fault !== undefined) return new UsageError(`${place}: ${fault} ${source}`);
   const value = issue.path.reduce<unknown>(
     (at, part) => (at as Record<PropertyKey, unknown> | undefined)?.[part],
     tree,

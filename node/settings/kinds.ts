@@ -39,7 +39,7 @@ export function reading<T>(read: (value: string | number) => T | undefined): z.Z
   return z.union([z.string(), z.number()]).transform((value, context): T => {
     const result = read(value);
     if (result !== undefined) return result;
-    context.addIssue({ code: "custom", message: "" });
+    context.addIssue({ code: "custom" });
     return z.NEVER;
   });
 }

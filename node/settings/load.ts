@@ -50,7 +50,7 @@ export function loadSettings(options: LoadOptions): LoadedSettings {
   const { flags = {}, env } = options;
   const places = findPlaces(env, options);
   const warnings: string[] = [];
-  const files = readFiles(flags.config ?? textOf(env["P2PCACHE_CONFIG"]), places, warnings);
+  const files = readFiles(flags.config ?? textOf(env.P2PCACHE_CONFIG), places, warnings);
   const layers = [flagLayer(flags), environmentLayer(env, warnings), ...files, defaultLayer(places)];
   const values = new Map<string, unknown>();
   const origins = new Map(
@@ -138,7 +138,7 @@ function environmentLayer(env: Environment, warnings: string[]): Layer {
     if (!name.startsWith(prefix) || name === `${prefix}CONFIG` || textOf(text) === undefined) continue;
     const key = name.slice(prefix.length).toLowerCase().replaceAll("__", ".");
     const known = settingKey(key);
-    if (known !== undefined && isOwnKey(known)) values.set(key, readText(name, text!, known));
+    if (known !== undefined && !isOriginField(known)) values.set(key, readText(name, text!, known));
     else if (key.includes(".")) throw unknownKey(name, "(from the environment)", variableNames());
     else {
       // Without two underscores it may be somebody else's variable.
@@ -260,15 +260,11 @@ function defaultLayer(places: Places): Layer {
   return { source: "default", base: places.home, values };
 }
 
-/** What follows from other values; a value of the wrong kind is left for the check to name. */
+/** What follows from other values. Those are texts, or the check names them as wrong. */
 function derive(values: Map<string, unknown>, places: Places): void {
-  const [state, cache] = [values.get("node.state"), values.get("cache.path")];
-  if (!values.has("publish.key") && typeof state === "string") {
-    values.set("publish.key", join(state, "keys", "publisher.pem"));
-  }
-  if (!values.has("node.socket") && typeof cache === "string") {
-    values.set("node.socket", socketOf(cache, places.runtime));
-  }
+  const [state, cache] = [String(values.get("node.state")), String(values.get("cache.path"))];
+  if (!values.has("publish.key")) values.set("publish.key", join(state, "keys", "publisher.pem"));
+  if (!values.has("node.socket")) values.set("node.socket", socketOf(cache, places.runtime));
   for (const [key, value] of values) {
     if (key.startsWith("repositories.") && typeof value === "string" && value !== "")
       values.set(key, realPathOr(value));
@@ -282,7 +278,7 @@ function withAbsolutePaths(key: string, value: unknown, base: string, home: stri
   if (!Array.isArray(value)) return value;
   if (kind === "paths") return value.map(expand);
   if (kind !== "tables") return value;
-  return value.map((table) => (isTable(table) && "path" in table ? { ...table, path: expand(table["path"]) } : table));
+  return value.map((table) => (isTable(table) && "path" in table ? { ...table, path: expand(table.path) } : table));
 }
 
 function setPolicy(values: Map<string, unknown>, origins: Map<string, string>, policy: string): void {
@@ -316,8 +312,13 @@ function describeSource(key: string, source: string): string {
 }
 
 /** Whether values are merged by this key: not the fields of an origin, nor the stand-in for a repository. */
-function isOwnKey({ key }: SettingKey): boolean {
-  return !key.startsWith("origin.") && key !== "repositories.<id>";
+function isOwnKey(known: SettingKey): boolean {
+  return !isOriginField(known) && known.key !== "repositories.<id>";
+}
+
+/** Origins are one list of tables, so a field of one has no key of its own. */
+function isOriginField({ key }: SettingKey): boolean {
+  return key.startsWith("origin.");
 }
 
 function ownKeys(): string[] {

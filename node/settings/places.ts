@@ -27,20 +27,20 @@ export function findPlaces(env: Environment, given: { readonly home?: string; re
   const home = given.home ?? homeOf(env);
   const ours = (systemd: string, xdg: string, fallback: string) =>
     firstOf(env[systemd]) ?? join(absolute(env[xdg]) ?? fallback, "p2pcache");
-  const systemDirectory = firstOf(env["CONFIGURATION_DIRECTORY"]) ?? "/etc/p2pcache";
+  const systemDirectory = firstOf(env.CONFIGURATION_DIRECTORY) ?? "/etc/p2pcache";
   // Without a runtime directory the user's number keeps two users' sockets apart in a directory that all share.
-  const shared = absolute(env["TMPDIR"]) ?? tmpdir();
-  const xdgRuntime = absolute(env["XDG_RUNTIME_DIR"]);
+  const shared = absolute(env.TMPDIR) ?? tmpdir();
+  const xdgRuntime = absolute(env.XDG_RUNTIME_DIR);
   const userRuntime =
     xdgRuntime === undefined ? join(shared, `p2pcache-${process.getuid?.() ?? 0}`) : join(xdgRuntime, "p2pcache");
   return {
     home,
     hostName: hostname(),
-    userFile: join(absolute(env["XDG_CONFIG_HOME"]) ?? join(home, ".config"), "p2pcache", "config.toml"),
+    userFile: join(absolute(env.XDG_CONFIG_HOME) ?? join(home, ".config"), "p2pcache", "config.toml"),
     systemFile: given.systemFile ?? join(systemDirectory, "config.toml"),
     state: ours("STATE_DIRECTORY", "XDG_STATE_HOME", join(home, ".local", "state")),
     cache: ours("CACHE_DIRECTORY", "XDG_CACHE_HOME", join(home, ".cache")),
-    runtime: firstOf(env["RUNTIME_DIRECTORY"]) ?? userRuntime,
+    runtime: firstOf(env.RUNTIME_DIRECTORY) ?? userRuntime,
   };
 }
 
@@ -105,7 +105,7 @@ function absolute(path: string | undefined): string | undefined {
 /** In a container a user may have neither HOME nor an entry in passwd. */
 function homeOf(env: Environment): string {
   try {
-    return absolute(env["HOME"]) ?? homedir();
+    return absolute(env.HOME) ?? homedir();
   } catch {
     return "/";
   }

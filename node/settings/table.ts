@@ -74,7 +74,7 @@ const origin = z
     const [needed, strange] = value.kind === "folder" ? (["path", "url"] as const) : (["url", "path"] as const);
     const fault = value[needed] === undefined ? `needs ${needed}` : `has no ${strange}`;
     if (value[needed] !== undefined && value[strange] === undefined) return;
-    context.addIssue({ code: "custom", message: `kind ${value.kind} ${fault}` });
+    context.addIssue({ code: "custom", params: { fault: `kind ${value.kind} ${fault}` } });
   });
 
 const schema = z.strictObject({

@@ -24,7 +24,7 @@ export function parseSize(key: string, value: string | number): number {
   return readSize(value) ?? refuse(key, value, sizeExpectation);
 }
 
-/** Milliseconds of a time: `"30 s"`, `"1.5 h"`, `250`. @throws {UsageError} naming `key` and the text. */
+/** Milliseconds of a time: `"30 s"`, `"1.5 h"`, or a number of them. @throws {UsageError} naming `key` and the text. */
 export function parseDuration(key: string, value: string | number): number {
   return readDuration(value) ?? refuse(key, value, durationExpectation);
 }
@@ -36,10 +36,10 @@ export function parseRate(key: string, value: string | number): number {
 
 /** Bytes, or `undefined` where the text is no size. Case does not matter: nobody measures disks in bits. */
 export function readSize(value: string | number): number | undefined {
-  return readQuantity(value, (unit) => sizeUnits.get(unit.toLowerCase()));
+  return readQuantity(value, (unit) => (unit === "" ? 1 : sizeUnits.get(unit.toLowerCase())));
 }
 
-/** Milliseconds, or `undefined` where the text is no time. A bare number is in milliseconds. */
+/** Milliseconds, or `undefined`. A text needs its unit, since `--timeout 30` does not mean 30 ms. */
 export function readDuration(value: string | number): number | undefined {
   return readQuantity(value, (unit) => durationUnits.get(unit));
 }
@@ -108,9 +108,7 @@ function readQuantity(value: string | number, factorOf: (unit: string) => number
   if (typeof value === "number") return Number.isSafeInteger(value) && value >= 0 ? value : undefined;
   const match = quantity.exec(value.trim());
   if (match === null) return undefined;
-  const unit = match[2]!;
-  // A fraction needs a unit: half a byte is a slip.
-  const factor = unit === "" ? (match[1]!.includes(".") ? undefined : 1) : factorOf(unit);
+  const factor = factorOf(match[2]!);
   const amount = factor === undefined ? undefined : Math.round(Number(match[1]) * factor);
   return Number.isSafeInteger(amount) ? amount : undefined;
 }

@@ -8,7 +8,7 @@ import {
   readFileSync,
   readlinkSync,
   unlinkSync,
-  writeSync,
+  writeFileSync,
 } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
@@ -160,7 +160,7 @@ function breakDead(path: string, holder: OwnerData, scratch: string): boolean {
 function writeDraft(path: string, text: string): void {
   const file = openSync(path, "wx", 0o644);
   try {
-    writeSync(file, text);
+    writeFileSync(file, text);
     fsyncSync(file);
   } finally {
     closeSync(file);
@@ -214,7 +214,8 @@ function threads(pid: number): number {
   }
 }
 
-function readBootId(): string {
+/** Another at every boot of this machine; empty where there is no /proc. */
+export function readBootId(): string {
   return readText("/proc/sys/kernel/random/boot_id")?.trim() ?? "";
 }
 

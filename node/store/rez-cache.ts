@@ -17,6 +17,7 @@ import { cacheError, checkNoOtherWriter, makeCacheDirectories, makeSafeDirectory
 import {
   type Found,
   findHandle,
+  findOwn,
   findSuffix,
   indexText,
   namesIn,
@@ -91,6 +92,15 @@ export class RezCache {
   /** What Rez would say of the handle; of several entries the one that it can use, ours before others'. */
   locate(handle: RezHandle): Found | { readonly kind: "absent" } {
     return findHandle(this.directoryOf(handle), handle, this.#wallMs())[0] ?? { kind: "absent" };
+  }
+
+  /** Every entry that its index file calls ours, where its handle belongs: for a catalogue that was lost. */
+  *ownEntries(): Generator<Found> {
+    for (const directory of this.#hashDirectories()) {
+      for (const found of findOwn(directory, this.#wallMs())) {
+        if (this.directoryOf(found.handle) === directory) yield found;
+      }
+    }
   }
 
   /**
@@ -203,7 +213,6 @@ export class RezCache {
       chmodSync(rootPath, 0o555);
       this.#writeIndex(spot, placement);
     } catch (error) {
-      unlinkIfThere(join(spot.directory, `.${spot.suffix}.json.tmp`));
       chmodSync(rootPath, 0o755);
       renameSync(rootPath, placement.tree);
       throw error;

@@ -10,7 +10,7 @@ import {
   rmdirSync,
   rmSync,
   unlinkSync,
-  writeSync,
+  writeFileSync,
 } from "node:fs";
 import { chmod, readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -22,14 +22,17 @@ export function writeIndexFile(directory: string, suffix: string, text: string, 
   rmSync(draft, { force: true });
   const file = openSync(draft, "wx", mode);
   try {
-    writeSync(file, text);
+    writeFileSync(file, text);
     fchmodSync(file, mode);
     // An index file that a power cut left empty would end every `rez-env` in a traceback (REZ.md section 4).
     fsyncSync(file);
+    renameSync(draft, join(directory, `${suffix}.json`));
+  } catch (error) {
+    rmSync(draft, { force: true });
+    throw error;
   } finally {
     closeSync(file);
   }
-  renameSync(draft, join(directory, `${suffix}.json`));
 }
 
 /** Makes names that were made, renamed or deleted in a directory last through a power cut. */

@@ -1,8 +1,9 @@
 import { closeSync, constants, existsSync, fstatSync, openSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { isMap } from "../../protocol/cbor.ts";
+import { isCount, isMap } from "../../protocol/cbor.ts";
 import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
 import { type RezHandle, sameHandle } from "../../protocol/rez-handle.ts";
+import { isPathPart } from "../../protocol/variant.ts";
 import { hasCode } from "./rez-guard.ts";
 
 /** What p2pcache writes beside Rez's own keys: a hint, never trusted. */
@@ -50,6 +51,18 @@ export function findSuffix(directory: string, suffix: string, handle: RezHandle,
   const rootPath = join(directory, suffix);
   const kind = stateOf(directory, suffix, wallMs);
   return { kind, handle, directory, suffix, ours: key !== undefined, ...key, indexPath, rootPath };
+}
+
+/** Every entry in the hash directory that p2pcache placed, of whatever handle: as its index file says, so a hint. */
+export function findOwn(directory: string, wallMs: number): Found[] {
+  const found: Found[] = [];
+  for (const name of namesIn(directory)) {
+    const suffix = /^([a-z]+)\.json$/.exec(name)?.[1];
+    const handle = suffix === undefined ? undefined : readIndex(join(directory, name))?.handle;
+    const entry = suffix !== undefined && isHandle(handle) ? findSuffix(directory, suffix, handle, wallMs) : undefined;
+    if (entry?.ours) found.push(entry);
+  }
+  return found;
 }
 
 /** Suffixes with an index file, a payload directory, a copy under way or a removal that was cut off. */
@@ -100,6 +113,15 @@ function readIndex(path: string): Readonly<Record<string, unknown>> | undefined 
   } finally {
     if (file !== undefined) closeSync(file);
   }
+}
+
+function isHandle(value: unknown): value is RezHandle {
+  if (!isMap(value) || value.key !== "filesystem.variant" || !isMap(value.variables)) return false;
+  const { location, name, version, index, repository_type } = value.variables;
+  if (typeof location !== "string" || repository_type !== "filesystem") return false;
+  if (typeof name !== "string" || !isPathPart(name)) return false;
+  if (version !== undefined && (typeof version !== "string" || !isPathPart(version))) return false;
+  return index === null || isCount(index);
 }
 
 function parseKey(value: unknown): P2pcacheKey | undefined {

@@ -1,5 +1,14 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -45,7 +54,9 @@ test("a lock has our owner data in it from its first moment, and nothing is left
 
 test("one at a time has it", async ({ folder, path }) => {
   const first = await RezLock.take(path, folder);
-  const second = RezLock.take(path, folder, { timing: steppingTiming((sleptMs) => sleptMs === 100 && first.release()) });
+  const second = RezLock.take(path, folder, {
+    timing: steppingTiming((sleptMs) => sleptMs === 100 && first.release()),
+  });
   (await second).release();
   assert.not.ok(existsSync(path));
 });

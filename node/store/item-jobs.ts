@@ -1,0 +1,68 @@
+import type { ChunkHash } from "../../protocol/hash.ts";
+
+/** Where a chunk lies in a manifest: the segment that lists it, and its place among that segment's chunks. */
+export interface ChunkPlace {
+  readonly segment: ChunkHash;
+  readonly chunk: number;
+}
+
+/** The directories that a job works in. */
+export interface JobPlace {
+  /** Manifest segments, by hash. */
+  readonly objectsPath: string;
+  /** The payload's tree, in staging or at its final place. */
+  readonly treePath: string;
+}
+
+/** What a worker thread is asked to do; one answer each. */
+export type ItemJob =
+  | { readonly kind: "storeSegment"; readonly objectsPath: string; readonly hash: ChunkHash; readonly bytes: Uint8Array }
+  | { readonly kind: "loadSegment"; readonly objectsPath: string; readonly hash: ChunkHash }
+  | { readonly kind: "storeChunk"; readonly at: JobPlace; readonly places: readonly ChunkPlace[]; readonly bytes: Uint8Array }
+  | { readonly kind: "loadChunk"; readonly at: JobPlace; readonly place: ChunkPlace }
+  /** Checks the whole manifest and makes the tree's directories and empty files. */
+  | { readonly kind: "prepare"; readonly at: JobPlace; readonly rootBytes: Uint8Array; readonly externalLinks: boolean }
+  /** Which of these chunks lie in the tree as they should. */
+  | { readonly kind: "rehash"; readonly at: JobPlace; readonly places: readonly ChunkPlace[] }
+  /** Makes links, final modes and times, all but the mode of the tree's top. */
+  | { readonly kind: "finish"; readonly at: JobPlace; readonly rootBytes: Uint8Array }
+  /** Makes each file and directory durable: for machines without `sync -f`. */
+  | { readonly kind: "sync"; readonly at: JobPlace; readonly rootBytes: Uint8Array }
+  /** Compares a placed tree with its manifest. */
+  | { readonly kind: "verify"; readonly at: JobPlace; readonly rootBytes: Uint8Array };
+
+/** What `prepare` learnt of the chunks. */
+export interface PreparedChunks {
+  /** By item; the entries of segments are 0. */
+  readonly sizesBytes: Uint32Array;
+  /** Items that have the hash of an earlier one, as flat pairs: earlier, later, earlier, later… */
+  readonly copies: Uint32Array;
+}
+
+/** One thing that is wrong with a placed tree. */
+export interface TreeFault {
+  readonly path: string;
+  readonly fault: string;
+}
+
+/** What each kind of job answers. */
+export interface ItemJobResults {
+  readonly storeSegment: undefined;
+  readonly loadSegment: Uint8Array<ArrayBuffer>;
+  readonly storeChunk: undefined;
+  readonly loadChunk: Uint8Array<ArrayBuffer>;
+  readonly prepare: PreparedChunks;
+  /** One byte a place: 1 where the chunk is right. */
+  readonly rehash: Uint8Array;
+  readonly finish: undefined;
+  readonly sync: undefined;
+  readonly verify: readonly TreeFault[];
+}
+
+/** An error that crosses from a worker to its caller. */
+export interface JobFailure {
+  readonly class: "ChunkCorruptError" | "ChunkMissingError" | "TreeDamagedError" | "FormatError" | "NoSpaceError" | "Error";
+  readonly message: string;
+  /** Of our own errors, or errno's. */
+  readonly code: string | undefined;
+}

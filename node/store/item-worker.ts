@@ -1,0 +1,124 @@
+import { parentPort, threadId } from "node:worker_threads";
+import { P2pCacheError, VersionError } from "../../protocol/errors.ts";
+import { bytesToHex, type ChunkHash } from "../../protocol/hash.ts";
+import { type ChunkLayout, chunkLayouts } from "../../protocol/layout.ts";
+import { MIB } from "../../protocol/limits.ts";
+import { decodeRoot, type ManifestRoot } from "../../protocol/manifest.ts";
+import { ManifestChecker } from "../../protocol/manifest-checker.ts";
+import { decodeSegment, type SegmentPart } from "../../protocol/segments.ts";
+import { openHashEngine } from "../hasher.ts";
+import { readChunk, writeChunk } from "../tree-file.ts";
+import type { ChunkPlace, ItemJob, JobFailure, JobPlace, PreparedChunks } from "./item-jobs.ts";
+import { RecentBytes, RecentMap } from "./recent.ts";
+import { loadSegment, storeSegment } from "./segment-objects.ts";
+import { finishTree, makeSkeleton, syncTree, verifyTree } from "./tree-maker.ts";
+
+// One worker thread: it hashes, writes and reads items, and decodes manifests, away from the main thread.
+
+const engine = openHashEngine();
+/** Layouts of the segments used last: 64 of them are the chunks of a payload of about 60,000 files. */
+const layouts = new RecentMap<ChunkHash, ChunkLayout[]>(64);
+/** Runs that were read last: many peers ask for the same run within a moment, and each costs up to 512 opens. */
+const runs = new RecentBytes(16 * MIB);
+const faultsMax = 1000;
+const port = parentPort!;
+let written = 0;
+
+port.on("message", ({ id, job }: { id: number; job: ItemJob }) => {
+  try {
+    const result = perform(job);
+    const transfer = result instanceof Uint8Array ? [result.buffer as ArrayBuffer] : [];
+    port.postMessage({ id, result }, transfer);
+  } catch (error) {
+    port.postMessage({ id, failure: failureOf(error) });
+  }
+});
+
+function perform(job: ItemJob): unknown {
+  switch (job.kind) {
+    case "storeSegment":
+      return storeSegment(job.objectsPath, job.hash, job.bytes, engine.hash, `${threadId}-${written++}`);
+    case "loadSegment":
+      return loadSegment(job.objectsPath, job.hash, engine.hash);
+    case "storeChunk":
+      return writeChunk(job.at.treePath, job.places.map((place) => layoutAt(job.at, place)), job.bytes, engine.hash);
+    case "loadChunk":
+      return loadChunk(job.at, job.place);
+    case "prepare":
+      return prepare(job.at, job.rootBytes, job.externalLinks);
+    case "rehash":
+      return Uint8Array.from(job.places, (place) => (isRight(job.at, place) ? 1 : 0));
+    case "finish":
+      return finishTree(job.at.treePath, segmentsOf(job.at, decodeRoot(job.rootBytes)));
+    case "sync":
+      return syncTree(job.at.treePath, segmentsOf(job.at, decodeRoot(job.rootBytes)));
+    case "verify":
+      return verifyTree(job.at.treePath, segmentsOf(job.at, decodeRoot(job.rootBytes)), engine.hash, faultsMax);
+  }
+}
+
+function loadChunk(at: JobPlace, place: ChunkPlace): Uint8Array<ArrayBuffer> {
+  const layout = layoutAt(at, place);
+  if (layout.ranges.length === 1) return readChunk(at.treePath, layout, engine.hash);
+  const key = bytesToHex(layout.chunk.digest);
+  const recent = runs.get(key);
+  if (recent !== undefined) return recent.slice();
+  const bytes = readChunk(at.treePath, layout, engine.hash);
+  runs.set(key, bytes.slice());
+  return bytes;
+}
+
+function prepare(at: JobPlace, rootBytes: Uint8Array, externalLinks: boolean): PreparedChunks {
+  const root = decodeRoot(rootBytes);
+  const checker = new ManifestChecker(root, { externalLinks });
+  const sizesBytes = new Uint32Array(root.segments.length + root.chunks);
+  const firstItems = new Map<string, number>();
+  const copies: number[] = [];
+  let item = root.segments.length;
+  let segment = 0;
+  for (const parts of segmentsOf(at, root)) {
+    checker.add(parts, root.segments[segment++]!);
+    for (const { chunk } of chunkLayouts(parts)) {
+      sizesBytes[item] = chunk.sizeBytes;
+      const key = bytesToHex(chunk.digest);
+      const first = firstItems.get(key);
+      if (first === undefined) firstItems.set(key, item);
+      else copies.push(first, item);
+      item++;
+    }
+  }
+  checker.finish();
+  makeSkeleton(at.treePath, segmentsOf(at, root));
+  return { sizesBytes, copies: Uint32Array.from(copies) };
+}
+
+function isRight(at: JobPlace, place: ChunkPlace): boolean {
+  try {
+    readChunk(at.treePath, layoutAt(at, place), engine.hash);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function* segmentsOf(at: JobPlace, root: ManifestRoot): Generator<SegmentPart[]> {
+  for (const { hash } of root.segments) yield decodeSegment(loadSegment(at.objectsPath, hash, engine.hash));
+}
+
+function layoutAt(at: JobPlace, place: ChunkPlace): ChunkLayout {
+  let known = layouts.get(place.segment);
+  if (known === undefined) {
+    known = chunkLayouts(decodeSegment(loadSegment(at.objectsPath, place.segment, engine.hash)));
+    layouts.set(place.segment, known);
+  }
+  return known[place.chunk]!;
+}
+
+function failureOf(error: unknown): JobFailure {
+  const message = error instanceof Error ? error.message : String(error);
+  const code = (error as { code?: string }).code;
+  if (error instanceof VersionError) return { class: "FormatError", message, code };
+  if (error instanceof P2pCacheError) return { class: error.name as JobFailure["class"], message, code };
+  if (code === "ENOSPC" || code === "EDQUOT") return { class: "NoSpaceError", message: `the disk is full: ${message}`, code };
+  return { class: "Error", message, code };
+}

@@ -1,0 +1,97 @@
+import { statfs } from "node:fs/promises";
+import { NoSpaceError } from "../../protocol/errors.ts";
+
+/** What a filesystem has left for us; `bavail` and the like, as statfs(2) says. */
+export interface DiskSpace {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  /** Undefined where the filesystem does not count inodes. */
+  readonly freeInodes: number | undefined;
+  readonly blockBytes: number;
+}
+
+/** How much of the disk a cache may take (CONTRACTS, `cache.max_bytes` and `cache.free_bytes_min`). */
+export interface SpaceLimits {
+  readonly maxBytes: number;
+  readonly freeBytesMin: number;
+}
+
+/** Room that is kept for one fetch until it is released. */
+export interface Reservation {
+  release(): void;
+}
+
+/** Reads a disk's space. Passed in, so that tests can fill it. */
+export async function readDiskSpace(path: string): Promise<DiskSpace> {
+  const { bsize, blocks, bavail, files, ffree } = await statfs(path);
+  return {
+    totalBytes: blocks * bsize,
+    freeBytes: bavail * bsize,
+    freeInodes: files === 0 ? undefined : ffree,
+    blockBytes: bsize,
+  };
+}
+
+/** Keeps the cache within its limits: room is reserved before a fetch starts (P4). */
+export class SpaceLedger {
+  readonly #limits: SpaceLimits;
+  readonly #read: () => Promise<DiskSpace>;
+  readonly #usedBytes: () => number;
+  #reservedBytes = 0;
+  #reservedInodes = 0;
+
+  /** `usedBytes` says what the cache holds now. */
+  constructor(limits: SpaceLimits, read: () => Promise<DiskSpace>, usedBytes: () => number) {
+    this.#limits = limits;
+    this.#read = read;
+    this.#usedBytes = usedBytes;
+  }
+
+  /**
+   * Keeps room for a tree that is still to be written.
+   * @param what is named in the error. `bytes` and `inodes` are what is missing of it; `totalBytes` is all of it.
+   * @throws {NoSpaceError} naming the limit that it would pass.
+   */
+  async reserve(what: string, need: { bytes: number; totalBytes: number; inodes: number }): Promise<Reservation> {
+    const disk = await this.#read();
+    // Each file ends in a block of its own, half empty on the average; all of it is the safe assumption.
+    const bytes = need.bytes + need.inodes * disk.blockBytes;
+    const inodes = need.inodes;
+    const afterwards = this.#usedBytes() + this.#reservedBytes + need.totalBytes;
+    if (afterwards > this.#limits.maxBytes) {
+      throw new NoSpaceError(`${what} needs ${need.totalBytes} bytes, which would take the cache past its max_bytes`, {
+        hint: "raise cache.max_bytes, or remove variants",
+        details: { neededBytes: need.totalBytes, maxBytes: this.#limits.maxBytes },
+      });
+    }
+    if (disk.freeBytes - this.#reservedBytes - bytes < this.#limits.freeBytesMin) {
+      throw new NoSpaceError(`${what} needs ${bytes} bytes on a disk that has ${disk.freeBytes} left`, {
+        hint: "free some space, or lower cache.free_bytes_min",
+        details: { neededBytes: bytes, freeBytes: disk.freeBytes, freeBytesMin: this.#limits.freeBytesMin },
+      });
+    }
+    if (disk.freeInodes !== undefined && disk.freeInodes - this.#reservedInodes < inodes + inodesSpare) {
+      throw new NoSpaceError(`${what} needs ${inodes} inodes on a disk that has ${disk.freeInodes} left`, {
+        details: { neededInodes: inodes, freeInodes: disk.freeInodes },
+      });
+    }
+    return this.#keep(bytes, inodes);
+  }
+
+  #keep(bytes: number, inodes: number): Reservation {
+    this.#reservedBytes += bytes;
+    this.#reservedInodes += inodes;
+    let isKept = true;
+    return {
+      release: () => {
+        if (!isKept) return;
+        isKept = false;
+        this.#reservedBytes -= bytes;
+        this.#reservedInodes -= inodes;
+      },
+    };
+  }
+}
+
+/** For objects, index files and whoever else writes on this disk. */
+const inodesSpare = 1000;

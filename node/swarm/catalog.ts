@@ -1,0 +1,36 @@
+import { FormatError } from "../../protocol/errors.ts";
+import type { VariantHash } from "../../protocol/hash.ts";
+import { decodeCatalog } from "../../protocol/messages.ts";
+import type { SwarmHandlers } from "../ports.ts";
+import type { FrameStream } from "./frame-stream.ts";
+
+/** Asks for a variant's record; undefined when the peer has none. The envelope is not verified. */
+export async function askRecord(
+  frames: FrameStream,
+  variant: VariantHash,
+  signal: AbortSignal,
+): Promise<Uint8Array | undefined> {
+  await frames.send({ kind: "want-record", variant });
+  const { header, body } = await frames.next(signal);
+  const answer = decodeCatalog(header);
+  if (answer === undefined || answer.kind === "want-record") throw new FormatError("an answer that cannot be read");
+  return answer.kind === "absent" ? undefined : body;
+}
+
+/** Answers one question about a record and ends the stream; never rejects. */
+export async function answerRecord(frames: FrameStream, handlers: Pick<SwarmHandlers, "record">): Promise<void> {
+  try {
+    const { header } = await frames.next(AbortSignal.timeout(questionMs));
+    const question = decodeCatalog(header);
+    if (question?.kind !== "want-record") throw new FormatError("a question that cannot be read");
+    const envelope = await handlers.record(question.variant);
+    if (envelope === undefined) await frames.send({ kind: "absent" });
+    else await frames.send({ kind: "record" }, envelope);
+    await frames.close();
+  } catch (error) {
+    frames.abort(error as Error);
+  }
+}
+
+/** Who opens a stream has its question ready. */
+const questionMs = 5_000;

@@ -1,0 +1,220 @@
+import { noise } from "@chainsafe/libp2p-noise";
+import { identify } from "@libp2p/identify";
+import type { Connection, Libp2p, PrivateKey, Stream } from "@libp2p/interface";
+import { ping } from "@libp2p/ping";
+import { tcp } from "@libp2p/tcp";
+import { yamux } from "@libp2p/yamux";
+import { type Multiaddr, multiaddr } from "@multiformats/multiaddr";
+import { createLibp2p } from "libp2p";
+import type { PeerName } from "../../protocol/directory.ts";
+import { UnreachableError, UsageError } from "../../protocol/errors.ts";
+import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
+import { defaultServiceLimits, Service } from "../../protocol/service.ts";
+import type { Join, JoinListener, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
+import { Bootstrap } from "./bootstrap.ts";
+import { answerRecord, askRecord } from "./catalog.ts";
+import { readAnnouncement, sendAnnouncement } from "./announcements.ts";
+import { ExchangeClient } from "./exchange-client.ts";
+import { ExchangeServer } from "./exchange-server.ts";
+import { FrameStream } from "./frame-stream.ts";
+import { type HelloFacts, PeerGate } from "./peer-gate.ts";
+import { protocols, type ProtocolName } from "./protocols.ts";
+
+export interface SwarmOptions {
+  readonly key: PrivateKey;
+  /** Goes into the noise handshake: whoever has another one is refused there (DESIGN section 6). */
+  readonly prologue: Uint8Array;
+  readonly hello: HelloFacts;
+  /** Multiaddrs. */
+  readonly listen: readonly string[];
+  readonly bootstrap: readonly string[];
+  /** Told of a peer that was refused, and why. */
+  readonly onRefused?: (peer: PeerName, reason: string) => void;
+}
+
+/** The swarm over libp2p: tcp, noise, yamux. */
+export class Libp2pSwarm implements Swarm {
+  readonly #host: Libp2p;
+  readonly #handlers: SwarmHandlers;
+  readonly #gate: PeerGate;
+  readonly #server: ExchangeServer;
+  readonly #bootstrap: Bootstrap;
+  readonly #clients = new Map<PeerName, Promise<ExchangeClient>>();
+  #announcing: NodeJS.Timeout | undefined;
+
+  private constructor(host: Libp2p, options: SwarmOptions, handlers: SwarmHandlers) {
+    this.#host = host;
+    this.#handlers = handlers;
+    this.#server = new ExchangeServer(handlers, new Service(defaultServiceLimits));
+    this.#gate = new PeerGate(host, options.hello, {
+      onReady: (peer) => {
+        handlers.peerReady(peer);
+        void this.#announceTo(peer);
+      },
+      onLeft: (peer) => handlers.peerLeft(peer),
+      onRefused: options.onRefused ?? (() => undefined),
+    });
+    this.#bootstrap = new Bootstrap(host, options.bootstrap.map(parseAddress));
+  }
+
+  /**
+   * Listens and starts to look for the bootstrap peers.
+   * @throws {UsageError} for an address that is not one; {UnreachableError} when it cannot listen.
+   */
+  static async open(options: SwarmOptions, handlers: SwarmHandlers): Promise<Libp2pSwarm> {
+    const listen = options.listen.map((text) => parseAddress(text).toString());
+    const host = await createLibp2p({ ...hostLimits, ...hostParts(options), addresses: { listen }, start: false });
+    const swarm = new Libp2pSwarm(host, options, handlers);
+    await swarm.#handle("hello", (frames, connection) => swarm.#gate.answer(frames, connection));
+    await swarm.#handle("catalog", (frames) => answerRecord(frames, handlers));
+    await swarm.#handle("directory", (frames, connection) => {
+      const peer = connection.remotePeer.toString();
+      readAnnouncement(frames, (message) => handlers.announced(peer, message));
+    });
+    await swarm.#handle("swarm", (frames, connection) => swarm.#server.accept(connection.remotePeer.toString(), frames));
+    try {
+      await host.start();
+    } catch (cause) {
+      throw new UnreachableError(`cannot listen on ${listen.join(", ")}`, { cause, code: "CANNOT_LISTEN" });
+    }
+    swarm.#gate.start();
+    swarm.#bootstrap.start();
+    return swarm;
+  }
+
+  get id(): PeerName {
+    return this.#host.peerId.toString();
+  }
+
+  addresses(): readonly string[] {
+    return this.#host.getMultiaddrs().map(String);
+  }
+
+  peers(): readonly PeerFacts[] {
+    return this.#gate.peers();
+  }
+
+  announce(): void {
+    // A node that places many variants in a row says so once.
+    this.#announcing ??= setTimeout(() => {
+      this.#announcing = undefined;
+      for (const { peer } of this.#gate.peers()) void this.#announceTo(peer);
+    }, announceMs).unref();
+  }
+
+  async record(peer: PeerName, variant: VariantHash, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    const wait = AbortSignal.timeout(recordMs);
+    const signal = options.signal === undefined ? wait : AbortSignal.any([wait, options.signal]);
+    const frames = await this.#openStream(peer, "catalog");
+    try {
+      return await askRecord(frames, variant, signal);
+    } catch (cause) {
+      options.signal?.throwIfAborted();
+      throw new UnreachableError(`the peer ${peer} gives no record`, { cause });
+    } finally {
+      void frames.close();
+    }
+  }
+
+  async join(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined> {
+    const client = await this.#clientOf(peer);
+    return client.join(payload, items, listener);
+  }
+
+  stored(payload: PayloadId, items: readonly number[]): void {
+    this.#server.stored(payload, items);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#announcing);
+    this.#bootstrap.stop();
+    this.#gate.stop();
+    this.#server.close();
+    await this.#host.stop();
+  }
+
+  /** Registers a protocol; all but hello wait until the peer has been let in. */
+  async #handle(name: ProtocolName, accept: (frames: FrameStream, connection: Connection) => unknown): Promise<void> {
+    const { id, limits, streamsMax } = protocols[name];
+    const handler = async (stream: Stream, connection: Connection) => {
+      const frames = new FrameStream(stream, limits);
+      if (name !== "hello" && !(await this.#gate.isReady(connection.remotePeer.toString()))) {
+        frames.abort(new Error("no hello was said"));
+        return;
+      }
+      accept(frames, connection);
+    };
+    await this.#host.handle(id, handler, { maxInboundStreams: streamsMax, maxOutboundStreams: streamsMax });
+  }
+
+  async #announceTo(peer: PeerName): Promise<void> {
+    const frames = await this.#openStream(peer, "directory").catch(() => undefined);
+    // A peer that cannot be told now is told at its next connection.
+    if (frames !== undefined) await sendAnnouncement(frames, this.#handlers.announcement());
+  }
+
+  /** One stream to a peer carries all payloads that are joined there. */
+  #clientOf(peer: PeerName): Promise<ExchangeClient> {
+    const known = this.#clients.get(peer);
+    if (known !== undefined) return known;
+    const forget = () => {
+      if (this.#clients.get(peer) === opening) this.#clients.delete(peer);
+    };
+    const opening: Promise<ExchangeClient> = this.#openStream(peer, "swarm").then((frames) => new ExchangeClient(frames, forget));
+    this.#clients.set(peer, opening);
+    opening.catch(forget);
+    return opening;
+  }
+
+  async #openStream(peer: PeerName, name: ProtocolName): Promise<FrameStream> {
+    const connection = this.#gate.connectionOf(peer);
+    if (connection === undefined) throw new UnreachableError(`the peer ${peer} has gone`);
+    const { id, limits, streamsMax } = protocols[name];
+    try {
+      const signal = AbortSignal.timeout(openStreamMs);
+      const stream = await connection.newStream(id, { signal, maxOutboundStreams: streamsMax });
+      return new FrameStream(stream, limits);
+    } catch (cause) {
+      throw new UnreachableError(`the peer ${peer} takes no stream`, { cause });
+    }
+  }
+}
+
+function parseAddress(text: string): Multiaddr {
+  try {
+    return multiaddr(text);
+  } catch (cause) {
+    throw new UsageError(`not a multiaddr: ${text}`, { cause, hint: "like /ip4/192.0.2.7/tcp/4001" });
+  }
+}
+
+/** libp2p's defaults refuse the sixth connection a second from one host, and the eleventh that is not yet upgraded. */
+const hostLimits = {
+  connectionManager: {
+    maxConnections: 300,
+    inboundConnectionThreshold: 100,
+    maxIncomingPendingConnections: 100,
+    maxParallelDials: 50,
+    dialTimeout: 5_000,
+    addressDialTimeout: 2_000,
+    reconnectRetries: 0,
+    // Addresses are multiaddrs with an IP: nothing is ever looked up outside.
+    resolvers: {},
+  },
+  connectionMonitor: { pingInterval: 10_000 },
+};
+const announceMs = 50;
+const recordMs = 5_000;
+const openStreamMs = 5_000;
+
+// biome-ignore lint/nursery/useExplicitType: libp2p infers the services from it
+function hostParts(options: SwarmOptions) {
+  return {
+    privateKey: options.key,
+    transports: [tcp()],
+    connectionEncrypters: [noise({ prologueBytes: options.prologue })],
+    // The window is not negotiated: 256 KiB is what every yamux starts with (hashicorp/yamux, spec.md).
+    streamMuxers: [yamux({ streamOptions: { initialStreamWindowSize: 256 * 1024 } })],
+    services: { identify: identify(), ping: ping() },
+  };
+}

@@ -1,0 +1,164 @@
+import type { Connection, Libp2p } from "@libp2p/interface";
+import type { PeerName } from "../../protocol/directory.ts";
+import { FormatError } from "../../protocol/errors.ts";
+import { decodeHello, type HelloMessage } from "../../protocol/messages.ts";
+import type { PeerFacts } from "../ports.ts";
+import { FrameStream } from "./frame-stream.ts";
+import { protocols } from "./protocols.ts";
+
+/** What this node says of itself. */
+export interface HelloFacts {
+  readonly network: string;
+  readonly name: string;
+  readonly site: string;
+  readonly rack: string;
+}
+
+interface GateListener {
+  readonly onReady: (peer: PeerName) => void;
+  readonly onLeft: (peer: PeerName) => void;
+  readonly onRefused: (peer: PeerName, reason: string) => void;
+}
+
+interface AdmittedPeer {
+  readonly hello: Extract<HelloMessage, { kind: "hello" }>;
+  readonly connections: Set<Connection>;
+}
+
+/** Who has been let in: the noise handshake admits, and the hello says who it is and whether we can talk. */
+export class PeerGate {
+  readonly #host: Libp2p;
+  readonly #own: Extract<HelloMessage, { kind: "hello" }>;
+  readonly #listener: GateListener;
+  readonly #peers = new Map<PeerName, AdmittedPeer>();
+  readonly #waiting = new Map<PeerName, PromiseWithResolvers<boolean>>();
+  readonly #onOpen = ({ detail }: CustomEvent<Connection>) => this.#opened(detail);
+  readonly #onClose = ({ detail }: CustomEvent<Connection>) => this.#closed(detail);
+
+  constructor(host: Libp2p, facts: HelloFacts, listener: GateListener) {
+    this.#host = host;
+    this.#own = { kind: "hello", versions: [protocolVersion], ...facts };
+    this.#listener = listener;
+  }
+
+  start(): void {
+    this.#host.addEventListener("connection:open", this.#onOpen);
+    this.#host.addEventListener("connection:close", this.#onClose);
+  }
+
+  stop(): void {
+    this.#host.removeEventListener("connection:open", this.#onOpen);
+    this.#host.removeEventListener("connection:close", this.#onClose);
+  }
+
+  peers(): PeerFacts[] {
+    return [...this.#peers].map(([peer, { hello, connections }]) => {
+      const addresses = [...connections].map((connection) => connection.remoteAddr.toString());
+      return { peer, name: hello.name, site: hello.site, rack: hello.rack, addresses };
+    });
+  }
+
+  /** An open connection of an admitted peer. */
+  connectionOf(peer: PeerName): Connection | undefined {
+    return this.#peers.get(peer)?.connections.values().next().value;
+  }
+
+  /** Whether a peer has been let in; waits a moment for a hello that is under way. */
+  async isReady(peer: PeerName): Promise<boolean> {
+    if (this.#peers.has(peer)) return true;
+    const waiting = this.#waiting.get(peer) ?? Promise.withResolvers<boolean>();
+    this.#waiting.set(peer, waiting);
+    const timer = setTimeout(() => waiting.resolve(false), helloMs);
+    const isReady = await waiting.promise;
+    clearTimeout(timer);
+    if (this.#waiting.get(peer) === waiting) this.#waiting.delete(peer);
+    return isReady;
+  }
+
+  /** Answers a peer's hello; never rejects. */
+  async answer(frames: FrameStream, connection: Connection): Promise<void> {
+    try {
+      const { header } = await frames.next(AbortSignal.timeout(helloMs));
+      const hello = this.#judge(connection, decodeHello(header));
+      // Let in first: the peer may open streams as soon as it has the answer.
+      if (typeof hello !== "string") this.#admit(connection, hello);
+      await frames.send(typeof hello === "string" ? { kind: "refused", reason: hello } : this.#own);
+      await frames.close();
+      if (typeof hello === "string") await connection.close();
+    } catch (error) {
+      connection.abort(error as Error);
+    }
+  }
+
+  /** The dialling side says hello first; the other waits for it. */
+  #opened(connection: Connection): void {
+    if (connection.direction === "outbound") void this.#greet(connection);
+    else setTimeout(() => this.#expectHello(connection), helloMs).unref();
+  }
+
+  #closed(connection: Connection): void {
+    const peer = connection.remotePeer.toString();
+    const admitted = this.#peers.get(peer);
+    if (!admitted?.connections.delete(connection) || admitted.connections.size > 0) return;
+    this.#peers.delete(peer);
+    this.#listener.onLeft(peer);
+  }
+
+  /** Never rejects: a peer that does not greet back is let go. */
+  async #greet(connection: Connection): Promise<void> {
+    try {
+      const { id, limits } = protocols.hello;
+      const signal = AbortSignal.timeout(helloMs);
+      const frames = new FrameStream(await connection.newStream(id, { signal }), limits);
+      await frames.send(this.#own);
+      const { header } = await frames.next(signal);
+      const hello = this.#judge(connection, decodeHello(header));
+      void frames.close();
+      if (typeof hello === "string") return await connection.close();
+      this.#admit(connection, hello);
+    } catch (error) {
+      connection.abort(error as Error);
+    }
+  }
+
+  #expectHello(connection: Connection): void {
+    if (connection.status !== "open") return;
+    if (this.#peers.get(connection.remotePeer.toString())?.connections.has(connection)) return;
+    connection.abort(new Error("no hello was said"));
+  }
+
+  /** Their hello if we can talk, or why not. @throws {FormatError} for anything that is not a hello. */
+  #judge(connection: Connection, message: HelloMessage | undefined): AdmittedPeer["hello"] | string {
+    const peer = connection.remotePeer.toString();
+    if (message === undefined) throw new FormatError("a hello that cannot be read");
+    if (message.kind === "refused") {
+      this.#listener.onRefused(peer, `it refused us: ${message.reason}`);
+      return message.reason;
+    }
+    const fault = helloFault(this.#own, message);
+    if (fault === undefined) return message;
+    this.#listener.onRefused(peer, fault);
+    return fault;
+  }
+
+  #admit(connection: Connection, hello: AdmittedPeer["hello"]): void {
+    if (connection.status !== "open") return;
+    const peer = connection.remotePeer.toString();
+    const known = this.#peers.get(peer);
+    known?.connections.add(connection);
+    if (known !== undefined) return;
+    this.#peers.set(peer, { hello, connections: new Set([connection]) });
+    this.#waiting.get(peer)?.resolve(true);
+    this.#listener.onReady(peer);
+  }
+}
+
+const protocolVersion = 1;
+/** Both sides are up and on one LAN; a busy event loop may still take a second or two. */
+const helloMs = 5_000;
+
+function helloFault(own: AdmittedPeer["hello"], theirs: AdmittedPeer["hello"]): string | undefined {
+  if (theirs.network !== own.network) return `it is in the network ${theirs.network}, this node in ${own.network}`;
+  if (theirs.versions.includes(protocolVersion)) return undefined;
+  return `it speaks versions ${theirs.versions.join(", ")} of the protocol, this node ${protocolVersion}: upgrade the older`;
+}

@@ -1,0 +1,123 @@
+import { closeSync, constants, fstatSync, futimesSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { ChunkCorruptError, ChunkMissingError, TreeDamagedError } from "../protocol/errors.ts";
+import { compareBytes, type Hasher } from "../protocol/hash.ts";
+import type { ChunkLayout, FileRange } from "../protocol/layout.ts";
+import { shown } from "../protocol/paths.ts";
+import type { FileFacts } from "../protocol/segments.ts";
+
+// The one way in and out for payload bytes: what is written was verified in memory first, and what is read was
+// verified before anyone gets it. Calls are synchronous: they run in worker threads (PERFORMANCE section 4).
+
+/**
+ * Verifies a chunk and writes it to every place that it has in the tree.
+ * @throws {ChunkCorruptError} when the bytes are not the chunk's: nothing is written then.
+ */
+export function writeChunk(treePath: string, layouts: readonly ChunkLayout[], bytes: Uint8Array, hasher: Hasher): void {
+  const { chunk } = layouts[0]!;
+  if (bytes.length !== chunk.sizeBytes || compareBytes(hasher(bytes), chunk.digest) !== 0) {
+    throw new ChunkCorruptError(`${bytes.length} bytes are not the chunk that they were said to be`);
+  }
+  for (const { ranges } of layouts) {
+    let offset = 0;
+    for (const range of ranges) {
+      writeRange(treePath, range, bytes.subarray(offset, offset + range.sizeBytes));
+      offset += range.sizeBytes;
+    }
+  }
+}
+
+/**
+ * Reads a chunk back from the files that it covers, and verifies it.
+ * @throws {ChunkMissingError} when a file has gone; {TreeDamagedError} when the bytes have changed.
+ */
+export function readChunk(treePath: string, layout: ChunkLayout, hasher: Hasher): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(layout.chunk.sizeBytes);
+  let offset = 0;
+  for (const range of layout.ranges) {
+    readRange(treePath, range, bytes.subarray(offset, offset + range.sizeBytes));
+    offset += range.sizeBytes;
+  }
+  if (compareBytes(hasher(bytes), layout.chunk.digest) !== 0) {
+    throw new TreeDamagedError(`the content of ${rangeNames(layout)} has changed`, { code: "ITEM_DAMAGED" });
+  }
+  return bytes;
+}
+
+/** The permission bits of a published file. */
+export function fileMode(file: FileFacts): number {
+  return file.executable ? 0o555 : 0o444;
+}
+
+/** While slices of a file are missing, nobody else may read it. */
+const slicedMode = 0o600;
+
+function writeRange(treePath: string, range: FileRange, bytes: Uint8Array): void {
+  const path = join(treePath, range.path);
+  if (range.whole === undefined) writeSlice(path, range.offsetBytes, bytes);
+  else writeWhole(path, range.whole, bytes);
+}
+
+function writeSlice(path: string, offset: number, bytes: Uint8Array): void {
+  const file = openSync(path, constants.O_CREAT | constants.O_WRONLY | constants.O_NOFOLLOW, slicedMode);
+  try {
+    writeAll(file, bytes, offset);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function writeWhole(path: string, facts: FileFacts, bytes: Uint8Array): void {
+  const file = openNew(path, fileMode(facts));
+  try {
+    writeAll(file, bytes, 0);
+    futimesSync(file, facts.mtimeSeconds, facts.mtimeSeconds);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Opens a file that must be new; one that a crash left half written is thrown away. */
+export function openNew(path: string, mode: number): number {
+  const flags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW;
+  try {
+    return openSync(path, flags, mode);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    unlinkSync(path);
+    return openSync(path, flags, mode);
+  }
+}
+
+function writeAll(file: number, bytes: Uint8Array, offset: number): void {
+  for (let written = 0; written < bytes.length; ) {
+    written += writeSync(file, bytes, written, bytes.length - written, offset + written);
+  }
+}
+
+function readRange(treePath: string, range: FileRange, into: Uint8Array): void {
+  let file: number;
+  try {
+    file = openSync(join(treePath, range.path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (cause) {
+    throw new ChunkMissingError(`${shown(range.path)} cannot be read`, { cause });
+  }
+  try {
+    if (range.whole !== undefined && fstatSync(file).size !== range.sizeBytes) {
+      throw new TreeDamagedError(`${shown(range.path)} has another length`, { code: "ITEM_DAMAGED" });
+    }
+    let filled = 0;
+    while (filled < into.length) {
+      const count = readSync(file, into, filled, into.length - filled, range.offsetBytes + filled);
+      if (count === 0) throw new TreeDamagedError(`${shown(range.path)} is cut off`, { code: "ITEM_DAMAGED" });
+      filled += count;
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+function rangeNames(layout: ChunkLayout): string {
+  const first = shown(layout.ranges[0]?.path ?? "");
+  return layout.ranges.length > 1 ? `${first} or one of ${layout.ranges.length - 1} files after it` : first;
+}
