@@ -56,6 +56,8 @@ export type TransferFault = "missing" | "corrupt" | "unreachable";
 export type TransferAction =
   | { readonly kind: "ask"; readonly source: SourceName; readonly items: readonly number[] }
   | { readonly kind: "cancel"; readonly source: SourceName; readonly items: readonly number[] }
+  /** It keeps failing: it counts for nothing until it joins again, which is of no use before this time. */
+  | { readonly kind: "drop"; readonly source: SourceName; readonly retryAtMs: number }
   | { readonly kind: "strike"; readonly source: SourceName; readonly fault: Fault; readonly item: number }
   /** All segments are here: check the manifest and describe the chunks. */
   | { readonly kind: "segmentsComplete" }
@@ -247,15 +249,16 @@ export class Transfer {
     const source = this.#sources.get(name);
     if (source === undefined) return [];
     for (const item of items) this.#giveBack(source, item);
-    this.#trouble(source, nowMs);
-    return [];
+    return this.#trouble(source, nowMs);
   }
 
   /** A source in trouble rests; a peer that keeps failing, or gave nothing yet, has nothing until it joins again. */
-  #trouble(source: TransferSource, nowMs: number): void {
+  #trouble(source: TransferSource, nowMs: number): TransferAction[] {
     const isHopeful = source.isOrigin || (source.storedItems > 0 && source.troubles < troublesMax);
     source.failed(nowMs);
-    if (!isHopeful) this.#leave(source.name);
+    if (isHopeful) return [];
+    this.#leave(source.name);
+    return [{ kind: "drop", source: source.name, retryAtMs: source.restsUntilMs }];
   }
 
   /** What was asked for and has not come in time: given up, and asked of somebody else. */
@@ -270,8 +273,7 @@ export class Transfer {
         actions.push({ kind: "strike", source: source.name, fault: "claim", item: items[0]! });
       }
       for (const item of items) this.#giveBack(source, item);
-      this.#trouble(source, nowMs);
-      actions.push({ kind: "cancel", source: source.name, items });
+      actions.push({ kind: "cancel", source: source.name, items }, ...this.#trouble(source, nowMs));
     }
     return actions;
   }

@@ -35,6 +35,8 @@ export type ItemJob =
 export interface PreparedChunks {
   /** By item; the entries of segments are 0. */
   readonly sizesBytes: Uint32Array;
+  /** Hashes of all chunks in item order, 32 bytes each. */
+  readonly digests: Uint8Array;
   /** Items that have the hash of an earlier one, as flat pairs: earlier, later, earlier, later… */
   readonly copies: Uint32Array;
 }

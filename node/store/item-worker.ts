@@ -1,6 +1,6 @@
 import { parentPort, threadId } from "node:worker_threads";
 import { P2pCacheError, VersionError } from "../../protocol/errors.ts";
-import { bytesToHex, type ChunkHash } from "../../protocol/hash.ts";
+import { bytesToHex, type ChunkHash, digestBytes } from "../../protocol/hash.ts";
 import { type ChunkLayout, chunkLayouts } from "../../protocol/layout.ts";
 import { MIB } from "../../protocol/limits.ts";
 import { decodeRoot, type ManifestRoot } from "../../protocol/manifest.ts";
@@ -72,6 +72,7 @@ function prepare(at: JobPlace, rootBytes: Uint8Array, externalLinks: boolean): P
   const root = decodeRoot(rootBytes);
   const checker = new ManifestChecker(root, { externalLinks });
   const sizesBytes = new Uint32Array(root.segments.length + root.chunks);
+  const digests = new Uint8Array(root.chunks * digestBytes);
   const firstItems = new Map<string, number>();
   const copies: number[] = [];
   let item = root.segments.length;
@@ -80,6 +81,7 @@ function prepare(at: JobPlace, rootBytes: Uint8Array, externalLinks: boolean): P
     checker.add(parts, root.segments[segment++]!);
     for (const { chunk } of chunkLayouts(parts)) {
       sizesBytes[item] = chunk.sizeBytes;
+      digests.set(chunk.digest, (item - root.segments.length) * digestBytes);
       const key = bytesToHex(chunk.digest);
       const first = firstItems.get(key);
       if (first === undefined) firstItems.set(key, item);
@@ -89,7 +91,7 @@ function prepare(at: JobPlace, rootBytes: Uint8Array, externalLinks: boolean): P
   }
   checker.finish();
   makeSkeleton(at.treePath, segmentsOf(at, root));
-  return { sizesBytes, copies: Uint32Array.from(copies) };
+  return { sizesBytes, digests, copies: Uint32Array.from(copies) };
 }
 
 function isRight(at: JobPlace, place: ChunkPlace): boolean {

@@ -4,7 +4,7 @@ import { type FileHandle, mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Bitmap } from "../../protocol/bitmap.ts";
-import type { ChunkHash } from "../../protocol/hash.ts";
+import { type ChunkHash, digestBytes, hashFromBytes } from "../../protocol/hash.ts";
 import { ItemIndex } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import type { ChunkDescription } from "../../protocol/transfer.ts";
@@ -29,6 +29,7 @@ export class StagedPayload implements AsyncDisposable {
   readonly #haveFile: FileHandle;
   readonly #reservation: Reservation;
   #copiesOf: ReadonlyMap<number, readonly number[]> = new Map();
+  #digests: Uint8Array = new Uint8Array(0);
 
   private constructor(
     record: ReleaseRecord,
@@ -86,6 +87,7 @@ export class StagedPayload implements AsyncDisposable {
       else known.push(copy);
     }
     this.#copiesOf = copiesOf;
+    this.#digests = prepared.digests;
     const stored = await this.#rehashMarked();
     return { sizesBytes: prepared.sizesBytes, copiesOf, stored };
   }
@@ -104,10 +106,22 @@ export class StagedPayload implements AsyncDisposable {
       this.have.add(item);
       return;
     }
-    const items = [item, ...(this.#copiesOf.get(item) ?? [])];
+    const items = this.withCopies(item);
     const places = items.map((each) => this.#chunkPlace(each));
     await this.#workers.do<"storeChunk">({ kind: "storeChunk", at: this.#place, places, bytes }, { transfer });
     await this.#mark(items);
+  }
+
+  /** The name under which an origin has an item; a chunk's is known once the payload was described. */
+  hashOf(item: number): ChunkHash {
+    if (item < this.index.segments) return this.record.root.segments[item]!.hash;
+    const at = (item - this.index.segments) * digestBytes;
+    return hashFromBytes<"chunk">(this.#digests.subarray(at, at + digestBytes));
+  }
+
+  /** The items that have come with an item, itself first: those with the same bytes. */
+  withCopies(item: number): readonly number[] {
+    return [item, ...(this.#copiesOf.get(item) ?? [])];
   }
 
   /** An item's bytes, verified, for a peer. @throws {ChunkMissingError} when it is not here (any more). */

@@ -1,0 +1,122 @@
+import type { PeerName } from "../protocol/directory.ts";
+import { NotFoundError, UnreachableError } from "../protocol/errors.ts";
+import type { Hasher, VariantHash } from "../protocol/hash.ts";
+import {
+  decodeEnvelope,
+  newerRecord,
+  type Publishers,
+  type ReleaseRecord,
+  type SignatureCheck,
+  trustedRecord,
+} from "../protocol/record.ts";
+import { variantHash } from "../protocol/variant.ts";
+import type { Origin, Swarm, WaitOptions } from "./ports.ts";
+
+/** A record that a publisher whom we trust has signed, and the envelope that proves it. */
+export interface FoundRecord {
+  readonly record: ReleaseRecord;
+  readonly envelope: Uint8Array;
+}
+
+/** Where records are looked for, and who may sign them. */
+export interface RecordSources {
+  readonly origins: readonly Origin[];
+  readonly swarm: Swarm | undefined;
+  /** Peers that may know a variant's record, the best first. */
+  readonly peersFor: (variant: VariantHash) => readonly PeerName[];
+  readonly stored: (variant: VariantHash) => Promise<Uint8Array | undefined>;
+  readonly publishers: Publishers;
+  readonly verify: SignatureCheck;
+  readonly hasher: Hasher;
+}
+
+/**
+ * Finds the newest trusted record of a variant: on this disk, at peers and at the origins, all asked at once. Once
+ * somebody has it the others are given a moment, for a higher revision.
+ * @throws {NotFoundError} when nobody has one; {NotTrustedError} or {FormatError} when what they have is no good;
+ * {UnreachableError} when nobody could be asked.
+ */
+export async function findRecord(sources: RecordSources, variant: VariantHash, options: WaitOptions): Promise<FoundRecord> {
+  const search = new RecordSearch(sources, variant);
+  const asked: Promise<Uint8Array | undefined>[] = [sources.stored(variant)];
+  for (const origin of sources.origins) asked.push(origin.latestRecord(variant, options));
+  for (const peer of sources.peersFor(variant).slice(0, peersAskedMax)) {
+    asked.push(sources.swarm!.record(peer, variant, options));
+  }
+  await search.gather(asked, options.signal);
+  return search.result();
+}
+
+class RecordSearch {
+  readonly #sources: RecordSources;
+  readonly #variant: VariantHash;
+  readonly #found: FoundRecord[] = [];
+  readonly #refusals: Error[] = [];
+  readonly #silences: Error[] = [];
+  readonly #first = Promise.withResolvers<void>();
+
+  constructor(sources: RecordSources, variant: VariantHash) {
+    this.#sources = sources;
+    this.#variant = variant;
+  }
+
+  /** Waits for all answers, or for a moment after the first good one. */
+  async gather(asked: readonly Promise<Uint8Array | undefined>[], signal: AbortSignal | undefined): Promise<void> {
+    const all = Promise.all(asked.map((answer) => this.#take(answer)));
+    const { promise: moment, resolve } = Promise.withResolvers<void>();
+    let timer: NodeJS.Timeout | undefined;
+    void this.#first.promise.then(() => {
+      timer = setTimeout(resolve, othersMs);
+    });
+    const aborted = Promise.withResolvers<never>();
+    const onAbort = () => aborted.reject(signal?.reason);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      await Promise.race([all, moment, aborted.promise]);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  result(): FoundRecord {
+    const best = this.#found.reduce<FoundRecord | undefined>((a, b) => {
+      return a === undefined || newerRecord(a.record, b.record) === b.record ? b : a;
+    }, undefined);
+    if (best !== undefined) return best;
+    if (this.#refusals.length > 0) throw this.#refusals[0]!;
+    if (this.#silences.length > 0) {
+      throw new UnreachableError(`no source could be asked for ${this.#variant}: ${this.#silences[0]!.message}`, {
+        cause: this.#silences[0],
+      });
+    }
+    throw new NotFoundError("neither an origin nor a peer has a release of it");
+  }
+
+  /** Never rejects. */
+  async #take(answer: Promise<Uint8Array | undefined>): Promise<void> {
+    let envelope: Uint8Array | undefined;
+    try {
+      envelope = await answer;
+    } catch (error) {
+      this.#silences.push(error as Error);
+      return;
+    }
+    if (envelope === undefined) return;
+    try {
+      const { publishers, verify, hasher } = this.#sources;
+      const record = trustedRecord(decodeEnvelope(envelope), publishers, verify, hasher);
+      // A record of another variant answers another question.
+      if (variantHash(record.variant, hasher) !== this.#variant) return;
+      this.#found.push({ record, envelope });
+      this.#first.resolve();
+    } catch (error) {
+      this.#refusals.push(error as Error);
+    }
+  }
+}
+
+/** Holders that are asked for a record: it is the same everywhere, and one of them may be gone. */
+const peersAskedMax = 4;
+/** How long slower sources are awaited for a higher revision, once one is there. */
+const othersMs = 500;
