@@ -1,5 +1,5 @@
 import { createRequire } from "node:module";
-import { hexToBytes, bytesToHex, type Hasher } from "../protocol/hash.ts";
+import { bytesToHex, type Hasher, hexToBytes } from "../protocol/hash.ts";
 
 /** A BLAKE3-256 engine: native where it loads, WebAssembly elsewhere. */
 export interface HashEngine {

@@ -1,8 +1,11 @@
 import type { Bitmap } from "../protocol/bitmap.ts";
-import type { ChunkHash, PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { PeerName } from "../protocol/directory.ts";
+import type { ChunkHash, PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { ItemIndex, ManifestRoot } from "../protocol/manifest.ts";
 import type { DirectoryMessage } from "../protocol/messages.ts";
+import type { ReleaseRecord } from "../protocol/record.ts";
+import type { ChunkDescription } from "../protocol/transfer.ts";
+import type { Variant } from "../protocol/variant.ts";
 
 /** Time, as the shell reads it. */
 export interface Clock {
@@ -134,4 +137,43 @@ export interface Swarm extends AsyncDisposable {
   join(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined>;
   /** Peers are told about items that have been stored since. */
   stored(payload: PayloadId, items: readonly number[]): void;
+}
+
+/** A payload on its way in, as the fetcher sees it. */
+export interface StagedTree {
+  readonly payload: PayloadId;
+  readonly root: ManifestRoot;
+  readonly index: ItemIndex;
+  /** The manifest segments that are here already. */
+  storedSegments(): readonly number[];
+  /** All segments are here: checks the manifest and says what the chunks are. @throws {FormatError} */
+  describe(): Promise<ChunkDescription>;
+  /** The name under which an origin has an item. */
+  hashOf(item: number): ChunkHash;
+  /** The items that come with an item, itself first. */
+  withCopies(item: number): readonly number[];
+  /** Verifies and writes an item; the buffer is given away. @throws {ChunkCorruptError} {NoSpaceError} */
+  put(item: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+}
+
+/** Where a payload went, or what lies at its place already. */
+export type CommitResult =
+  | { readonly kind: "placed"; readonly holding: Holding }
+  /** Rez, or somebody else, has put this variant there; our tree was thrown away. */
+  | { readonly kind: "taken"; readonly path: string };
+
+/** The store, as the fetcher sees it. */
+export interface FetchStore {
+  holding(variant: VariantHash): Holding | undefined;
+  isDamaged(variant: VariantHash): boolean;
+  /** Whether this machine knows where a repository is mounted. */
+  knowsRepository(repository: string): boolean;
+  /** What somebody else has put at a variant's place in Rez's cache. */
+  foreign(variant: Variant): { readonly path: string; readonly state: string } | undefined;
+  /** @throws {NoSpaceError} before anything is written. */
+  stage(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array): Promise<StagedTree>;
+  /** Puts a complete tree where Rez finds it. @throws {BusyError} with the tree kept in staging. */
+  commit(hash: VariantHash, staged: StagedTree, signal?: AbortSignal): Promise<CommitResult>;
+  /** Ends work on a staged payload; what was verified stays for the next try. */
+  leave(staged: StagedTree): Promise<void>;
 }

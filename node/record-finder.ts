@@ -36,7 +36,11 @@ export interface RecordSources {
  * @throws {NotFoundError} when nobody has one; {NotTrustedError} or {FormatError} when what they have is no good;
  * {UnreachableError} when nobody could be asked.
  */
-export async function findRecord(sources: RecordSources, variant: VariantHash, options: WaitOptions): Promise<FoundRecord> {
+export async function findRecord(
+  sources: RecordSources,
+  variant: VariantHash,
+  options: WaitOptions,
+): Promise<FoundRecord> {
   const search = new RecordSearch(sources, variant);
   const asked: Promise<Uint8Array | undefined>[] = [sources.stored(variant)];
   for (const origin of sources.origins) asked.push(origin.latestRecord(variant, options));

@@ -6,15 +6,11 @@ import {
   type P2pCacheError,
   UnreachableError,
 } from "../protocol/errors.ts";
-import type { PayloadId } from "../protocol/hash.ts";
 import type { Random } from "../protocol/random.ts";
 import type { Standing } from "../protocol/standing.ts";
 import { defaultTransferLimits, Transfer, type TransferAction, type TransferEvent } from "../protocol/transfer.ts";
-import type { ChunkDescription } from "../protocol/transfer.ts";
 import type { SourceName } from "../protocol/transfer-source.ts";
-import type { ItemIndex, ManifestRoot } from "../protocol/manifest.ts";
-import type { ChunkHash } from "../protocol/hash.ts";
-import type { Clock, Join, Origin, Swarm } from "./ports.ts";
+import type { Clock, Join, Origin, StagedTree, Swarm } from "./ports.ts";
 
 /** Bytes by where they came from. */
 export interface BytesBySource {
@@ -23,21 +19,9 @@ export interface BytesBySource {
   readonly origin: number;
 }
 
-/** The staging tree, as a transfer sees it. */
-export interface TransferTarget {
-  readonly payload: PayloadId;
-  readonly root: ManifestRoot;
-  readonly index: ItemIndex;
-  storedSegments(): readonly number[];
-  describe(): Promise<ChunkDescription>;
-  hashOf(item: number): ChunkHash;
-  withCopies(item: number): readonly number[];
-  put(item: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
-}
-
 /** What a transfer works with. */
 export interface TransferParts {
-  readonly target: TransferTarget;
+  readonly target: StagedTree;
   readonly swarm: Swarm | undefined;
   readonly origins: readonly Origin[];
   readonly standing: Standing;
@@ -286,11 +270,16 @@ export class TransferDrive {
     const details = { item, missingItems, items: target.index.items };
     switch (fault) {
       case "corrupt":
-        return new ChunkCorruptError(`no source has the right bytes of ${what}: item ${item} is wrong at ${this.#liars()}`, {
-          details: { ...details, sources: [...this.#corruptFrom] },
-        });
+        return new ChunkCorruptError(
+          `no source has the right bytes of ${what}: item ${item} is wrong at ${this.#liars()}`,
+          {
+            details: { ...details, sources: [...this.#corruptFrom] },
+          },
+        );
       case "missing":
-        return new NotFoundError(`${missingItems} of ${target.index.items} items of ${what} are nowhere to be had`, { details });
+        return new NotFoundError(`${missingItems} of ${target.index.items} items of ${what} are nowhere to be had`, {
+          details,
+        });
       case "unreachable":
         return new UnreachableError(`no source of ${what} answers; ${missingItems} items are missing`, { details });
     }

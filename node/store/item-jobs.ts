@@ -16,9 +16,19 @@ export interface JobPlace {
 
 /** What a worker thread is asked to do; one answer each. */
 export type ItemJob =
-  | { readonly kind: "storeSegment"; readonly objectsPath: string; readonly hash: ChunkHash; readonly bytes: Uint8Array }
+  | {
+      readonly kind: "storeSegment";
+      readonly objectsPath: string;
+      readonly hash: ChunkHash;
+      readonly bytes: Uint8Array;
+    }
   | { readonly kind: "loadSegment"; readonly objectsPath: string; readonly hash: ChunkHash }
-  | { readonly kind: "storeChunk"; readonly at: JobPlace; readonly places: readonly ChunkPlace[]; readonly bytes: Uint8Array }
+  | {
+      readonly kind: "storeChunk";
+      readonly at: JobPlace;
+      readonly places: readonly ChunkPlace[];
+      readonly bytes: Uint8Array;
+    }
   | { readonly kind: "loadChunk"; readonly at: JobPlace; readonly place: ChunkPlace }
   /** Checks the whole manifest and makes the tree's directories and empty files. */
   | { readonly kind: "prepare"; readonly at: JobPlace; readonly rootBytes: Uint8Array; readonly externalLinks: boolean }
@@ -63,7 +73,13 @@ export interface ItemJobResults {
 
 /** An error that crosses from a worker to its caller. */
 export interface JobFailure {
-  readonly class: "ChunkCorruptError" | "ChunkMissingError" | "TreeDamagedError" | "FormatError" | "NoSpaceError" | "Error";
+  readonly class:
+    | "ChunkCorruptError"
+    | "ChunkMissingError"
+    | "TreeDamagedError"
+    | "FormatError"
+    | "NoSpaceError"
+    | "Error";
   readonly message: string;
   /** Of our own errors, or errno's. */
   readonly code: string | undefined;

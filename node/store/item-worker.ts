@@ -41,7 +41,12 @@ function perform(job: ItemJob): unknown {
     case "loadSegment":
       return loadSegment(job.objectsPath, job.hash, engine.hash);
     case "storeChunk":
-      return writeChunk(job.at.treePath, job.places.map((place) => layoutAt(job.at, place)), job.bytes, engine.hash);
+      return writeChunk(
+        job.at.treePath,
+        job.places.map((place) => layoutAt(job.at, place)),
+        job.bytes,
+        engine.hash,
+      );
     case "loadChunk":
       return loadChunk(job.at, job.place);
     case "prepare":
@@ -121,6 +126,7 @@ function failureOf(error: unknown): JobFailure {
   const code = (error as { code?: string }).code;
   if (error instanceof VersionError) return { class: "FormatError", message, code };
   if (error instanceof P2pCacheError) return { class: error.name as JobFailure["class"], message, code };
-  if (code === "ENOSPC" || code === "EDQUOT") return { class: "NoSpaceError", message: `the disk is full: ${message}`, code };
+  if (code === "ENOSPC" || code === "EDQUOT")
+    return { class: "NoSpaceError", message: `the disk is full: ${message}`, code };
   return { class: "Error", message, code };
 }

@@ -1,20 +1,21 @@
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { statSync } from "node:fs";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Bitmap } from "../../protocol/bitmap.ts";
-import { ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
-import { type Hasher, type PayloadId, parsePayloadId, type VariantHash } from "../../protocol/hash.ts";
+import { assert, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
+import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { ItemIndex } from "../../protocol/manifest.ts";
 import { decodeEnvelope, decodeRecord, type ReleaseRecord } from "../../protocol/record.ts";
 import { type RezHandle, rezHandle } from "../../protocol/rez-handle.ts";
-import { variantText } from "../../protocol/variant.ts";
-import type { Clock, Holding, ServedPayload } from "../ports.ts";
+import { type Variant, variantText } from "../../protocol/variant.ts";
+import type { Clock, CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
 import { Catalogue, type CatalogueEntry } from "./catalogue.ts";
 import type { TreeFault } from "./item-jobs.ts";
 import { ItemWorkers } from "./item-workers.ts";
 import { CacheOwner, readBootId } from "./owner.ts";
 import { loadRecord, storeRecord, writeDurably } from "./record-objects.ts";
-import { recoverStore } from "./recovery.ts";
-import { type Found, type Placement, RezCache } from "./rez-cache.ts";
+import { checkEntries, recoverStore } from "./recovery.ts";
+import { type Placement, RezCache } from "./rez-cache.ts";
 import type { LockTiming } from "./rez-lock.ts";
 import { type DiskSpace, readDiskSpace, SpaceLedger, type SpaceLimits } from "./space.ts";
 import { loadItem, StagedPayload } from "./staged-payload.ts";
@@ -33,17 +34,11 @@ export interface StoreOptions {
   readonly readSpace?: (path: string) => Promise<DiskSpace>;
 }
 
-/** Where a payload went, or what lies at its place already. */
-export type CommitResult =
-  | { readonly kind: "placed"; readonly holding: Holding }
-  /** Rez, or somebody else, has put this variant there; our tree was thrown away. */
-  | { readonly kind: "taken"; readonly path: string };
-
 /**
  * What this machine has on its own disk: trees on their way in, and trees where Rez finds them, which are also what
  * peers are served from (DESIGN section 5). One process opens a cache at a time.
  */
-export class PayloadStore implements AsyncDisposable {
+export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly #options: StoreOptions;
   readonly #rez: RezCache;
   readonly #owners: readonly CacheOwner[];
@@ -71,7 +66,11 @@ export class PayloadStore implements AsyncDisposable {
     this.#objectsPath = join(parts.rez.ownPath, "objects");
     this.#stagingPath = join(parts.rez.ownPath, "staging");
     const readSpace = options.readSpace ?? readDiskSpace;
-    this.#space = new SpaceLedger(options.limits, () => readSpace(parts.rez.path), () => parts.catalogue.bytes);
+    this.#space = new SpaceLedger(
+      options.limits,
+      () => readSpace(parts.rez.path),
+      () => parts.catalogue.bytes,
+    );
   }
 
   /**
@@ -91,7 +90,13 @@ export class PayloadStore implements AsyncDisposable {
     const workers = opened.use(ItemWorkers.open());
     const store = new PayloadStore(options, { rez, owners, catalogue, workers });
     await mkdir(store.#stagingPath, { recursive: true, mode: 0o700 });
-    await recoverStore({ rez, catalogue, objectsPath: store.#objectsPath, stagingPath: store.#stagingPath, ...options });
+    await recoverStore({
+      rez,
+      catalogue,
+      objectsPath: store.#objectsPath,
+      stagingPath: store.#stagingPath,
+      ...options,
+    });
     for (const entry of catalogue.all()) {
       const boot = entry.unsureSinceBoot;
       if (boot !== undefined && boot !== readBootId()) store.#unsure.add(entry.hash);
@@ -114,10 +119,15 @@ export class PayloadStore implements AsyncDisposable {
     return this.#catalogue.nextEpoch(this.#options.clock.wallMs());
   }
 
-  /** Rez's handle of a record's variant on this machine; undefined where its repository is not configured. */
-  handleOf(record: Pick<ReleaseRecord, "variant">): RezHandle | undefined {
-    const location = this.#options.repositories.get(record.variant.repository);
-    return location === undefined ? undefined : rezHandle(record.variant, location);
+  knowsRepository(repository: string): boolean {
+    return this.#options.repositories.has(repository);
+  }
+
+  foreign(variant: Variant): { readonly path: string; readonly state: string } | undefined {
+    const handle = this.#handleOf(variant);
+    const found = handle === undefined ? undefined : this.#rez.locate(handle);
+    if (found === undefined || found.kind === "absent" || found.ours) return undefined;
+    return { path: found.rootPath, state: found.kind };
   }
 
   /** Everything that is held, damaged or not. */
@@ -142,11 +152,6 @@ export class PayloadStore implements AsyncDisposable {
   /** The envelope of a variant that is held or on its way in. */
   record(variant: VariantHash): Promise<Uint8Array | undefined> {
     return loadRecord(this.#objectsPath, variant);
-  }
-
-  /** What lies in Rez's cache under a handle, whoever put it there. */
-  locate(handle: RezHandle): Found | { readonly kind: "absent" } {
-    return this.#rez.locate(handle);
   }
 
   /**
@@ -179,9 +184,13 @@ export class PayloadStore implements AsyncDisposable {
    * Puts a complete staged tree where Rez finds it, and records the holding.
    * @throws {BusyError} REZ_LOCK_HELD, with the tree kept in staging.
    */
-  async commit(hash: VariantHash, handle: RezHandle, staged: StagedPayload, signal?: AbortSignal): Promise<CommitResult> {
+  async commit(hash: VariantHash, staged: StagedPayload, signal?: AbortSignal): Promise<CommitResult> {
     const { record } = staged;
+    const handle = this.#handleOf(record.variant);
+    assert(handle !== undefined, "what is committed was asked for by a configured repository");
     await staged.finish();
+    // An earlier revision, or a damaged tree: never mended in place, since programs may be running from it.
+    await this.remove(hash);
     const placement = this.#placement(hash, handle, staged);
     const result = await this.#rez.place({
       ...placement,
@@ -195,7 +204,8 @@ export class PayloadStore implements AsyncDisposable {
         return { kind: "taken", path: result.found.rootPath };
       }
     }
-    const spot = result.kind === "placed" ? { directory: join(result.path, ".."), suffix: result.suffix } : result.found;
+    const spot =
+      result.kind === "placed" ? { directory: join(result.path, ".."), suffix: result.suffix } : result.found;
     const entry = this.#entry(hash, record, spot);
     await this.#catalogue.put(entry);
     this.#damaged.delete(hash);
@@ -241,6 +251,24 @@ export class PayloadStore implements AsyncDisposable {
     for (const variant of [...this.#unsure]) await this.verify(variant);
   }
 
+  /** When Rez, or we, used a held variant last: the time of its index file (REZ.md section 7). */
+  lastUsed(variant: VariantHash): Date | undefined {
+    const entry = this.#catalogue.get(variant);
+    if (entry === undefined) return undefined;
+    return statSync(`${join(entry.directory, entry.suffix)}.json`, { throwIfNoEntry: false })?.mtime;
+  }
+
+  /** What the catalogue says against what the cache shows. Nothing is hashed. */
+  async check(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
+    const entries = this.#catalogue.all();
+    const faults = checkEntries(this.#rez, entries);
+    for (const entry of entries) {
+      if ((await this.#heldRecord(entry)) === undefined)
+        faults.push(`${variantText(entry.variant)}: its release record has gone`);
+    }
+    return { checked: entries.length, faults };
+  }
+
   /** Whether a held variant was found damaged. */
   isDamaged(variant: VariantHash): boolean {
     return this.#damaged.has(variant);
@@ -250,7 +278,7 @@ export class PayloadStore implements AsyncDisposable {
   async remove(variant: VariantHash): Promise<void> {
     const entry = this.#catalogue.get(variant);
     if (entry === undefined) return;
-    const handle = this.handleOf(entry);
+    const handle = this.#handleOf(entry.variant);
     const found = handle === undefined ? undefined : this.#rez.locate(handle);
     if (found !== undefined && found.kind !== "absent" && found.ours) await this.#rez.remove(found);
     await this.#catalogue.remove(variant);
@@ -284,7 +312,8 @@ export class PayloadStore implements AsyncDisposable {
     try {
       return await loadItem(this.#workers, at, segment.hash, item, index);
     } catch (error) {
-      if (error instanceof ChunkMissingError || error instanceof TreeDamagedError) this.#lose(entry.hash, error.message);
+      if (error instanceof ChunkMissingError || error instanceof TreeDamagedError)
+        this.#lose(entry.hash, error.message);
       throw error;
     }
   }
@@ -307,6 +336,12 @@ export class PayloadStore implements AsyncDisposable {
     }
   }
 
+  /** Rez's handle of a variant on this machine; undefined where its repository is not configured. */
+  #handleOf(variant: Variant): RezHandle | undefined {
+    const location = this.#options.repositories.get(variant.repository);
+    return location === undefined ? undefined : rezHandle(variant, location);
+  }
+
   #placement(hash: VariantHash, handle: RezHandle, staged: StagedPayload): Placement {
     return {
       handle,
@@ -321,7 +356,17 @@ export class PayloadStore implements AsyncDisposable {
     const { variant, payload, revision, root } = record;
     const { directory, suffix } = spot;
     const unsureSinceBoot = readBootId();
-    return { variant, hash, payload, revision, directory, suffix, bytes: root.bytes, files: root.files, unsureSinceBoot };
+    return {
+      variant,
+      hash,
+      payload,
+      revision,
+      directory,
+      suffix,
+      bytes: root.bytes,
+      files: root.files,
+      unsureSinceBoot,
+    };
   }
 
   async #makeSure(entry: CatalogueEntry): Promise<void> {
@@ -339,12 +384,15 @@ export class PayloadStore implements AsyncDisposable {
   #holding(entry: CatalogueEntry): Holding {
     const { hash, payload, bytes, files, directory, suffix } = entry;
     const path = join(directory, suffix);
-    return { variant: hash, payload, text: variantText(entry.variant), name: entry.variant.name, version: entry.variant.version, path, bytes, files };
+    return {
+      variant: hash,
+      payload,
+      text: variantText(entry.variant),
+      name: entry.variant.name,
+      version: entry.variant.version,
+      path,
+      bytes,
+      files,
+    };
   }
-}
-
-/** Payloads that an earlier process left in staging, for `fsck` and for people. */
-export async function stagedPayloads(stagingPath: string): Promise<PayloadId[]> {
-  const names = await readdir(stagingPath).catch(() => []);
-  return names.filter((name) => /^[0-9a-f]{64}$/.test(name)).map(parsePayloadId);
 }

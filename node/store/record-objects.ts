@@ -1,4 +1,4 @@
-import { open, readFile, rename, rm, mkdir } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { VariantHash } from "../../protocol/hash.ts";
 import { recordBytesMax } from "../../protocol/limits.ts";

@@ -71,6 +71,23 @@ async function findHoldings(place: RecoveryPlace): Promise<void> {
   }
 }
 
+/** What is wrong with entries of the catalogue, and what lies in the cache that it does not know; one line each. */
+export function checkEntries(rez: RezCache, entries: readonly CatalogueEntry[]): string[] {
+  const faults: string[] = [];
+  const known = new Set<string>();
+  for (const entry of entries) {
+    const path = join(entry.directory, entry.suffix);
+    known.add(path);
+    if (!existsSync(path)) faults.push(`${path}: the payload has gone`);
+    if (!existsSync(`${path}.json`)) faults.push(`${path}.json: the index file has gone`);
+  }
+  for (const found of rez.ownEntries()) {
+    if (found.kind === "rootless") faults.push(`${found.indexPath}: an index file without its payload`);
+    else if (!known.has(found.rootPath)) faults.push(`${found.rootPath}: placed by p2pcache, and not in the catalogue`);
+  }
+  return faults;
+}
+
 function isThere(entry: CatalogueEntry): boolean {
   const path = join(entry.directory, entry.suffix);
   return existsSync(`${path}.json`) && existsSync(path);

@@ -1,4 +1,14 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, statSync, unlinkSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { ChunkCorruptError, ChunkMissingError } from "../../protocol/errors.ts";
 import { bytesToHex, type ChunkHash, type Hasher } from "../../protocol/hash.ts";
@@ -13,8 +23,15 @@ export function segmentPath(objectsPath: string, hash: ChunkHash): string {
  * Verifies a segment and writes it durably.
  * @throws {ChunkCorruptError} when the bytes are not what the hash says: nothing is written then.
  */
-export function storeSegment(objectsPath: string, hash: ChunkHash, bytes: Uint8Array, hasher: Hasher, unique: string): void {
-  if (bytesToHex(hasher(bytes)) !== hash) throw new ChunkCorruptError(`${bytes.length} bytes are not the segment ${hash}`);
+export function storeSegment(
+  objectsPath: string,
+  hash: ChunkHash,
+  bytes: Uint8Array,
+  hasher: Hasher,
+  unique: string,
+): void {
+  if (bytesToHex(hasher(bytes)) !== hash)
+    throw new ChunkCorruptError(`${bytes.length} bytes are not the segment ${hash}`);
   const path = segmentPath(objectsPath, hash);
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const beside = `${path}.${unique}`;

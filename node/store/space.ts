@@ -1,4 +1,5 @@
-import { statfs } from "node:fs/promises";
+import { stat, statfs } from "node:fs/promises";
+import { dirname } from "node:path";
 import { NoSpaceError } from "../../protocol/errors.ts";
 
 /** What a filesystem has left for us; `bavail` and the like, as statfs(2) says. */
@@ -30,6 +31,13 @@ export async function readDiskSpace(path: string): Promise<DiskSpace> {
     freeInodes: files === 0 ? undefined : ffree,
     blockBytes: bsize,
   };
+}
+
+/** The deepest directory on a path that is there already: its disk will hold what is made below it. */
+export async function nearestExisting(path: string): Promise<string> {
+  for (let at = path; ; at = dirname(at)) {
+    if (at === dirname(at) || (await stat(at).catch(() => undefined)) !== undefined) return at;
+  }
 }
 
 /** Keeps the cache within its limits: room is reserved before a fetch starts (P4). */

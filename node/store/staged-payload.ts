@@ -4,20 +4,21 @@ import { type FileHandle, mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Bitmap } from "../../protocol/bitmap.ts";
-import { type ChunkHash, digestBytes, hashFromBytes } from "../../protocol/hash.ts";
-import { ItemIndex } from "../../protocol/manifest.ts";
+import { type ChunkHash, digestBytes, hashFromBytes, type PayloadId } from "../../protocol/hash.ts";
+import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import type { ChunkDescription } from "../../protocol/transfer.ts";
+import type { StagedTree } from "../ports.ts";
 import type { ChunkPlace, JobPlace } from "./item-jobs.ts";
 import type { ItemWorkers } from "./item-workers.ts";
-import type { Reservation } from "./space.ts";
 import { segmentPath } from "./segment-objects.ts";
+import type { Reservation } from "./space.ts";
 
 /**
  * A payload on its way in: its tree under `staging/`, and a bitmap of the items that were verified and written. What
  * the bitmap says survives a crash, and is hashed again before it counts.
  */
-export class StagedPayload implements AsyncDisposable {
+export class StagedPayload implements StagedTree, AsyncDisposable {
   readonly record: ReleaseRecord;
   readonly index: ItemIndex;
   /** `.sys/p2pcache/staging/<payload>`. */
@@ -55,6 +56,14 @@ export class StagedPayload implements AsyncDisposable {
     await mkdir(path, { recursive: true, mode: 0o700 });
     const haveFile = await open(join(path, "have"), existsSync(join(path, "have")) ? "r+" : "w+", 0o600);
     return new StagedPayload(record, path, { ...parts, haveFile });
+  }
+
+  get payload(): PayloadId {
+    return this.record.payload;
+  }
+
+  get root(): ManifestRoot {
+    return this.record.root;
   }
 
   get treePath(): string {

@@ -14,9 +14,9 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { TreeDamagedError } from "../../protocol/errors.ts";
+import type { Hasher } from "../../protocol/hash.ts";
 import { chunkLayouts } from "../../protocol/layout.ts";
 import type { SegmentPart } from "../../protocol/segments.ts";
-import type { Hasher } from "../../protocol/hash.ts";
 import { fileMode, openNew, readChunk } from "../tree-file.ts";
 import type { TreeFault } from "./item-jobs.ts";
 

@@ -1,5 +1,5 @@
 import { FormatError } from "../../protocol/errors.ts";
-import { decodeDirectory, type DirectoryMessage } from "../../protocol/messages.ts";
+import { type DirectoryMessage, decodeDirectory } from "../../protocol/messages.ts";
 import type { FrameStream } from "./frame-stream.ts";
 
 /** Says all that this node holds, and ends the stream; never rejects. */

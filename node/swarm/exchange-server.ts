@@ -1,9 +1,9 @@
-import { FormatError } from "../../protocol/errors.ts";
 import type { PeerName } from "../../protocol/directory.ts";
+import { FormatError } from "../../protocol/errors.ts";
 import type { PayloadId } from "../../protocol/hash.ts";
 import { chunkBytesTarget, joinsPerStreamMax, requestItemsMax } from "../../protocol/limits.ts";
 import { decodeSwarm, type SwarmMessage } from "../../protocol/messages.ts";
-import { type Service, type ServiceAction, type ServiceEvent, type ServiceRequest } from "../../protocol/service.ts";
+import type { Service, ServiceAction, ServiceEvent, ServiceRequest } from "../../protocol/service.ts";
 import type { Frame } from "../../protocol/wire.ts";
 import type { ServedPayload, SwarmHandlers } from "../ports.ts";
 import type { FrameStream } from "./frame-stream.ts";
@@ -103,7 +103,8 @@ export class ExchangeServer {
   }
 
   #join(id: number, stream: ServedStream, number: number, payload: PayloadId): void {
-    if (stream.joins.size + stream.waitingJoins >= joinsPerStreamMax) throw new FormatError("too many joins on a stream");
+    if (stream.joins.size + stream.waitingJoins >= joinsPerStreamMax)
+      throw new FormatError("too many joins on a stream");
     this.#handlers.wanted(stream.peer, payload);
     stream.waitingJoins++;
     stream.joining = stream.joining.then(async () => {

@@ -64,7 +64,9 @@ export class FrameStream {
   /** Sends what is queued and ends this side; never rejects. */
   async close(): Promise<void> {
     await this.#sending;
-    await this.#stream.close({ signal: AbortSignal.timeout(closeMs) }).catch((error: Error) => this.#stream.abort(error));
+    await this.#stream
+      .close({ signal: AbortSignal.timeout(closeMs) })
+      .catch((error: Error) => this.#stream.abort(error));
   }
 
   /** Ends both sides at once. */

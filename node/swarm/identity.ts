@@ -13,7 +13,10 @@ export async function openNodeKey(path: string): Promise<PrivateKey> {
     return privateKeyFromProtobuf(await readFile(path));
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== "ENOENT") {
-      throw new UnusableError(`the node's key ${path} cannot be read`, { cause, hint: "move it away to get a new one" });
+      throw new UnusableError(`the node's key ${path} cannot be read`, {
+        cause,
+        hint: "move it away to get a new one",
+      });
     }
   }
   const key = await generateKeyPair("Ed25519");

@@ -11,14 +11,14 @@ import { UnreachableError, UsageError } from "../../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { defaultServiceLimits, Service } from "../../protocol/service.ts";
 import type { Join, JoinListener, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
+import { readAnnouncement, sendAnnouncement } from "./announcements.ts";
 import { Bootstrap } from "./bootstrap.ts";
 import { answerRecord, askRecord } from "./catalog.ts";
-import { readAnnouncement, sendAnnouncement } from "./announcements.ts";
 import { ExchangeClient } from "./exchange-client.ts";
 import { ExchangeServer } from "./exchange-server.ts";
 import { FrameStream } from "./frame-stream.ts";
 import { type HelloFacts, PeerGate } from "./peer-gate.ts";
-import { protocols, type ProtocolName } from "./protocols.ts";
+import { type ProtocolName, protocols } from "./protocols.ts";
 
 export interface SwarmOptions {
   readonly key: PrivateKey;
@@ -71,7 +71,9 @@ export class Libp2pSwarm implements Swarm {
       const peer = connection.remotePeer.toString();
       readAnnouncement(frames, (message) => handlers.announced(peer, message));
     });
-    await swarm.#handle("swarm", (frames, connection) => swarm.#server.accept(connection.remotePeer.toString(), frames));
+    await swarm.#handle("swarm", (frames, connection) =>
+      swarm.#server.accept(connection.remotePeer.toString(), frames),
+    );
     try {
       await host.start();
     } catch (cause) {
@@ -160,7 +162,9 @@ export class Libp2pSwarm implements Swarm {
     const forget = () => {
       if (this.#clients.get(peer) === opening) this.#clients.delete(peer);
     };
-    const opening: Promise<ExchangeClient> = this.#openStream(peer, "swarm").then((frames) => new ExchangeClient(frames, forget));
+    const opening: Promise<ExchangeClient> = this.#openStream(peer, "swarm").then(
+      (frames) => new ExchangeClient(frames, forget),
+    );
     this.#clients.set(peer, opening);
     opening.catch(forget);
     return opening;

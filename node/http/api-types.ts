@@ -1,0 +1,58 @@
+import type { NamedThing } from "../../protocol/handle-text.ts";
+import type { Holding } from "../ports.ts";
+
+/** An error as it is sent and printed (CONTRACTS, "Exit codes"). */
+export interface ErrorShape {
+  readonly code: string;
+  readonly message: string;
+  readonly exit: number;
+  readonly hint?: string;
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/** Bytes by where they came from. */
+export interface ApiBytes {
+  readonly local: number;
+  readonly peers: number;
+  readonly origin: number;
+}
+
+/** One variant of a `fetch`; a failed one has its error. */
+export interface ApiVariant {
+  readonly handle: string;
+  readonly variant: string;
+  readonly payload: string | undefined;
+  readonly path: string | undefined;
+  readonly outcome: "local" | "fetched" | "skipped" | "failed";
+  readonly reason?: string;
+  readonly bytes: ApiBytes;
+  readonly seconds: number;
+  readonly error?: ErrorShape;
+}
+
+/** One line of a long call's answer. */
+export type ApiEvent<Result> =
+  | { readonly kind: "progress"; readonly text: string; readonly totalBytes: number; readonly bytes: ApiBytes }
+  | { readonly kind: "done"; readonly result: Result }
+  | { readonly kind: "error"; readonly error: ErrorShape };
+
+export type HoldingShape = Holding & { readonly lastUsed: string | undefined; readonly state: "whole" | "damaged" };
+
+/** What the servers need of a node: the one behind `CacheNode`. */
+export interface ApiNode {
+  status(version: string): { readonly apiVersion: number };
+  holdings(): readonly HoldingShape[];
+  peers(): readonly object[];
+  fetch(
+    thing: NamedThing,
+    options: {
+      readonly origin?: "auto" | "never";
+      readonly peers?: "auto" | "never";
+      readonly timeoutMs?: number;
+      readonly signal?: AbortSignal;
+      readonly onProgress?: (progress: { text: string; totalBytes: number; bytes: ApiBytes }) => void;
+    },
+  ): Promise<ApiVariant>;
+  verify(things: readonly NamedThing[]): Promise<{ readonly checked: number; readonly damaged: readonly object[] }>;
+  fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }>;
+}

@@ -1,0 +1,149 @@
+import { type IncomingMessage, request } from "node:http";
+import { createInterface } from "node:readline";
+import { P2pCacheError, UnreachableError } from "../../protocol/errors.ts";
+import type { NamedThing } from "../../protocol/handle-text.ts";
+import type { ApiEvent, ApiVariant, ErrorShape, HoldingShape } from "./api-types.ts";
+
+/** What a fetch may be told, and how it reports. */
+export interface FetchCall {
+  readonly things: readonly NamedThing[];
+  readonly origin?: "auto" | "never";
+  readonly peers?: "auto" | "never";
+  readonly timeoutMs?: number;
+}
+
+export type Progress = Omit<Extract<ApiEvent<unknown>, { kind: "progress" }>, "kind">;
+
+interface CallOptions {
+  readonly signal?: AbortSignal;
+}
+
+/** A running node, from another process on this machine. */
+export class NodeClient {
+  readonly #socket: string;
+  readonly #adminSocket: string;
+
+  constructor(sockets: { readonly socket: string; readonly adminSocket: string }) {
+    this.#socket = sockets.socket;
+    this.#adminSocket = sockets.adminSocket;
+  }
+
+  /** @throws {P2pCacheError} of another version's API; {UnreachableError} when no node answers. */
+  async status(options: CallOptions = {}): Promise<Record<string, unknown>> {
+    const status = (await this.#call(this.#socket, "GET", "/v1/status", undefined, options)) as Record<string, unknown>;
+    if (status.apiVersion !== apiVersion) {
+      throw new P2pCacheError(
+        "API_VERSION",
+        1,
+        `the node speaks version ${String(status.apiVersion)} of the local API, this command ${apiVersion}`,
+        {
+          hint: "restart the node with the p2pcache that is installed",
+        },
+      );
+    }
+    return status;
+  }
+
+  async holdings(): Promise<readonly HoldingShape[]> {
+    const answer = await this.#call(this.#socket, "GET", "/v1/holdings");
+    return (answer as { holdings: HoldingShape[] }).holdings;
+  }
+
+  async peers(): Promise<readonly Record<string, unknown>[]> {
+    return ((await this.#call(this.#socket, "GET", "/v1/peers")) as { peers: Record<string, unknown>[] }).peers;
+  }
+
+  async stop(): Promise<void> {
+    await this.#call(this.#adminSocket, "POST", "/v1/stop");
+  }
+
+  async fsck(): Promise<{ checked: number; faults: string[] }> {
+    return (await this.#call(this.#adminSocket, "POST", "/v1/fsck")) as { checked: number; faults: string[] };
+  }
+
+  async fetch(call: FetchCall, onProgress: (progress: Progress) => void, options: CallOptions): Promise<ApiVariant[]> {
+    const result = await this.#stream("/v1/fetch", call, onProgress, options);
+    return (result as { variants: ApiVariant[] }).variants;
+  }
+
+  async verify(things: readonly NamedThing[], options: CallOptions): Promise<VerifyResult> {
+    return (await this.#stream("/v1/verify", { things }, () => undefined, options)) as VerifyResult;
+  }
+
+  async #call(
+    socket: string,
+    method: string,
+    path: string,
+    body?: unknown,
+    options: CallOptions = {},
+  ): Promise<unknown> {
+    const response = await this.#request(socket, method, path, body, options);
+    const chunks: Buffer[] = [];
+    for await (const chunk of response) chunks.push(chunk as Buffer);
+    return this.#answer(response, Buffer.concat(chunks).toString());
+  }
+
+  async #stream(
+    path: string,
+    body: unknown,
+    onProgress: (progress: Progress) => void,
+    options: CallOptions,
+  ): Promise<unknown> {
+    const response = await this.#request(this.#socket, "POST", path, body, options);
+    for await (const line of createInterface({ input: response })) {
+      if (response.statusCode !== 200) return this.#answer(response, line);
+      const event = JSON.parse(line) as ApiEvent<unknown>;
+      if (event.kind === "progress") onProgress(event);
+      else if (event.kind === "done") return event.result;
+      else throw errorOf(event.error);
+    }
+    options.signal?.throwIfAborted();
+    throw new UnreachableError("the node ended before it had answered");
+  }
+
+  #answer(response: IncomingMessage, text: string): unknown {
+    const value = JSON.parse(text) as { error?: ErrorShape };
+    if (response.statusCode !== 200) throw errorOf(value.error ?? { code: "INTERNAL", message: text, exit: 1 });
+    return value;
+  }
+
+  #request(
+    socketPath: string,
+    method: string,
+    path: string,
+    body: unknown,
+    { signal }: CallOptions,
+  ): Promise<IncomingMessage> {
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    const headers = body === undefined ? {} : { "content-type": "application/json" };
+    const call = request({ socketPath, method, path, headers, ...(signal === undefined ? {} : { signal }) }, resolve);
+    call.once("error", (cause: NodeJS.ErrnoException) =>
+      reject(signal?.aborted ? signal.reason : noNode(socketPath, cause)),
+    );
+    call.end(body === undefined ? undefined : JSON.stringify(body));
+    return promise;
+  }
+}
+
+export interface VerifyResult {
+  readonly checked: number;
+  readonly damaged: readonly { readonly path: string; readonly item: string; readonly file: string }[];
+}
+
+const apiVersion = 1;
+
+function noNode(socket: string, cause: NodeJS.ErrnoException): Error {
+  if (cause.code === "EACCES") {
+    return new P2pCacheError("NOT_ALLOWED", 5, `you may not talk to the node on ${socket}`, { cause });
+  }
+  return new UnreachableError(`no node answers on ${socket}`, {
+    code: "NO_NODE",
+    cause,
+    hint: "start one: p2pcache node run",
+  });
+}
+
+function errorOf({ code, message, exit, hint, details }: ErrorShape): P2pCacheError {
+  const options = { ...(hint === undefined ? {} : { hint }), ...(details === undefined ? {} : { details }) };
+  return new P2pCacheError(code, exit as P2pCacheError["exit"], message, options);
+}

@@ -1,0 +1,23 @@
+export * from "../protocol/errors.ts";
+export { type NamedThing, parseHandleText, parseRxt } from "../protocol/handle-text.ts";
+export { parseVariant, type Variant, variantText } from "../protocol/variant.ts";
+export type { FetchResult } from "./fetcher.ts";
+export type { ApiVariant, ErrorShape, HoldingShape } from "./http/api-types.ts";
+export { NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
+export { errorShape } from "./http/control.ts";
+export {
+  generateNetworkKey,
+  generatePublisherKey,
+  keyId,
+  loadPublisherKey,
+  publicKeyText,
+} from "./keys.ts";
+export { jsonLog, type Log } from "./log.ts";
+export { CacheNode } from "./node.ts";
+export type { Published } from "./payloads/publisher.ts";
+export { type PublishRequest, publish } from "./publish.ts";
+export { runNode } from "./service.ts";
+export { type LoadedSettings, loadSettings, type SettingFlags } from "./settings/load.ts";
+export type { Settings } from "./settings/schema.ts";
+export { checkSettings, showSettings, showSettingsJson } from "./settings/show.ts";
+export { formatBytes, formatDuration, formatRate, parseDuration } from "./settings/units.ts";

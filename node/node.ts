@@ -1,0 +1,375 @@
+import { join } from "node:path";
+import { announcementParts, Directory } from "../protocol/directory.ts";
+import { NotFoundError, UsageError } from "../protocol/errors.ts";
+import type { NamedThing } from "../protocol/handle-text.ts";
+import type { PayloadId, VariantHash } from "../protocol/hash.ts";
+import { announcementHoldingsMax } from "../protocol/limits.ts";
+import type { DirectoryMessage } from "../protocol/messages.ts";
+import type { Publishers } from "../protocol/record.ts";
+import { Standing } from "../protocol/standing.ts";
+import { variantHash } from "../protocol/variant.ts";
+import { systemClock } from "./clock.ts";
+import { Fetcher, type FetchOptions, type FetchProgress, type FetchResult } from "./fetcher.ts";
+import { type HashEngine, openHashEngine } from "./hasher.ts";
+import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
+import { type Log, noLog } from "./log.ts";
+import { FolderRepository } from "./origins/folder-origin.ts";
+import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
+import { checkAdmission, requireNetwork } from "./settings/load.ts";
+import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
+import { PayloadStore } from "./store/payload-store.ts";
+import { nearestExisting, readDiskSpace } from "./store/space.ts";
+import { openNodeKey } from "./swarm/identity.ts";
+import { Libp2pSwarm } from "./swarm/libp2p-swarm.ts";
+
+/** What `peers` says of one (CONTRACTS). */
+export interface PeerStatus {
+  readonly peer: string;
+  readonly name: string;
+  readonly site: string;
+  readonly rack: string;
+  readonly addresses: readonly string[];
+  readonly path: "stream" | "none";
+  readonly holdings: number;
+  readonly standing: string;
+  readonly strikes: number;
+  readonly bytesFrom: number;
+  readonly bytesTo: number;
+}
+
+/** What `node status` says (CONTRACTS). */
+export interface NodeStatus {
+  readonly node: string;
+  readonly name: string;
+  readonly version: string;
+  readonly apiVersion: number;
+  readonly uptimeSeconds: number;
+  readonly network: string;
+  readonly addresses: readonly string[];
+  readonly cache: {
+    readonly path: string;
+    readonly bytes: number;
+    readonly maxBytes: number;
+    readonly variants: number;
+  };
+  readonly peers: number;
+  readonly transfers: readonly FetchProgress[];
+  readonly origins: readonly { readonly name: string; readonly state: string }[];
+  readonly trust: { readonly mode: string; readonly publishers: number };
+  readonly warnings: readonly string[];
+}
+
+/** One thing that is wrong with what is held. */
+export interface Damage {
+  readonly path: string;
+  readonly item: string;
+  readonly file: string;
+}
+
+export interface NodeOptions {
+  readonly log?: Log;
+  readonly clock?: Clock;
+}
+
+/** A node: opens everything, owns it, and closes it in reverse. */
+export class CacheNode implements AsyncDisposable {
+  readonly #settings: ReturnType<typeof resolveDiskDefaults>;
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #engine: HashEngine;
+  readonly #store: PayloadStore;
+  readonly #directory = new Directory();
+  readonly #standing = new Standing();
+  readonly #fetcher: Fetcher;
+  readonly #startedMs: number;
+  readonly #warnings: string[] = [];
+  readonly #names = new Map<string, { name: string; site: string; rack: string }>();
+  #swarm: Swarm | undefined;
+  #epoch = 0;
+  #sequence = 0;
+
+  private constructor(parts: {
+    settings: ReturnType<typeof resolveDiskDefaults>;
+    log: Log;
+    clock: Clock;
+    engine: HashEngine;
+    store: PayloadStore;
+    origins: readonly Origin[];
+  }) {
+    this.#settings = parts.settings;
+    this.#log = parts.log;
+    this.#clock = parts.clock;
+    this.#engine = parts.engine;
+    this.#store = parts.store;
+    this.#startedMs = parts.clock.monotonicMs();
+    this.#fetcher = new Fetcher({
+      store: parts.store,
+      swarm: () => this.#swarm,
+      origins: parts.origins,
+      recordSources: {
+        peersFor: (variant) => this.#peersFor(variant),
+        stored: (variant) => parts.store.record(variant),
+        publishers: publishersOf(parts.settings),
+        verify: verifySignature,
+        hasher: parts.engine.hash,
+      },
+      standing: this.#standing,
+      clock: parts.clock,
+      timeoutMs: parts.settings.transfer.timeoutMs,
+      onPlaced: (holding) => this.#placed(holding),
+    });
+  }
+
+  /**
+   * Starts a node. Nothing is shared with the network before the store is open.
+   * @throws {UsageError} for settings that cannot be used; {BusyError} when another node has the cache or the state;
+   * {UnusableError} when either cannot be written.
+   */
+  static async open(settings: Settings, options: NodeOptions = {}): Promise<CacheNode> {
+    const network = requireNetwork(settings);
+    if (settings.transfer.peers !== "never") checkAdmission(settings);
+    // Modes are given explicitly everywhere; what is made for everybody must not lose its bits (DESIGN section 5).
+    process.umask(0);
+    await using opened = new AsyncDisposableStack();
+    const { log = noLog, clock = systemClock } = options;
+    const engine = openHashEngine();
+    const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
+    const resolved = resolveDiskDefaults(settings, disk);
+    const store = opened.use(await PayloadStore.open(storeOptions(resolved, clock, engine)));
+    const origins = await openOrigins(settings, network);
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins });
+    store.onLost = (variant, fault) => node.#lost(variant, fault);
+    node.#epoch = await store.nextEpoch();
+    if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
+    if (settings.trust.mode === "hash-only") {
+      node.#warnings.push(
+        "trust.mode is hash-only: whoever can write to an origin or serve peers decides what runs here",
+      );
+    }
+    if (engine.name === "wasm")
+      node.#warnings.push("the native BLAKE3 engine does not load: hashing is five times slower");
+    opened.move();
+    log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
+    void store.verifyUnsure().then(() => node.#swarm?.announce());
+    return node;
+  }
+
+  /** Its peer id; without a network, the name that it was given. */
+  get id(): string {
+    return this.#swarm?.id ?? this.#settings.node.name;
+  }
+
+  /** What users may mean by a handle without naming the repository, and where each lies. */
+  get repositories(): ReadonlyMap<string, string> {
+    return this.#settings.repositories;
+  }
+
+  /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
+  async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
+    const result = await this.#fetcher.fetch(this.hashOf(thing), options);
+    if (result.outcome !== "local") this.#log("info", "fetch-ended", { ...result });
+    return result;
+  }
+
+  /**
+   * The variant that is meant. @throws {NotFoundError} when nobody is known to hold a payload; {UsageError} when it is
+   * held as several variants.
+   */
+  hashOf(thing: NamedThing): VariantHash {
+    switch (thing.kind) {
+      case "variant":
+        return variantHash(thing.variant, this.#engine.hash);
+      case "variantHash":
+        return thing.hash;
+      case "payload":
+        return this.#variantOf(thing.payload);
+    }
+  }
+
+  status(version: string): NodeStatus {
+    const { settings, store } = { settings: this.#settings, store: this.#store };
+    return {
+      node: this.id,
+      name: settings.node.name,
+      version,
+      apiVersion: 1,
+      uptimeSeconds: (this.#clock.monotonicMs() - this.#startedMs) / 1000,
+      network: settings.network.name ?? "",
+      addresses: this.#swarm?.addresses() ?? [],
+      cache: {
+        path: store.cachePath,
+        bytes: store.bytes,
+        maxBytes: settings.cache.maxBytes,
+        variants: store.holdings().length,
+      },
+      peers: this.#swarm?.peers().length ?? 0,
+      transfers: this.#fetcher.transfers(),
+      origins: settings.origins.map(({ name, policy }) => ({ name, state: policy })),
+      trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
+      warnings: this.#warnings,
+    };
+  }
+
+  /** What `ls` lists. */
+  holdings(): (Holding & { readonly lastUsed: string | undefined; readonly state: "whole" | "damaged" })[] {
+    return this.#store.holdings().map((holding) => ({
+      ...holding,
+      lastUsed: this.#store.lastUsed(holding.variant)?.toISOString(),
+      state: this.#store.isDamaged(holding.variant) ? "damaged" : "whole",
+    }));
+  }
+
+  /** Peers that are here, and those that were and of whom something is known. */
+  peers(): PeerStatus[] {
+    const here = new Map((this.#swarm?.peers() ?? []).map((facts) => [facts.peer, facts]));
+    const names = new Set([...here.keys(), ...this.#standing.peers()]);
+    return [...names].map((peer) => {
+      const facts = here.get(peer) ?? { name: "", site: "", rack: "", ...this.#names.get(peer), addresses: [] };
+      const { name, site, rack, addresses } = facts;
+      const standing = this.#standing.level(peer, this.#clock.monotonicMs());
+      const path = here.has(peer) ? "stream" : "none";
+      const holdings = this.#directory.holdingsOf(peer);
+      return { peer, name, site, rack, addresses, path, holdings, standing, ...this.#standing.summary(peer) };
+    });
+  }
+
+  /** Compares held trees with their manifests; all of them when none is named. */
+  async verify(things: readonly NamedThing[]): Promise<{ checked: number; damaged: Damage[] }> {
+    const held = this.#store.holdings();
+    const variants =
+      things.length === 0 ? held.map(({ variant }) => variant) : things.map((thing) => this.hashOf(thing));
+    const damaged: Damage[] = [];
+    for (const variant of variants) {
+      const holding = this.#store.holding(variant);
+      if (holding === undefined) throw new NotFoundError(`${variant} is not held here`);
+      for (const { path, fault } of await this.#store.verify(variant)) {
+        damaged.push({ path: holding.path, item: fault, file: path });
+      }
+    }
+    return { checked: variants.length, damaged };
+  }
+
+  /** What is wrong with the bookkeeping of cache and state; nothing is hashed. */
+  fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
+    return this.#store.check();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#fetcher.close(new UsageError("the node stops", { code: "STOPPED" }));
+    await this.#swarm?.[Symbol.asyncDispose]();
+    await this.#store[Symbol.asyncDispose]();
+    this.#log("info", "node-stopped", { node: this.id });
+  }
+
+  async #openSwarm(network: string): Promise<Swarm> {
+    const {
+      node,
+      network: { keyFile },
+    } = this.#settings;
+    const key = await openNodeKey(join(node.state, "node.key"));
+    const prologue = networkPrologue(keyFile === undefined ? undefined : await loadNetworkKey(keyFile), network);
+    const { name, site, rack, listen, bootstrap } = node;
+    const onRefused = (peer: string, reason: string) => this.#log("warn", "peer-refused", { peer, reason });
+    return await Libp2pSwarm.open(
+      { key, prologue, hello: { network, name, site, rack }, listen, bootstrap, onRefused },
+      this.#handlers(),
+    );
+  }
+
+  #handlers(): SwarmHandlers {
+    return {
+      record: (variant) =>
+        this.#store.holding(variant) === undefined ? Promise.resolve(undefined) : this.#store.record(variant),
+      serve: (payload) => this.#store.serve(payload),
+      announcement: () => this.#announcement(),
+      peerReady: (peer) => {
+        const facts = this.#swarm?.peers().find((each) => each.peer === peer);
+        if (facts !== undefined) this.#names.set(peer, { name: facts.name, site: facts.site, rack: facts.rack });
+        this.#log("info", "peer-joined", { peer, name: facts?.name });
+        this.#fetcher.consider(peer);
+      },
+      peerLeft: (peer) => {
+        this.#log("info", "peer-left", { peer });
+        this.#directory.forget(peer);
+        this.#fetcher.left(peer);
+      },
+      announced: (peer, message) => {
+        if (this.#directory.learn(peer, message))
+          for (const [, payload] of message.whole) this.#fetcher.consider(peer, payload);
+      },
+      wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
+      gave: (peer, bytes) => this.#standing.gave(peer, bytes),
+    };
+  }
+
+  #announcement(): DirectoryMessage[] {
+    return announcementParts(this.#epoch, this.#sequence++, this.#store.announced(), announcementHoldingsMax);
+  }
+
+  #placed(holding: Holding): void {
+    this.#log("info", "variant-placed", { variant: holding.text, path: holding.path });
+    this.#swarm?.announce();
+  }
+
+  #lost(variant: VariantHash, fault: string): void {
+    this.#log("error", "holding-damaged", { variant, fault });
+    this.#swarm?.announce();
+  }
+
+  /** Holders first: they have the record for certain; then others, who may be fetching it too. */
+  #peersFor(variant: VariantHash): string[] {
+    const here = (this.#swarm?.peers() ?? []).map(({ peer }) => peer);
+    const holders = this.#directory.holders(variant);
+    return [...here.filter((peer) => holders.has(peer)), ...here.filter((peer) => !holders.has(peer))];
+  }
+
+  #variantOf(payload: PayloadId): VariantHash {
+    const held = this.#store.holdings().find((holding) => holding.payload === payload);
+    if (held !== undefined) return held.variant;
+    const variants = this.#directory.variantsOf(payload);
+    if (variants.length === 0) throw new NotFoundError(`nobody here is known to hold the payload ${payload}`);
+    if (variants.length > 1) {
+      throw new UsageError(`the payload ${payload} is held as several variants: ${variants.join(", ")}`, {
+        hint: "name one",
+      });
+    }
+    return variants[0]!;
+  }
+}
+
+function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: Clock, engine: HashEngine) {
+  const { cache, node, repositories } = settings;
+  return {
+    cachePath: cache.path,
+    statePath: node.state,
+    limits: { maxBytes: cache.maxBytes, freeBytesMin: cache.freeBytesMin },
+    indexMode: cache.indexMode,
+    clock,
+    hasher: engine.hash,
+    repositories,
+  };
+}
+
+async function openOrigins(settings: Settings, network: string): Promise<Origin[]> {
+  const origins: Origin[] = [];
+  for (const origin of settings.origins) {
+    if (origin.policy === "never") continue;
+    if (origin.kind !== "folder") {
+      throw new UsageError(
+        `the origin ${origin.name} is of the kind ${origin.kind}, which this release cannot read yet`,
+      );
+    }
+    origins.push(await FolderRepository.open({ name: origin.name, path: origin.path, network }));
+  }
+  return origins;
+}
+
+function publishersOf(settings: Settings): Publishers {
+  if (settings.trust.mode === "hash-only") return undefined;
+  return new Map(
+    settings.trust.publishers.map((text) => {
+      const raw = parsePublicKey(text);
+      return [keyId(raw), raw];
+    }),
+  );
+}
