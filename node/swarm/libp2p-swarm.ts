@@ -211,7 +211,6 @@ const announceMs = 50;
 const recordMs = 5_000;
 const openStreamMs = 5_000;
 
-// biome-ignore lint/nursery/useExplicitType: libp2p infers the services from it
 function hostParts(options: SwarmOptions) {
   return {
     privateKey: options.key,
