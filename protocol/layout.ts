@@ -6,8 +6,8 @@ export interface FileRange {
   /** In the file. */
   readonly offsetBytes: number;
   readonly sizeBytes: number;
-  /** What the file becomes, where this range is the whole of it; a slice's file is finished with the tree. */
-  readonly whole: FileFacts | undefined;
+  /** What the file becomes, where this range is all of a small file; a large one is finished with the tree. */
+  readonly whole: Pick<FileFacts, "executable" | "mtimeSeconds"> | undefined;
 }
 
 /** A chunk and the file ranges that it covers, in the chunk's order. */
@@ -25,7 +25,9 @@ export function chunkLayouts(parts: readonly SegmentPart[]): ChunkLayout[] {
       run = { ranges: [], files: part.files };
       layouts.push({ chunk: part.chunk, ranges: run.ranges });
     } else if (part.kind === "small" && part.sizeBytes > 0 && run !== undefined) {
-      run.ranges.push({ path: part.path, offsetBytes: 0, sizeBytes: part.sizeBytes, whole: part });
+      // Not the entry itself: a worker keeps many layouts, and the digests in them would be most of their memory.
+      const whole = { executable: part.executable, mtimeSeconds: part.mtimeSeconds };
+      run.ranges.push({ path: part.path, offsetBytes: 0, sizeBytes: part.sizeBytes, whole });
     } else if (part.kind === "large") {
       layouts.push(...slices(part.path, 0, part.chunks));
     } else if (part.kind === "continuation") {
