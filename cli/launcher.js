@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 // Plain, old JavaScript: it must run on any Node to be able to say which one is needed.
 import { existsSync } from "node:fs";
+import * as nodeModule from "node:module";
+import { join } from "node:path";
 
 const needed = 24;
 const major = Number(process.versions.node.split(".")[0]);
@@ -10,6 +12,10 @@ if (major < needed) {
   );
   process.exit(1);
 }
+// Compiled code is kept in the user's own directory: it halves the time to the first line.
+const { HOME, XDG_CACHE_HOME } = process.env;
+const codeCache = XDG_CACHE_HOME || (HOME && join(HOME, ".cache"));
+if (codeCache) nodeModule.enableCompileCache(join(codeCache, "p2pcache-code"));
 const built = new URL("../dist/cli/main.js", import.meta.url);
 const source = new URL("./main.ts", import.meta.url);
 const { main } = await import((existsSync(source) ? source : built).href);

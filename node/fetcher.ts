@@ -1,9 +1,11 @@
 import type { PeerName } from "../protocol/directory.ts";
-import { DeadlineError, NotFoundError, P2pCacheError, UsageError } from "../protocol/errors.ts";
+import { UsageError } from "../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
 import type { Standing } from "../protocol/standing.ts";
+import type { TransferLimits } from "../protocol/transfer-limits.ts";
 import { variantText } from "../protocol/variant.ts";
+import { Flight } from "./flight.ts";
 import type { Clock, FetchStore, Holding, Origin, StagedTree, Swarm } from "./ports.ts";
 import { type FoundRecord, findRecord, type RecordSources } from "./record-finder.ts";
 import { type BytesBySource, TransferDrive } from "./transfer-drive.ts";
@@ -46,6 +48,8 @@ export interface FetcherParts {
   readonly standing: Standing;
   readonly clock: Clock;
   readonly timeoutMs: number;
+  /** Shorter ones for tests. */
+  readonly transferLimits?: TransferLimits;
   /** A variant was placed: it is announced. */
   readonly onPlaced: (holding: Holding) => void;
 }
@@ -53,8 +57,14 @@ export interface FetcherParts {
 /** Brings variants in: one transfer for all who want the same. */
 export class Fetcher {
   readonly #parts: FetcherParts;
+  /** What callers may still join. */
   readonly #flights = new Map<string, Flight>();
-  readonly #drives = new Map<PayloadId, Set<TransferDrive>>();
+  /** Also those that nobody waits for any more, until they have let go of the store. */
+  readonly #landing = new Set<Promise<unknown>>();
+  readonly #drives = new Map<PayloadId, TransferDrive>();
+  /** Whoever has a payload's staging tree for itself; others wait. */
+  readonly #staging = new Map<PayloadId, Promise<void>>();
+  #closed: Error | undefined;
 
   constructor(parts: FetcherParts) {
     this.#parts = parts;
@@ -66,71 +76,108 @@ export class Fetcher {
   }
 
   /**
-   * Makes sure that a variant lies on this disk. @throws a typed error before its deadline, at the latest.
+   * Makes sure that a variant lies on this disk. Every caller has a deadline of its own.
+   * @throws a typed error at the deadline, at the latest; the signal's reason when it is aborted.
    */
   async fetch(variant: VariantHash, options: FetchOptions = {}): Promise<FetchResult> {
+    if (this.#closed !== undefined) throw this.#closed;
     const startedMs = this.#parts.clock.monotonicMs();
     const key = `${variant} ${options.origin ?? "auto"} ${options.peers ?? "auto"}`;
     const flight = this.#flights.get(key) ?? this.#take(key, variant, options);
-    const leave = flight.join(options);
-    try {
-      const result = await flight.result(options.signal);
-      return { ...result, seconds: (this.#parts.clock.monotonicMs() - startedMs) / 1000 };
-    } finally {
-      leave();
-    }
+    const result = await flight.join(options, options.timeoutMs ?? this.#parts.timeoutMs);
+    return { ...result, seconds: (this.#parts.clock.monotonicMs() - startedMs) / 1000 };
   }
 
   /** A peer may have something that is being fetched. */
   consider(peer: PeerName, payload?: PayloadId): void {
-    for (const [each, drives] of this.#drives) {
-      if (payload === undefined || payload === each) for (const drive of drives) drive.consider(peer);
-    }
+    if (payload !== undefined) this.#drives.get(payload)?.consider(peer);
+    else for (const drive of this.#drives.values()) drive.consider(peer);
   }
 
   /** A peer has gone. */
   left(peer: PeerName): void {
-    for (const drives of this.#drives.values()) for (const drive of drives) drive.left(peer);
+    for (const drive of this.#drives.values()) drive.left(peer);
   }
 
   /** Ends all transfers and waits until they have let go of the store. */
   async close(reason: Error): Promise<void> {
-    const flights = [...this.#flights.values()];
-    for (const flight of flights) flight.abort(reason);
-    await Promise.allSettled(flights.map((flight) => flight.result()));
+    this.#closed = reason;
+    for (const flight of this.#flights.values()) flight.abort(reason);
+    await Promise.all(this.#landing);
   }
 
   #take(key: string, variant: VariantHash, options: FetchOptions): Flight {
-    const timeoutMs = options.timeoutMs ?? this.#parts.timeoutMs;
-    const flight: Flight = new Flight(
-      timeoutMs,
-      (signal) => this.#fetch(variant, options, flight, signal),
-      () => {
-        this.#flights.delete(key);
-      },
-    );
+    const flight: Flight = new Flight(() => {
+      // From here on nobody may join it, also while it still tidies up.
+      if (this.#flights.get(key) === flight) this.#flights.delete(key);
+    });
     this.#flights.set(key, flight);
+    const landed = flight.start((signal) => this.#fetch(variant, options, flight, signal));
+    this.#landing.add(landed);
+    void landed.then(() => this.#landing.delete(landed));
     return flight;
   }
 
   async #fetch(variant: VariantHash, options: FetchOptions, flight: Flight, signal: AbortSignal): Promise<FetchResult> {
-    const { store } = this.#parts;
     const origins = options.origin === "never" ? [] : this.#parts.origins;
     const swarm = options.peers === "never" ? undefined : this.#parts.swarm();
     const found = await findRecord({ ...this.#parts.recordSources, origins, swarm }, variant, { signal });
-    const { record } = found;
-    const text = variantText(record.variant);
+    const settled = this.#settled(variant, found.record);
+    if (settled !== undefined) return settled;
+    const release = await this.#reserve(found.record.payload, signal);
+    try {
+      // Somebody else may have brought it in meanwhile.
+      return (
+        this.#settled(variant, found.record) ??
+        (await this.#bringIn(variant, found, { swarm, origins, flight, signal }))
+      );
+    } finally {
+      release();
+    }
+  }
+
+  /** The result for a variant that is here, or that must not be brought here. */
+  #settled(variant: VariantHash, record: ReleaseRecord): FetchResult | undefined {
+    const { store } = this.#parts;
     const known = store.holding(variant);
-    const end = { handle: text, variant, payload: record.payload, bytes: noBytes, seconds: 0 };
+    const end = resultOf(variant, record);
     if (known !== undefined && known.payload === record.payload && !store.isDamaged(variant)) {
       return { ...end, path: known.path, outcome: "local", bytes: { ...noBytes, local: known.bytes } };
     }
     const skipped = this.#skip(variant, record);
-    if (skipped !== undefined) return { ...end, ...skipped, outcome: "skipped" };
+    return skipped === undefined ? undefined : { ...end, ...skipped, outcome: "skipped" };
+  }
+
+  /** Waits for a payload's staging tree, which only one may fill at a time. Answers how to let go of it. */
+  async #reserve(payload: PayloadId, signal: AbortSignal): Promise<() => void> {
+    const aborted = Promise.withResolvers<never>();
+    const onAbort = () => aborted.reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    try {
+      // Another may be faster: whoever finds it free takes it.
+      while (this.#staging.has(payload)) await Promise.race([this.#staging.get(payload), aborted.promise]);
+      signal.throwIfAborted();
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      aborted.promise.catch(() => undefined);
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#staging.set(payload, promise);
+    return () => {
+      this.#staging.delete(payload);
+      resolve();
+    };
+  }
+
+  async #bringIn(variant: VariantHash, found: FoundRecord, parts: TransferPartners): Promise<FetchResult> {
+    const { store } = this.#parts;
+    const { record } = found;
+    const end = resultOf(variant, record);
     const staged = await store.stage(variant, record, found.envelope);
     try {
-      const bytes = await this.#transfer(staged, found, { swarm, origins, flight, signal });
-      const result = await store.commit(variant, staged, signal);
+      const bytes = await this.#transfer(staged, found, parts);
+      const result = await store.commit(variant, staged, parts.signal);
       if (result.kind === "taken") {
         return { ...end, outcome: "skipped", path: result.path, reason: "Rez has put it there meanwhile" };
       }
@@ -158,12 +205,8 @@ export class Fetcher {
     return { path: foreign.path, reason: `Rez has its own copy there (${foreign.state})` };
   }
 
-  async #transfer(
-    staged: StagedTree,
-    { record }: FoundRecord,
-    parts: { swarm: Swarm | undefined; origins: readonly Origin[]; flight: Flight; signal: AbortSignal },
-  ): Promise<BytesBySource> {
-    const { standing, clock } = this.#parts;
+  async #transfer(staged: StagedTree, { record }: FoundRecord, parts: TransferPartners): Promise<BytesBySource> {
+    const { standing, clock, transferLimits } = this.#parts;
     const { swarm, origins, flight, signal } = parts;
     const what = variantText(record.variant);
     const onProgress = (bytes: BytesBySource) => flight.report({ text: what, totalBytes: record.root.bytes, bytes });
@@ -178,82 +221,28 @@ export class Fetcher {
       what,
       onProgress,
       random: Math.random,
+      ...(transferLimits === undefined ? {} : { limits: transferLimits }),
     });
-    const drives = this.#drives.get(record.payload) ?? new Set();
-    this.#drives.set(record.payload, drives.add(drive));
+    this.#drives.set(record.payload, drive);
     try {
       return await drive.run(swarm?.peers().map(({ peer }) => peer) ?? []);
     } finally {
-      drives.delete(drive);
-      if (drives.size === 0) this.#drives.delete(record.payload);
+      this.#drives.delete(record.payload);
     }
   }
 }
 
-/** One transfer and those who wait for it; it ends when it is done, past its deadline, or when all have left. */
-class Flight {
-  readonly #controller = new AbortController();
-  readonly #listeners = new Set<(progress: FetchProgress) => void>();
-  readonly #timer: NodeJS.Timeout;
-  readonly #start: (signal: AbortSignal) => Promise<FetchResult>;
-  readonly #onEnd: () => void;
-  #running: Promise<FetchResult> | undefined;
-  #waiting = 0;
-  progress: FetchProgress | undefined;
+/** Whom a transfer may ask, and who waits for it. */
+interface TransferPartners {
+  readonly swarm: Swarm | undefined;
+  readonly origins: readonly Origin[];
+  readonly flight: Flight;
+  readonly signal: AbortSignal;
+}
 
-  constructor(timeoutMs: number, start: (signal: AbortSignal) => Promise<FetchResult>, onEnd: () => void) {
-    this.#start = start;
-    this.#onEnd = onEnd;
-    const late = new DeadlineError(`not done within ${Math.round(timeoutMs / 1000)} s`, {
-      hint: "what was verified is kept: the next fetch goes on from there",
-    });
-    this.#timer = setTimeout(() => this.abort(late), timeoutMs).unref();
-  }
-
-  /** One more waits. Answers how to leave. */
-  join({ onProgress }: FetchOptions): () => void {
-    this.#waiting++;
-    if (onProgress !== undefined) this.#listeners.add(onProgress);
-    this.#running ??= this.#run();
-    return () => {
-      this.#waiting--;
-      if (onProgress !== undefined) this.#listeners.delete(onProgress);
-      if (this.#waiting === 0) this.abort(new P2pCacheError("INTERRUPTED", 130, "nobody waits for it any more"));
-    };
-  }
-
-  /** The result, or the reason why this caller left. */
-  async result(signal?: AbortSignal): Promise<FetchResult> {
-    const running = this.#running ?? Promise.reject(new NotFoundError("the transfer has not begun"));
-    if (signal === undefined) return await running;
-    const { promise, reject } = Promise.withResolvers<never>();
-    const onAbort = () => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    if (signal.aborted) onAbort();
-    try {
-      return await Promise.race([running, promise]);
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
-  }
-
-  report(progress: FetchProgress): void {
-    this.progress = progress;
-    for (const listener of this.#listeners) listener(progress);
-  }
-
-  abort(reason: Error): void {
-    this.#controller.abort(reason);
-  }
-
-  async #run(): Promise<FetchResult> {
-    try {
-      return await this.#start(this.#controller.signal);
-    } finally {
-      clearTimeout(this.#timer);
-      this.#onEnd();
-    }
-  }
+function resultOf(variant: VariantHash, record: ReleaseRecord) {
+  const handle = variantText(record.variant);
+  return { handle, variant, payload: record.payload, path: undefined, bytes: noBytes, seconds: 0 };
 }
 
 const noBytes: BytesBySource = { local: 0, peers: 0, origin: 0 };

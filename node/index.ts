@@ -2,9 +2,8 @@ export * from "../protocol/errors.ts";
 export { type NamedThing, parseHandleText, parseRxt } from "../protocol/handle-text.ts";
 export { parseVariant, type Variant, variantText } from "../protocol/variant.ts";
 export type { FetchResult } from "./fetcher.ts";
-export type { ApiVariant, ErrorShape, HoldingShape } from "./http/api-types.ts";
-export { NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
-export { errorShape } from "./http/control.ts";
+export { type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
+export { type FetchCall, NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
 export {
   generateNetworkKey,
   generatePublisherKey,
@@ -13,10 +12,11 @@ export {
   publicKeyText,
 } from "./keys.ts";
 export { jsonLog, type Log } from "./log.ts";
-export { CacheNode } from "./node.ts";
+export type { CacheNode } from "./node.ts";
+export { nodeId, openNode, publish, runNode } from "./open.ts";
 export type { Published } from "./payloads/publisher.ts";
-export { type PublishRequest, publish } from "./publish.ts";
-export { runNode } from "./service.ts";
+export type { PublishRequest } from "./publish.ts";
+export type { ServiceOptions } from "./service.ts";
 export { type LoadedSettings, loadSettings, type SettingFlags } from "./settings/load.ts";
 export type { Settings } from "./settings/schema.ts";
 export { checkSettings, showSettings, showSettingsJson } from "./settings/show.ts";

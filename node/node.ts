@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { announcementParts, Directory } from "../protocol/directory.ts";
-import { NotFoundError, UsageError } from "../protocol/errors.ts";
+import { NotFoundError, P2pCacheError, UsageError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import { announcementHoldingsMax } from "../protocol/limits.ts";
@@ -85,6 +85,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #warnings: string[] = [];
   readonly #names = new Map<string, { name: string; site: string; rack: string }>();
   #swarm: Swarm | undefined;
+  #verifying: Promise<void> = Promise.resolve();
   #epoch = 0;
   #sequence = 0;
 
@@ -150,7 +151,7 @@ export class CacheNode implements AsyncDisposable {
       node.#warnings.push("the native BLAKE3 engine does not load: hashing is five times slower");
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
-    void store.verifyUnsure().then(() => node.#swarm?.announce());
+    node.#verifying = node.#verifyUnsure();
     return node;
   }
 
@@ -255,10 +256,24 @@ export class CacheNode implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#fetcher.close(new UsageError("the node stops", { code: "STOPPED" }));
-    await this.#swarm?.[Symbol.asyncDispose]();
-    await this.#store[Symbol.asyncDispose]();
-    this.#log("info", "node-stopped", { node: this.id });
+    const { id } = this;
+    // Each in turn, also when one before it fails.
+    await using parts = new AsyncDisposableStack();
+    parts.defer(() => this.#log("info", "node-stopped", { node: id }));
+    parts.defer(() => this.#verifying);
+    parts.use(this.#store);
+    if (this.#swarm !== undefined) parts.use(this.#swarm);
+    parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
+  }
+
+  /** Checks behind the start what an unclean end left in doubt; never rejects. */
+  async #verifyUnsure(): Promise<void> {
+    try {
+      await this.#store.verifyUnsure();
+      this.#swarm?.announce();
+    } catch (error) {
+      this.#log("error", "verify-failed", { reason: (error as Error).message });
+    }
   }
 
   async #openSwarm(network: string): Promise<Swarm> {
@@ -270,8 +285,10 @@ export class CacheNode implements AsyncDisposable {
     const prologue = networkPrologue(keyFile === undefined ? undefined : await loadNetworkKey(keyFile), network);
     const { name, site, rack, listen, bootstrap } = node;
     const onRefused = (peer: string, reason: string) => this.#log("warn", "peer-refused", { peer, reason });
+    const onUnreachable = (address: string, reason: string) =>
+      this.#log("warn", "bootstrap-unreachable", { address, reason });
     return await Libp2pSwarm.open(
-      { key, prologue, hello: { network, name, site, rack }, listen, bootstrap, onRefused },
+      { key, prologue, hello: { network, name, site, rack }, listen, bootstrap, onRefused, onUnreachable },
       this.#handlers(),
     );
   }

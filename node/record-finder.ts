@@ -34,21 +34,29 @@ export interface RecordSources {
  * Finds the newest trusted record of a variant: on this disk, at peers and at the origins, all asked at once. Once
  * somebody has it the others are given a moment, for a higher revision.
  * @throws {NotFoundError} when nobody has one; {NotTrustedError} or {FormatError} when what they have is no good;
- * {UnreachableError} when nobody could be asked.
+ * {UnreachableError} when nobody could be asked; the signal's reason when it is aborted.
  */
 export async function findRecord(
   sources: RecordSources,
   variant: VariantHash,
   options: WaitOptions,
 ): Promise<FoundRecord> {
+  options.signal?.throwIfAborted();
+  const over = new AbortController();
+  const signal = options.signal === undefined ? over.signal : AbortSignal.any([options.signal, over.signal]);
   const search = new RecordSearch(sources, variant);
   const asked: Promise<Uint8Array | undefined>[] = [sources.stored(variant)];
-  for (const origin of sources.origins) asked.push(origin.latestRecord(variant, options));
-  for (const peer of sources.peersFor(variant).slice(0, peersAskedMax)) {
-    asked.push(sources.swarm!.record(peer, variant, options));
+  for (const origin of sources.origins) asked.push(origin.latestRecord(variant, { signal }));
+  const { swarm } = sources;
+  const peers = swarm === undefined ? [] : sources.peersFor(variant).slice(0, peersAskedMax);
+  for (const peer of peers) asked.push(swarm!.record(peer, variant, { signal }));
+  try {
+    await search.gather(asked, options.signal);
+    return search.result();
+  } finally {
+    // Whoever has not answered yet need not.
+    over.abort(new Error("the record was found"));
   }
-  await search.gather(asked, options.signal);
-  return search.result();
 }
 
 class RecordSearch {
@@ -84,9 +92,13 @@ class RecordSearch {
   }
 
   result(): FoundRecord {
-    const best = this.#found.reduce<FoundRecord | undefined>((a, b) => {
-      return a === undefined || newerRecord(a.record, b.record) === b.record ? b : a;
-    }, undefined);
+    // Only the highest revision counts: one that an admin published over a conflict ends it.
+    const highest = Math.max(...this.#found.map(({ record }) => record.revision));
+    const best = this.#found
+      .filter(({ record }) => record.revision === highest)
+      .reduce<FoundRecord | undefined>((a, b) => {
+        return a === undefined || newerRecord(a.record, b.record) === b.record ? b : a;
+      }, undefined);
     if (best !== undefined) return best;
     if (this.#refusals.length > 0) throw this.#refusals[0]!;
     if (this.#silences.length > 0) {

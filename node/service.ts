@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { setFlagsFromString } from "node:v8";
 import { ControlServer } from "./http/control.ts";
 import type { Log } from "./log.ts";
 import { CacheNode } from "./node.ts";
@@ -19,6 +20,7 @@ export interface ServiceOptions {
  * @throws what `CacheNode.open` and `ControlServer.open` throw.
  */
 export async function runNode(settings: Settings, options: ServiceOptions): Promise<void> {
+  keepYoungGenerationSmall();
   await using node = await CacheNode.open(settings, { log: options.log });
   const stopped = Promise.withResolvers<void>();
   const { socket, adminSocket } = settings.node;
@@ -34,4 +36,12 @@ export async function runNode(settings: Settings, options: ServiceOptions): Prom
   if (options.lingerMs !== undefined) ends.push(control.idle(options.lingerMs));
   if (!options.signal.aborted) ends.push(once(options.signal, "abort"));
   if (!options.signal.aborted) await Promise.race(ends);
+}
+
+/**
+ * A node moves bytes in buffers and makes little else, so a young generation that grows only keeps garbage for longer:
+ * 60 MB more memory at the same speed (measured with 100,000 files, Node 26). For all threads of this process.
+ */
+function keepYoungGenerationSmall(): void {
+  setFlagsFromString("--semi-space-growth-factor=1");
 }

@@ -8,7 +8,8 @@ import {
 } from "../protocol/errors.ts";
 import type { Random } from "../protocol/random.ts";
 import type { Standing } from "../protocol/standing.ts";
-import { defaultTransferLimits, Transfer, type TransferAction, type TransferEvent } from "../protocol/transfer.ts";
+import { Transfer, type TransferAction, type TransferEvent } from "../protocol/transfer.ts";
+import { defaultTransferLimits, type TransferLimits } from "../protocol/transfer-limits.ts";
 import type { SourceName } from "../protocol/transfer-source.ts";
 import type { Clock, Join, Origin, StagedTree, Swarm } from "./ports.ts";
 
@@ -31,6 +32,15 @@ export interface TransferParts {
   /** Named in errors. */
   readonly what: string;
   readonly onProgress: (bytes: BytesBySource) => void;
+  /** Shorter ones for tests. */
+  readonly limits?: TransferLimits;
+}
+
+/** A peer that is asked, or was asked, what it has of the payload. */
+interface Membership {
+  readonly peer: PeerName;
+  /** Undefined until it has answered. */
+  join: Join | undefined;
 }
 
 /** Drives one `Transfer`: one event in, all its actions out, and the answers of the world back in. */
@@ -38,8 +48,13 @@ export class TransferDrive {
   readonly #parts: TransferParts;
   readonly #transfer: Transfer;
   readonly #origins: ReadonlyMap<SourceName, Origin>;
-  readonly #joins = new Map<PeerName, Join | "joining">();
+  readonly #members = new Map<PeerName, Membership>();
+  readonly #retries = new Map<PeerName, NodeJS.Timeout>();
   readonly #originItems = new Map<number, AbortController>();
+  /** Items that are being verified and written: each once at a time. */
+  readonly #puts = new Map<number, Promise<void>>();
+  /** What touches the target: nobody else may, before it has ended. */
+  readonly #work = new Set<Promise<void>>();
   readonly #events: TransferEvent[] = [];
   readonly #end = Promise.withResolvers<void>();
   readonly #corruptFrom = new Set<SourceName>();
@@ -59,88 +74,112 @@ export class TransferDrive {
       storedSegments: parts.target.storedSegments(),
       origins: [...this.#origins.keys()],
     };
-    this.#transfer = new Transfer(plan, defaultTransferLimits, parts.random);
+    this.#transfer = new Transfer(plan, parts.limits ?? defaultTransferLimits, parts.random);
   }
 
   /**
-   * Brings all items in. @throws what ended it: {NotFoundError}, {ChunkCorruptError}, {UnreachableError}, {FormatError}
-   * for a manifest that breaks a rule, {NoSpaceError}, or the signal's reason.
+   * Brings all items in. When it has ended nothing touches the target any more.
+   * @throws what ended it: {NotFoundError}, {ChunkCorruptError}, {UnreachableError}, {FormatError} for a manifest that
+   * breaks a rule, {NoSpaceError}, or the signal's reason.
    */
   async run(peers: readonly PeerName[]): Promise<BytesBySource> {
-    const onAbort = () => this.#finish(this.#parts.signal.reason as Error);
-    this.#parts.signal.addEventListener("abort", onAbort, { once: true });
-    if (this.#parts.signal.aborted) onAbort();
+    const { signal } = this.#parts;
+    const onAbort = () => this.#finish(signal.reason as Error);
+    signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
     try {
       for (const peer of peers) this.consider(peer);
       this.#post({ kind: "started" });
       await this.#end.promise;
       return { ...this.#bytes };
     } finally {
-      this.#parts.signal.removeEventListener("abort", onAbort);
+      signal.removeEventListener("abort", onAbort);
       clearTimeout(this.#waking);
-      for (const join of this.#joins.values()) if (join !== "joining") join.leave();
+      for (const timer of this.#retries.values()) clearTimeout(timer);
+      for (const { join } of this.#members.values()) join?.leave();
       for (const controller of this.#originItems.values()) controller.abort();
+      await Promise.all(this.#work);
     }
   }
 
   /** A peer may have something of the payload: it is asked, once at a time. */
   consider(peer: PeerName): void {
     const { swarm, standing, clock } = this.#parts;
-    if (this.#isOver || swarm === undefined || this.#joins.has(peer)) return;
+    if (this.#isOver || swarm === undefined || this.#members.has(peer)) return;
     if (standing.level(peer, clock.monotonicMs()) !== "good") return;
-    this.#joins.set(peer, "joining");
+    const member: Membership = { peer, join: undefined };
+    this.#members.set(peer, member);
     this.#post({ kind: "joining", source: peer });
-    void this.#join(swarm, peer);
+    void this.#join(swarm, member);
   }
 
   /** A peer has gone. */
   left(peer: PeerName): void {
-    if (this.#joins.delete(peer)) this.#post({ kind: "left", source: peer });
+    const member = this.#members.get(peer);
+    if (member === undefined) return;
+    this.#members.delete(peer);
+    member.join?.leave();
+    this.#post({ kind: "left", source: peer });
   }
 
   /** Never rejects. */
-  async #join(swarm: Swarm, peer: PeerName): Promise<void> {
+  async #join(swarm: Swarm, member: Membership): Promise<void> {
     const { payload, index } = this.#parts.target;
+    const { peer: source } = member;
+    const isCurrent = () => !this.#isOver && this.#members.get(source) === member;
+    const post = (event: TransferEvent) => {
+      if (isCurrent()) this.#post(event);
+    };
+    const lose = () => {
+      if (isCurrent()) this.#lose(source, rejoinMs);
+    };
     try {
-      const join = await swarm.join(peer, payload, index.items, {
-        have: (items) => this.#post({ kind: "has", source: peer, items }),
-        piece: (item, bytes) => void this.#store(peer, item, bytes),
-        busy: (items, retryAfterMs) => this.#post({ kind: "busy", source: peer, items, retryAfterMs }),
-        gone: (items) => this.#post({ kind: "missing", source: peer, items }),
-        ended: () => this.#lose(peer, rejoinMs),
+      const join = await swarm.join(source, payload, index.items, {
+        have: (items) => post({ kind: "has", source, items }),
+        piece: (item, bytes) => {
+          if (isCurrent()) void this.#store(source, item, bytes);
+        },
+        busy: (items, retryAfterMs) => post({ kind: "busy", source, items, retryAfterMs }),
+        gone: (items) => (items.length === 0 ? lose() : post({ kind: "missing", source, items })),
+        ended: lose,
       });
-      if (join === undefined || this.#isOver || !this.#joins.has(peer)) {
-        join?.leave();
-        this.left(peer);
-        return;
-      }
-      this.#joins.set(peer, join);
-      this.#post({ kind: "joined", source: peer, have: join.have });
+      if (!isCurrent()) return join?.leave();
+      // A peer with nothing is asked again when it says that it has, or wants, something.
+      if (join === undefined) return this.left(source);
+      member.join = join;
+      this.#post({ kind: "joined", source, have: join.have });
     } catch {
-      this.#lose(peer, rejoinMs);
+      lose();
     }
   }
 
   /** A peer counts for nothing now, and is asked again after a while. */
   #lose(peer: PeerName, retryMs: number): void {
     this.left(peer);
-    if (!this.#isOver) setTimeout(() => this.#reconsider(peer), retryMs).unref();
-  }
-
-  #reconsider(peer: PeerName): void {
-    const isHere = this.#parts.swarm?.peers().some((facts) => facts.peer === peer);
-    if (isHere) this.consider(peer);
+    if (this.#isOver) return;
+    clearTimeout(this.#retries.get(peer));
+    const timer = setTimeout(() => {
+      this.#retries.delete(peer);
+      if (this.#parts.swarm?.peers().some((facts) => facts.peer === peer)) this.consider(peer);
+    }, retryMs).unref();
+    this.#retries.set(peer, timer);
   }
 
   #post(event: TransferEvent): void {
     this.#events.push(event);
     if (this.#isDraining) return;
     this.#isDraining = true;
-    for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
-      if (this.#isOver) continue;
-      for (const action of this.#transfer.step(next, this.#parts.clock.monotonicMs())) this.#perform(action);
+    try {
+      for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
+        if (this.#isOver) continue;
+        for (const action of this.#transfer.step(next, this.#parts.clock.monotonicMs())) this.#perform(action);
+      }
+    } catch (error) {
+      // A broken promise of our own: better an error than a transfer that never ends.
+      this.#finish(error as Error);
+    } finally {
+      this.#isDraining = false;
     }
-    this.#isDraining = false;
   }
 
   #perform(action: TransferAction): void {
@@ -149,16 +188,12 @@ export class TransferDrive {
         return this.#ask(action.source, action.items);
       case "cancel":
         return this.#cancel(action.source, action.items);
-      case "drop": {
-        const join = this.#joins.get(action.source);
-        if (join !== undefined && join !== "joining") join.leave();
+      case "drop":
         return this.#lose(action.source, Math.max(rejoinMs, action.retryAtMs - this.#parts.clock.monotonicMs()));
-      }
       case "strike":
         return this.#strike(action.source, action.fault);
       case "segmentsComplete":
-        void this.#describe();
-        return;
+        return this.#track(this.#describe());
       case "complete":
         return this.#finish();
       case "gaveUp":
@@ -178,8 +213,8 @@ export class TransferDrive {
       for (const item of items) void this.#askOrigin(source, origin, item);
       return;
     }
-    const join = this.#joins.get(source);
-    if (join !== undefined && join !== "joining") join.request(items);
+    const join = this.#members.get(source)?.join;
+    if (join !== undefined) join.request(items);
     else this.#post({ kind: "failed", source, items });
   }
 
@@ -202,39 +237,51 @@ export class TransferDrive {
   }
 
   #cancel(source: SourceName, items: readonly number[]): void {
-    const join = this.#joins.get(source);
-    if (join !== undefined && join !== "joining") join.cancel(items);
+    this.#members.get(source)?.join?.cancel(items);
     if (this.#origins.has(source)) for (const item of items) this.#originItems.get(item)?.abort();
   }
 
-  /** Verifies and writes an item; never rejects. */
-  async #store(source: SourceName, item: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  /** Verifies and writes an item, after any other try at it; never rejects. */
+  #store(source: SourceName, item: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const before = this.#puts.get(item) ?? Promise.resolve();
+    const put = before.then(() => this.#put(source, item, bytes));
+    this.#puts.set(item, put);
+    this.#track(put);
+    return put.finally(() => {
+      if (this.#puts.get(item) === put) this.#puts.delete(item);
+    });
+  }
+
+  async #put(source: SourceName, item: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    if (this.#isOver) return;
     const { target, swarm, standing, onProgress } = this.#parts;
     const sizeBytes = bytes.length;
     try {
       await target.put(item, bytes);
+      if (this.#isOver) return;
+      const isOrigin = this.#origins.has(source);
+      if (!isOrigin) standing.served(source, sizeBytes);
+      this.#bytes[isOrigin ? "origin" : "peers"] += sizeBytes;
+      onProgress({ ...this.#bytes });
+      this.#post({ kind: "stored", source, item });
+      swarm?.stored(target.payload, target.withCopies(item));
     } catch (error) {
       if (error instanceof ChunkCorruptError) this.#post({ kind: "corrupt", source, item });
       else this.#finish(error as Error);
-      return;
     }
-    if (this.#isOver) return;
-    const isOrigin = this.#origins.has(source);
-    if (!isOrigin) standing.served(source, sizeBytes);
-    this.#bytes[isOrigin ? "origin" : "peers"] += sizeBytes;
-    onProgress({ ...this.#bytes });
-    this.#post({ kind: "stored", source, item });
-    swarm?.stored(target.payload, target.withCopies(item));
+  }
+
+  /** Its end is awaited before `run` returns. `work` never rejects. */
+  #track(work: Promise<void>): void {
+    this.#work.add(work);
+    void work.then(() => this.#work.delete(work));
   }
 
   #strike(source: SourceName, fault: "corrupt" | "claim"): void {
     if (fault === "corrupt") this.#corruptFrom.add(source);
     if (this.#origins.has(source)) return;
     const { standing, clock } = this.#parts;
-    if (standing.strike(source, fault, clock.monotonicMs()) === "good") return;
-    const join = this.#joins.get(source);
-    if (join !== undefined && join !== "joining") join.leave();
-    this.left(source);
+    if (standing.strike(source, fault, clock.monotonicMs()) !== "good") this.left(source);
   }
 
   /** Never rejects. */

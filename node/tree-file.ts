@@ -1,4 +1,15 @@
-import { closeSync, constants, fstatSync, futimesSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  fstatSync,
+  futimesSync,
+  openSync,
+  readSync,
+  rmSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { ChunkCorruptError, ChunkMissingError, TreeDamagedError } from "../protocol/errors.ts";
 import { compareBytes, type Hasher } from "../protocol/hash.ts";
@@ -38,15 +49,48 @@ export function readChunk(treePath: string, layout: ChunkLayout, hasher: Hasher)
     readRange(treePath, range, bytes.subarray(offset, offset + range.sizeBytes));
     offset += range.sizeBytes;
   }
-  if (compareBytes(hasher(bytes), layout.chunk.digest) !== 0) {
-    throw new TreeDamagedError(`the content of ${rangeNames(layout)} has changed`, { code: "ITEM_DAMAGED" });
-  }
+  if (compareBytes(hasher(bytes), layout.chunk.digest) !== 0)
+    throw damaged(`the content of ${rangeNames(layout)} has changed`);
   return bytes;
 }
 
+/** Reads one file, or one stretch of it, as it is now. @throws {ChunkMissingError} {TreeDamagedError} */
+export function readRange(treePath: string, range: FileRange, into: Uint8Array): void {
+  const file = openToRead(join(treePath, range.path), range.path);
+  try {
+    const stat = fstatSync(file);
+    if (!stat.isFile()) throw damaged(`${shown(range.path)} is not a regular file`);
+    if (range.whole !== undefined && stat.size !== range.sizeBytes)
+      throw damaged(`${shown(range.path)} has another length`);
+    let filled = 0;
+    while (filled < into.length) {
+      const count = readSync(file, into, filled, into.length - filled, range.offsetBytes + filled);
+      if (count === 0) throw damaged(`${shown(range.path)} is cut off`);
+      filled += count;
+    }
+  } catch (cause) {
+    // A disk that cannot give its blocks back has lost them.
+    throw codeOf(cause) === "EIO" ? damaged(`${shown(range.path)} cannot be read from its disk`, cause) : cause;
+  } finally {
+    closeSync(file);
+  }
+}
+
 /** The permission bits of a published file. */
-export function fileMode(file: FileFacts): number {
+export function fileMode(file: Pick<FileFacts, "executable">): number {
   return file.executable ? 0o555 : 0o444;
+}
+
+/** Opens a file that must be new; whatever a crash left in its place is thrown away. */
+export function openNew(path: string, mode: number): number {
+  const flags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW;
+  try {
+    return openSync(path, flags, mode);
+  } catch (error) {
+    if (codeOf(error) !== "EEXIST") throw error;
+    rmSync(path, { recursive: true });
+    return openSync(path, flags, mode);
+  }
 }
 
 /** While slices of a file are missing, nobody else may read it. */
@@ -59,7 +103,7 @@ function writeRange(treePath: string, range: FileRange, bytes: Uint8Array): void
 }
 
 function writeSlice(path: string, offset: number, bytes: Uint8Array): void {
-  const file = openSync(path, constants.O_CREAT | constants.O_WRONLY | constants.O_NOFOLLOW, slicedMode);
+  const file = openSliced(path);
   try {
     writeAll(file, bytes, offset);
   } finally {
@@ -67,25 +111,31 @@ function writeSlice(path: string, offset: number, bytes: Uint8Array): void {
   }
 }
 
-function writeWhole(path: string, facts: FileFacts, bytes: Uint8Array): void {
+function openSliced(path: string): number {
+  const flags = constants.O_CREAT | constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  try {
+    return openSync(path, flags, slicedMode);
+  } catch (error) {
+    // A link, a directory or a pipe: not what we made.
+    if (["ELOOP", "EISDIR", "ENXIO"].includes(codeOf(error) ?? "")) rmSync(path, { recursive: true });
+    // It was finished and then could not be committed; since then a slice was found to be wrong.
+    else if (codeOf(error) === "EACCES") chmodSync(path, slicedMode);
+    else throw error;
+    return openSync(path, flags, slicedMode);
+  }
+}
+
+function writeWhole(path: string, facts: NonNullable<FileRange["whole"]>, bytes: Uint8Array): void {
   const file = openNew(path, fileMode(facts));
   try {
     writeAll(file, bytes, 0);
     futimesSync(file, facts.mtimeSeconds, facts.mtimeSeconds);
+  } catch (error) {
+    // A full disk: half a file under its final name would take up what room there is left.
+    unlinkSync(path);
+    throw error;
   } finally {
     closeSync(file);
-  }
-}
-
-/** Opens a file that must be new; one that a crash left half written is thrown away. */
-export function openNew(path: string, mode: number): number {
-  const flags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW;
-  try {
-    return openSync(path, flags, mode);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    unlinkSync(path);
-    return openSync(path, flags, mode);
   }
 }
 
@@ -95,29 +145,25 @@ function writeAll(file: number, bytes: Uint8Array, offset: number): void {
   }
 }
 
-function readRange(treePath: string, range: FileRange, into: Uint8Array): void {
-  let file: number;
+function openToRead(path: string, name: string): number {
   try {
-    file = openSync(join(treePath, range.path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    return openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (cause) {
-    throw new ChunkMissingError(`${shown(range.path)} cannot be read`, { cause });
+    // Too many open files say nothing about the tree.
+    if (["EMFILE", "ENFILE", "ENOMEM"].includes(codeOf(cause) ?? "")) throw cause;
+    throw new ChunkMissingError(`${shown(name)} cannot be read`, { cause });
   }
-  try {
-    if (range.whole !== undefined && fstatSync(file).size !== range.sizeBytes) {
-      throw new TreeDamagedError(`${shown(range.path)} has another length`, { code: "ITEM_DAMAGED" });
-    }
-    let filled = 0;
-    while (filled < into.length) {
-      const count = readSync(file, into, filled, into.length - filled, range.offsetBytes + filled);
-      if (count === 0) throw new TreeDamagedError(`${shown(range.path)} is cut off`, { code: "ITEM_DAMAGED" });
-      filled += count;
-    }
-  } finally {
-    closeSync(file);
-  }
+}
+
+function damaged(message: string, cause?: unknown): TreeDamagedError {
+  return new TreeDamagedError(message, { code: "ITEM_DAMAGED", cause });
 }
 
 function rangeNames(layout: ChunkLayout): string {
   const first = shown(layout.ranges[0]?.path ?? "");
   return layout.ranges.length > 1 ? `${first} or one of ${layout.ranges.length - 1} files after it` : first;
+}
+
+function codeOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException).code;
 }

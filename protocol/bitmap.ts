@@ -26,13 +26,14 @@ export class Bitmap {
     return this.#count;
   }
 
+  /** False for a bit outside `0..length-1`. */
   has(bit: number): boolean {
     return ((this.bytes[bit >> 3]! >> (bit & 7)) & 1) === 1;
   }
 
-  /** Sets a bit. Answers whether it was clear. */
+  /** Sets a bit. Answers whether it was clear: false also for one outside `0..length-1`, which stays so. */
   add(bit: number): boolean {
-    if (this.has(bit)) return false;
+    if (bit < 0 || bit >= this.length || this.has(bit)) return false;
     this.bytes[bit >> 3]! |= 1 << (bit & 7);
     this.#count++;
     return true;

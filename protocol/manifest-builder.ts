@@ -3,7 +3,7 @@ import { assert } from "./errors.ts";
 import { type ChunkHash, type Hasher, hashFromBytes, type PayloadId } from "./hash.ts";
 import { KIB, segmentBytesMax } from "./limits.ts";
 import { encodeRoot, type ManifestRoot, payloadId, type SegmentRef } from "./manifest.ts";
-import { foldedPath } from "./paths.ts";
+import { OpenDirectories } from "./open-directories.ts";
 import {
   type ChunkRef,
   type DirectoryEntry,
@@ -39,7 +39,7 @@ export class ManifestBuilder {
   readonly #hasher: Hasher;
   readonly #onSegment: (segment: BuiltSegment) => void;
   readonly #segments: SegmentRef[] = [];
-  readonly #folded = new Set<string>();
+  readonly #directories = new OpenDirectories();
   #parts: SegmentPart[] = [];
   #partsBytes = 0;
   #totals = { entries: 0, files: 0, bytes: 0, chunks: 0, caseSensitive: false };
@@ -124,9 +124,9 @@ export class ManifestBuilder {
     if (part.kind === "large" || part.kind === "continuation") counts.chunks += part.chunks.length;
     if (part.kind === "run" || part.kind === "continuation") return;
     counts.entries++;
-    const folded = foldedPath(part.path);
-    this.#totals.caseSensitive ||= this.#folded.has(folded);
-    this.#folded.add(folded);
+    const { hasParent, collides } = this.#directories.enter(part.path, part.kind === "directory");
+    assert(hasParent, "entries come after their directories, in the order of their paths");
+    this.#totals.caseSensitive ||= collides;
     if (part.kind !== "small" && part.kind !== "large") return;
     this.#totals.files++;
     this.#totals.bytes += part.sizeBytes;

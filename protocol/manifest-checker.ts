@@ -1,6 +1,8 @@
 import { FormatError } from "./errors.ts";
+import { bytesToHex } from "./hash.ts";
 import type { ManifestRoot, SegmentRef } from "./manifest.ts";
-import { compareUtf8, foldedPath, linkLeavesTree, parentPath, shown } from "./paths.ts";
+import { OpenDirectories } from "./open-directories.ts";
+import { compareUtf8, linkLeavesTree, shown } from "./paths.ts";
 import {
   type ChunkRef,
   type ContinuationEntry,
@@ -19,14 +21,13 @@ export interface ManifestRules {
 
 /**
  * Checks what no segment can say alone: order, parents, runs, large files that go on, links, names that collide, and
- * the root's totals. Takes the segments in order; memory grows with directories, links and names, not with bytes.
+ * the root's totals. Takes the segments in order; memory grows with links and with the widest directories, not with bytes.
  */
 export class ManifestChecker {
   readonly #root: ManifestRoot;
   readonly #rules: ManifestRules;
-  readonly #directories = new Set<string>([""]);
+  readonly #directories = new OpenDirectories();
   readonly #links = new Map<string, string>();
-  readonly #folded = new Set<string>();
   #collides = false;
   #lastPath = "";
   #files = 0;
@@ -83,8 +84,7 @@ export class ManifestChecker {
       case "continuation":
         return this.#continuation(part, place);
       case "directory":
-        this.#entry(part.path);
-        this.#directories.add(part.path);
+        this.#entry(part.path, true);
         return 0;
       case "link":
         this.#entry(part.path);
@@ -100,18 +100,17 @@ export class ManifestChecker {
     }
   }
 
-  #entry(path: string): void {
+  #entry(path: string, isDirectory = false): void {
     // The empty path is before all others, so the first entry passes.
     if (compareUtf8(path, this.#lastPath) <= 0) {
       const fault = path === this.#lastPath ? "stands twice" : "is out of order";
       throw new FormatError(`the entry ${shown(path)} ${fault}`);
     }
-    if (!this.#directories.has(parentPath(path))) {
+    const { hasParent, collides } = this.#directories.enter(path, isDirectory);
+    if (!hasParent) {
       throw new FormatError(`the entry ${shown(path)} is not in a directory of the tree`);
     }
-    const folded = foldedPath(path);
-    this.#collides ||= this.#folded.has(folded);
-    this.#folded.add(folded);
+    this.#collides ||= collides;
     this.#lastPath = path;
   }
 
@@ -124,7 +123,11 @@ export class ManifestChecker {
   #smallFile(file: SmallFileEntry): void {
     this.#files++;
     this.#bytes += file.sizeBytes;
-    if (file.sizeBytes === 0) return;
+    if (file.sizeBytes === 0) {
+      // No item ever brings its bytes, so this is where they are verified.
+      if (bytesToHex(file.digest) === hashOfNothing) return;
+      throw new FormatError(`the empty file ${shown(file.path)} has a hash that is not that of nothing`);
+    }
     if (this.#run === undefined) throw new FormatError(`the file ${shown(file.path)} is in no run`);
     this.#run.files--;
     this.#run.bytes -= file.sizeBytes;
@@ -164,3 +167,6 @@ export class ManifestChecker {
     return chunks.length;
   }
 }
+
+/** BLAKE3 of no bytes (BLAKE3-team/BLAKE3, test_vectors.json). */
+const hashOfNothing = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";

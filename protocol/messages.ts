@@ -8,6 +8,7 @@ import {
   requestItemsMax,
   textBytesMax,
 } from "./limits.ts";
+import { utf8Bytes } from "./paths.ts";
 
 /** `/p2pcache/hello/1`: the first thing that two members say to each other. */
 export type HelloMessage =
@@ -148,6 +149,8 @@ const numbersMax: number = joinsPerStreamMax * 1_000_000;
 /** A chunk has at least one byte of one entry, or 256 KiB: no payload has more items than this. */
 const itemsMax: number = entriesMax * 8;
 
+const controls = /\p{Control}/u;
+
 type HashPair = readonly [Uint8Array, Uint8Array];
 
 function packed(message: Exclude<Message, DirectoryMessage>): CborMap {
@@ -193,6 +196,8 @@ function isSmall(value: unknown): value is number {
   return isCount(value, 1000);
 }
 
+/** People are shown it, on a terminal too: no control characters. */
 function isText(value: unknown): value is string {
-  return typeof value === "string" && value.length <= textBytesMax;
+  if (typeof value !== "string" || value.length > textBytesMax) return false;
+  return utf8Bytes(value).length <= textBytesMax && !controls.test(value);
 }

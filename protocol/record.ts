@@ -1,4 +1,4 @@
-import { type CborMap, isCount, isMap } from "./cbor.ts";
+import { type CborMap, checkShape, isCount, isMap } from "./cbor.ts";
 import { FormatError, NotTrustedError, VersionError } from "./errors.ts";
 import { type Hasher, type PayloadId, parsePayloadId } from "./hash.ts";
 import { recordBytesMax, rootBytesMax } from "./limits.ts";
@@ -42,7 +42,7 @@ export interface Envelope {
   readonly signatures: readonly { readonly keyid: string; readonly sig: Uint8Array }[];
 }
 
-export const recordPayloadType = "application/vnd.p2pcache.release+json;version=1";
+const recordPayloadType = "application/vnd.p2pcache.release+json;version=1";
 
 /** What DSSE signs: the pre-authentication encoding of type and body. */
 export function signedBytes(body: Uint8Array): Uint8Array {
@@ -56,13 +56,12 @@ export function signedBytes(body: Uint8Array): Uint8Array {
 /** The JSON bytes that get signed. */
 export function encodeRecord(record: Omit<ReleaseRecord, "root" | "payload">, root: ManifestRoot): Uint8Array {
   const { variant, revision, rootBytes, attributes, inPlaceRoot, releasedAt, supersedes } = record;
-  const totals = { entries: root.entries, files: root.files, bytes: root.bytes, chunks: root.chunks };
   const value = {
     version: 1,
     variant: variantFields(variant),
     revision,
     root: toBase64(rootBytes),
-    totals,
+    totals: totalsOf(root),
     attributes,
   };
   return utf8Bytes(JSON.stringify({ ...value, inPlaceRoot, releasedAt, supersedes }));
@@ -94,7 +93,7 @@ export function decodeEnvelope(bytes: Uint8Array): Envelope {
 export function decodeRecord(body: Uint8Array, hasher: Hasher): ReleaseRecord {
   const value = parseJson(body, recordBytesMax, "a release record");
   if (value.version !== 1) throw new VersionError("a release record", value.version);
-  const { variant, revision, root, attributes, inPlaceRoot, releasedAt, supersedes } = value;
+  const { variant, revision, root, totals, attributes, inPlaceRoot, releasedAt, supersedes } = value;
   if (!isCount(revision, revisionMax)) throw new FormatError("a release record has an impossible revision");
   if (typeof root !== "string") throw new FormatError("a release record has no manifest root");
   if (typeof releasedAt !== "string" || !isoTime.test(releasedAt)) {
@@ -109,11 +108,13 @@ export function decodeRecord(body: Uint8Array, hasher: Hasher): ReleaseRecord {
   if (supersedes !== undefined && typeof supersedes !== "string") throw new FormatError("a payload's id is a text");
   const rootBytes = fromBase64(root);
   if (rootBytes.length > rootBytesMax) throw new FormatError("a release record's manifest root is too large");
+  const manifestRoot = decodeRoot(rootBytes);
+  checkTotals(totals, manifestRoot);
   return {
     variant: parseVariant(variant),
     revision,
     payload: payloadId(rootBytes, hasher),
-    root: decodeRoot(rootBytes),
+    root: manifestRoot,
     rootBytes,
     attributes: parseAttributes(attributes),
     releasedAt,
@@ -179,8 +180,22 @@ export const defaultAttributes: RecordAttributes = {
 const signaturesMax = 16;
 const revisionMax = 1_000_000;
 const textsMax = 1000;
-const isoTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$/;
+const isoTime = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?Z$/;
+/** DSSE leaves it open; people are shown it. */
+const printableKeyId = /^[\x21-\x7e]{1,256}$/;
 const base64 = /^[A-Za-z0-9+/]*={0,2}$/;
+
+/** What a reader of the JSON sees of the tree without decoding its root. */
+function totalsOf({ entries, files, bytes, chunks }: ManifestRoot): Readonly<Record<string, number>> {
+  return { entries, files, bytes, chunks };
+}
+
+function checkTotals(value: unknown, root: ManifestRoot): void {
+  for (const [name, total] of Object.entries(totalsOf(root))) {
+    if (isMap(value) && value[name] === total) continue;
+    throw new FormatError(`a release record's total of ${name} is not that of its manifest root`);
+  }
+}
 
 function parseAttributes(value: unknown): RecordAttributes {
   if (!isMap(value)) throw new FormatError("a release record has no attributes");
@@ -211,6 +226,7 @@ function parseSignature(value: unknown): { keyid: string; sig: Uint8Array } {
   if (!isMap(value) || typeof value.keyid !== "string" || typeof value.sig !== "string") {
     throw new FormatError("a signature of a release record lacks its key id or its bytes");
   }
+  if (!printableKeyId.test(value.keyid)) throw new FormatError("a signature of a release record has a strange key id");
   return { keyid: value.keyid, sig: fromBase64(value.sig) };
 }
 
@@ -223,6 +239,7 @@ function parseJson(bytes: Uint8Array, bytesMax: number, what: string): CborMap {
     throw new FormatError(`${what} is not JSON`, { cause });
   }
   if (!isMap(value)) throw new FormatError(`${what} is not an object`);
+  checkShape(value, what);
   return value;
 }
 
@@ -234,5 +251,13 @@ function toBase64(bytes: Uint8Array): string {
 
 function fromBase64(text: string): Uint8Array {
   if (text.length % 4 !== 0 || !base64.test(text)) throw new FormatError("a text of a release record is not base64");
-  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  // A last digit has bits that say nothing: one text only for the same bytes.
+  const tail = bytes.subarray(bytes.length - (bytes.length % 3));
+  if (tail.length > 0 && toBase64(tail) !== text.slice(-4)) {
+    throw new FormatError("a text of a release record is not base64 in its one form");
+  }
+  return bytes;
 }

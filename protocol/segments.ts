@@ -1,4 +1,4 @@
-import { decodeCanonical, encodeCanonical, isCount } from "./cbor.ts";
+import { decodeAgain, decodeCanonical, encodeCanonical, isCount } from "./cbor.ts";
 import { FormatError, VersionError } from "./errors.ts";
 import { digestBytes } from "./hash.ts";
 import { chunkBytesMax, chunkBytesMin, largeFileBytesMin, payloadBytesMax, segmentBytesMax } from "./limits.ts";
@@ -78,7 +78,15 @@ export function encodedPartBytes(part: SegmentPart): number {
  * @throws {FormatError} when it breaks a rule; {VersionError} when its major version is not ours.
  */
 export function decodeSegment(bytes: Uint8Array): SegmentPart[] {
-  const value = decodeCanonical(bytes, segmentBytesMax, "a manifest segment");
+  return unpackSegment(decodeCanonical(bytes, segmentBytesMax, "a manifest segment"));
+}
+
+/** Reads a segment that was checked as part of its manifest, and has its hash still. */
+export function decodeCheckedSegment(bytes: Uint8Array): SegmentPart[] {
+  return unpackSegment(decodeAgain(bytes));
+}
+
+function unpackSegment(value: unknown): SegmentPart[] {
   if (!Array.isArray(value) || value.length !== 2) throw new FormatError("a manifest segment is a pair");
   const [version, parts] = value as unknown[];
   if (version !== segmentVersion) throw new VersionError("a manifest segment", version);

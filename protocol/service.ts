@@ -41,6 +41,8 @@ export class Service {
   readonly #limits: ServiceLimits;
   readonly #queues = new Map<number, ServiceRequest[]>();
   readonly #givenBytes = new Map<PeerName, number>();
+  /** What the peer that was served last had got before: whoever comes now begins there, not at nothing. */
+  #levelBytes = 0;
   #sending = 0;
   #sendingBytes = 0;
 
@@ -78,8 +80,18 @@ export class Service {
       }
       queue.push(request);
       this.#queues.set(request.stream, queue);
+      if (queue.length === 1) this.#begin(request);
     }
     return refused.length === 0 ? [] : [{ kind: "refuse", requests: refused, retryAfterMs }];
+  }
+
+  /**
+   * A stream has something to wait for again. Its peer goes before those that were served meanwhile, but need not be
+   * given all that they got before the others have their turn again.
+   */
+  #begin(request: ServiceRequest): void {
+    const given = this.#givenBytes.get(request.peer) ?? 0;
+    this.#givenBytes.set(request.peer, Math.max(given, this.#levelBytes));
   }
 
   #cancel(stream: number, number: number, items: readonly number[]): void {
@@ -98,11 +110,15 @@ export class Service {
       if (request === undefined) break;
       this.#sending++;
       this.#sendingBytes += request.sizeBytes;
-      this.#givenBytes.set(request.peer, (this.#givenBytes.get(request.peer) ?? 0) + request.sizeBytes);
+      this.#levelBytes = this.#givenBytes.get(request.peer)!;
+      this.#givenBytes.set(request.peer, this.#levelBytes + request.sizeBytes);
       actions.push({ kind: "send", request });
     }
     // Nobody waits: nobody is behind.
-    if (this.#queues.size === 0) this.#givenBytes.clear();
+    if (this.#queues.size === 0) {
+      this.#givenBytes.clear();
+      this.#levelBytes = 0;
+    }
     return actions;
   }
 

@@ -18,6 +18,10 @@ export class Standing {
       experience.quarantinedUntilMs = nowMs + quarantineMs;
       experience.forgiven = experience.strikes.corrupt;
     }
+    if (experience.strikes.claim - experience.claimsForgiven >= strikesMax) {
+      experience.emptyUntilMs = nowMs + emptyMs;
+      experience.claimsForgiven = experience.strikes.claim;
+    }
     return this.level(peer, nowMs);
   }
 
@@ -26,6 +30,7 @@ export class Standing {
     const experience = this.#of(peer);
     experience.bytesFrom += bytes;
     experience.claimsForgiven = experience.strikes.claim;
+    experience.emptyUntilMs = Number.NEGATIVE_INFINITY;
   }
 
   /** We gave a peer an item. */
@@ -37,7 +42,7 @@ export class Standing {
     const experience = this.#peers.get(peer);
     if (experience === undefined) return "good";
     if (nowMs < experience.quarantinedUntilMs) return "quarantined";
-    return experience.strikes.claim - experience.claimsForgiven >= strikesMax ? "empty" : "good";
+    return nowMs < experience.emptyUntilMs ? "empty" : "good";
   }
 
   /** Strikes of both kinds together, and bytes in both directions. */
@@ -67,6 +72,7 @@ interface Experience {
   forgiven: number;
   claimsForgiven: number;
   quarantinedUntilMs: number;
+  emptyUntilMs: number;
   bytesFrom: number;
   bytesTo: number;
 }
@@ -74,6 +80,8 @@ interface Experience {
 /** Three strikes, then ten minutes (DESIGN section 7, rule 9). */
 const strikesMax = 3;
 const quarantineMs: number = 10 * 60_000;
+/** One that is taken for empty is not asked, so it could never show otherwise: after this time it may. */
+const emptyMs: number = 10 * 60_000;
 /** Twice the largest network that DESIGN promises anything for. */
 const peersRememberedMax = 10_000;
 
@@ -83,6 +91,7 @@ function newExperience(): Experience {
     forgiven: 0,
     claimsForgiven: 0,
     quarantinedUntilMs: Number.NEGATIVE_INFINITY,
+    emptyUntilMs: Number.NEGATIVE_INFINITY,
     bytesFrom: 0,
     bytesTo: 0,
   };

@@ -17,6 +17,8 @@ export class TransferSource {
   restsUntilMs: number = Number.NEGATIVE_INFINITY;
   /** Troubles in a row. */
   troubles = 0;
+  #recoversAtMs = Number.NEGATIVE_INFINITY;
+  #busySinceMs: number | undefined;
   #windowBytes: number;
   readonly #windowBytesMax: number;
   #bytesPerMs = firstBytesPerMs;
@@ -61,6 +63,7 @@ export class TransferSource {
   /** An item came and was right: the window grows by a step. */
   delivered(sizeBytes: number, nowMs: number): void {
     this.troubles = 0;
+    this.#busySinceMs = undefined;
     this.storedItems++;
     this.#windowBytes = Math.min(this.#windowBytesMax, this.#windowBytes + windowStepBytes);
     this.#measuredBytes += sizeBytes;
@@ -71,10 +74,23 @@ export class TransferSource {
 
   /** It failed: the window halves and it rests, longer each time. */
   failed(nowMs: number): void {
+    // What was asked for together fails together, each item by itself: that is one trouble.
+    if (nowMs < this.#recoversAtMs) return;
     this.troubles++;
     this.#windowBytes = Math.max(firstWindowBytes / 4, this.#windowBytes / 2);
     const restMs = Math.min(restMsMax, restMsMin * 2 ** (this.troubles - 1));
-    this.restsUntilMs = Math.max(this.restsUntilMs, nowMs + restMs);
+    this.#recoversAtMs = nowMs + restMs;
+    this.restsUntilMs = Math.max(this.restsUntilMs, this.#recoversAtMs);
+  }
+
+  /** It said `busy`, and rests a little. Answers whether to bear with it: not if it has said nothing else for long. */
+  isBusy(retryAfterMs: number, nowMs: number): boolean {
+    this.#busySinceMs ??= nowMs;
+    this.restsUntilMs = Math.max(this.restsUntilMs, nowMs + Math.min(retryAfterMs, busyRestMsMax));
+    if (nowMs - this.#busySinceMs < busyMsMax) return true;
+    this.#busySinceMs = undefined;
+    this.restsUntilMs = nowMs + busyMsMax;
+    return false;
   }
 
   /** The earliest time by which something asked for must have come; infinity when nothing is. */
@@ -93,9 +109,12 @@ const originWindowBytes: number = 4 * MIB;
 /** Rests: DESIGN section 7, rule 9. */
 const restMsMin = 500;
 const restMsMax = 30_000;
+/** A peer that never says anything but `busy` must not keep us from the origin: it counts for nothing after this time. */
+const busyMsMax = 5_000;
+const busyRestMsMax = 1_000;
 /** Deadlines: four times what the measured rate says, in these bounds. 1 MB/s is assumed of a stranger. */
 const patience = 4;
 const deadlineMsMin = 2_000;
-const deadlineMsMax = 30_000;
+export const deadlineMsMax = 30_000;
 const firstBytesPerMs = 1_000;
 const slowestBytesPerMs = 100;

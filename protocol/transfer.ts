@@ -1,8 +1,10 @@
 import type { Bitmap } from "./bitmap.ts";
-import { requestItemsMax, transferInFlightBytesMax } from "./limits.ts";
+import { requestItemsMax } from "./limits.ts";
 import type { Random } from "./random.ts";
 import type { Fault } from "./standing.ts";
-import { type SourceName, TransferSource } from "./transfer-source.ts";
+import type { TransferLimits } from "./transfer-limits.ts";
+import { deadlineMsMax, type SourceName, type TransferSource } from "./transfer-source.ts";
+import { TransferSources } from "./transfer-sources.ts";
 import { type Look, WantedItems } from "./wanted-items.ts";
 
 /** What is known of a payload before its segments are. */
@@ -38,7 +40,7 @@ export type TransferEvent =
   | { readonly kind: "stored"; readonly source: SourceName; readonly item: number }
   /** An item came, and its bytes are not what its hash says. */
   | { readonly kind: "corrupt"; readonly source: SourceName; readonly item: number }
-  /** The source says that it does not have them. */
+  /** The source says that it does not have them; without items, that it has nothing any more. */
   | { readonly kind: "missing"; readonly source: SourceName; readonly items: readonly number[] }
   | {
       readonly kind: "busy";
@@ -48,10 +50,11 @@ export type TransferEvent =
     }
   /** The source could not be reached for them. */
   | { readonly kind: "failed"; readonly source: SourceName; readonly items: readonly number[] }
+  /** The last `wakeAt` has come, or nearly: a timer may be a little early. */
   | { readonly kind: "woke" };
 
 /** Why a transfer ends without its payload. */
-export type TransferFault = "missing" | "corrupt" | "unreachable";
+type TransferFault = "missing" | "corrupt" | "unreachable";
 
 export type TransferAction =
   | { readonly kind: "ask"; readonly source: SourceName; readonly items: readonly number[] }
@@ -63,25 +66,8 @@ export type TransferAction =
   | { readonly kind: "segmentsComplete" }
   | { readonly kind: "complete" }
   | { readonly kind: "gaveUp"; readonly fault: TransferFault; readonly item: number; readonly missingItems: number }
+  /** In place of the one before. */
   | { readonly kind: "wakeAt"; readonly atMs: number };
-
-export interface TransferLimits {
-  /** How long an answer to a join is awaited before the origin may be asked. */
-  readonly joinMs: number;
-  /** How long a transfer in which nobody has an item waits for somebody who has. */
-  readonly hopelessMs: number;
-  /** How long it waits for sources that are in trouble. */
-  readonly patienceMs: number;
-  readonly inFlightBytesMax: number;
-}
-
-export const defaultTransferLimits: TransferLimits = {
-  // A LAN dial is given 500 ms (DESIGN section 7, rule 9), a join the same again.
-  joinMs: 1_000,
-  hopelessMs: 3_000,
-  patienceMs: 20_000,
-  inFlightBytesMax: transferInFlightBytesMax,
-};
 
 /**
  * One payload on its way in: which item to ask of whom, and when to turn to the origin. Segments come first; chunks
@@ -90,17 +76,16 @@ export const defaultTransferLimits: TransferLimits = {
 export class Transfer {
   readonly #plan: TransferPlan;
   readonly #limits: TransferLimits;
-  readonly #sources = new Map<SourceName, TransferSource>();
-  readonly #joining = new Map<SourceName, number>();
-  /** By item: how many usable peers have it. */
-  readonly #copies: Uint16Array;
+  readonly #sources: TransferSources;
+  readonly #joining = new Set<SourceName>();
   readonly #isStored: Uint8Array;
-  readonly #corruptAtOrigin = new Set<number>();
   readonly #wanted: WantedItems;
   #storedCount = 0;
   #inFlightBytes = 0;
   #description: ChunkDescription | undefined;
-  #phase: "segments" | "checking" | "chunks" | "over" = "segments";
+  #phase: "new" | "segments" | "checking" | "chunks" | "over" = "new";
+  #joinsUntilMs = 0;
+  /** When an item last came; at first, when it began. */
   #progressMs = 0;
   #hopelessSinceMs: number | undefined;
   #wakeAtMs = Number.POSITIVE_INFINITY;
@@ -109,23 +94,18 @@ export class Transfer {
     this.#plan = plan;
     this.#limits = limits;
     this.#wanted = new WantedItems(random);
-    this.#copies = new Uint16Array(plan.items);
     this.#isStored = new Uint8Array(plan.items);
-    for (const name of plan.origins) {
-      const origin = new TransferSource(name, true, plan.items);
-      for (let item = 0; item < plan.items; item++) origin.have.add(item);
-      this.#sources.set(name, origin);
-    }
+    this.#sources = new TransferSources(plan.items, plan.origins);
   }
 
-  /** Takes in one event and gives back everything to do about it. */
+  /** Takes in one event and gives back everything to do about it; nothing before it has started. */
   step(event: TransferEvent, nowMs: number): TransferAction[] {
     if (this.#phase === "over") return [];
     const actions = this.#take(event, nowMs);
-    actions.push(...this.#expire(nowMs));
+    if (this.#phase === "new") return actions;
+    actions.push(...this.#expire(nowMs), ...this.#advance());
     if (this.#isOver()) return actions;
-    actions.push(...this.#advance(), ...this.#assign(nowMs));
-    if (!this.#isOver()) actions.push(...this.#watch(nowMs));
+    actions.push(...this.#assign(nowMs), ...this.#watch(nowMs));
     return actions;
   }
 
@@ -138,10 +118,11 @@ export class Transfer {
         this.#describe(event.description, nowMs);
         return [];
       case "joining":
-        this.#joining.set(event.source, nowMs + this.#limits.joinMs);
+        this.#joining.add(event.source);
         return [];
       case "joined":
-        this.#join(event.source, event.have);
+        this.#leave(event.source);
+        this.#sources.join(event.source, event.have);
         return [];
       case "has":
         this.#learn(event.source, event.items);
@@ -154,19 +135,22 @@ export class Transfer {
       case "corrupt":
         return this.#refuse(event.source, event.item);
       case "missing":
-        return event.items.flatMap((item) => this.#lack(event.source, item));
+        return this.#lack(event.source, event.items);
       case "busy":
-        return this.#rest(event.source, event.items, nowMs + event.retryAfterMs);
+        return this.#rest(event.source, event.items, event.retryAfterMs, nowMs);
       case "failed":
         return this.#fail(event.source, event.items, nowMs);
       case "woke":
-        if (nowMs >= this.#wakeAtMs) this.#wakeAtMs = Number.POSITIVE_INFINITY;
+        // Its timer is spent, also one that came early: what is still to come asks for a new one.
+        this.#wakeAtMs = Number.POSITIVE_INFINITY;
         return [];
     }
   }
 
   #begin(nowMs: number): void {
+    this.#phase = "segments";
     this.#progressMs = nowMs;
+    this.#joinsUntilMs = nowMs + this.#limits.joinMs;
     for (const segment of this.#plan.storedSegments) this.#mark(segment);
     const segments = this.#plan.segmentSizesBytes.length;
     for (let item = 0; item < segments; item++) if (this.#isStored[item] === 0) this.#wanted.add(item);
@@ -177,24 +161,19 @@ export class Transfer {
     this.#phase = "chunks";
     this.#progressMs = nowMs;
     for (const item of description.stored) this.#mark(item);
-    const copies = new Set([...description.copiesOf.values()].flat());
-    for (let item = this.#plan.segmentSizesBytes.length; item < this.#plan.items; item++) {
-      if (this.#isStored[item] === 0 && !copies.has(item)) this.#wanted.add(item);
+    const comeWithOthers = new Set<number>();
+    for (const [item, copies] of description.copiesOf) {
+      // A crash, or rot, may have left the first and taken a copy: that one comes by itself.
+      if (this.#isStored[item] === 0) for (const copy of copies) comeWithOthers.add(copy);
     }
-  }
-
-  #join(name: SourceName, have: Bitmap | "all"): void {
-    this.#joining.delete(name);
-    this.#leave(name);
-    const source = new TransferSource(name, false, this.#plan.items);
-    this.#sources.set(name, source);
-    for (let item = 0; item < this.#plan.items; item++) if (have === "all" || have.has(item)) this.#gain(source, item);
+    for (let item = this.#plan.segmentSizesBytes.length; item < this.#plan.items; item++) {
+      if (this.#isStored[item] === 0 && !comeWithOthers.has(item)) this.#wanted.add(item);
+    }
   }
 
   #learn(name: SourceName, items: readonly number[]): void {
     const source = this.#sources.get(name);
-    if (source === undefined) return;
-    for (const item of items) if (item < this.#plan.items) this.#gain(source, item);
+    if (source !== undefined) for (const item of items) this.#sources.gain(source, item);
   }
 
   #leave(name: SourceName): void {
@@ -202,70 +181,79 @@ export class Transfer {
     const source = this.#sources.get(name);
     if (source === undefined) return;
     for (const item of [...source.inFlight.keys()]) this.#giveBack(source, item);
-    for (let item = 0; item < this.#plan.items; item++) this.#lose(source, item);
-    this.#sources.delete(name);
+    this.#sources.remove(source);
   }
 
+  /** Whoever it came from, also late: nobody else need send it. */
   #store(name: SourceName, item: number, nowMs: number): TransferAction[] {
-    const source = this.#sources.get(name);
-    if (source?.inFlight.has(item)) {
-      this.#inFlightBytes -= this.#sizeOf(item);
-      source.settled(item);
-      source.delivered(this.#sizeOf(item), nowMs);
-    }
-    this.#progressMs = nowMs;
-    this.#hopelessSinceMs = undefined;
+    const asked = this.#sources.askedFor(item);
+    if (asked !== undefined) this.#settle(asked, item);
+    if (asked?.name === name) asked.delivered(this.#sizeOf(item), nowMs);
+    if (this.#isStored[item] === 0) this.#progressMs = nowMs;
     this.#mark(item);
     for (const copy of this.#description?.copiesOf.get(item) ?? []) this.#mark(copy);
-    return [];
+    return asked === undefined || asked.name === name ? [] : [{ kind: "cancel", source: asked.name, items: [item] }];
   }
 
   #refuse(name: SourceName, item: number): TransferAction[] {
     const source = this.#sources.get(name);
-    if (source === undefined) return [];
-    this.#giveBack(source, item);
-    this.#lose(source, item);
-    if (source.isOrigin) this.#corruptAtOrigin.add(item);
+    if (source !== undefined) this.#giveBack(source, item);
+    this.#sources.distrust(name, item);
     return [{ kind: "strike", source: name, fault: "corrupt", item }];
   }
 
-  #lack(name: SourceName, item: number): TransferAction[] {
-    const source = this.#sources.get(name);
-    if (source === undefined || !source.have.has(item)) return [];
-    this.#giveBack(source, item);
-    this.#lose(source, item);
-    return source.isOrigin ? [] : [{ kind: "strike", source: name, fault: "claim", item }];
-  }
-
-  #rest(name: SourceName, items: readonly number[], untilMs: number): TransferAction[] {
+  #lack(name: SourceName, items: readonly number[]): TransferAction[] {
     const source = this.#sources.get(name);
     if (source === undefined) return [];
-    for (const item of items) this.#giveBack(source, item);
-    source.restsUntilMs = Math.max(source.restsUntilMs, untilMs);
-    return [];
+    if (items.length === 0) {
+      this.#leave(name);
+      return [];
+    }
+    const claimed = items.filter((item) => source.have.has(item));
+    for (const item of claimed) {
+      this.#giveBack(source, item);
+      this.#sources.lose(source, item);
+    }
+    // One answer is one fault, however many items it names.
+    const [item] = claimed;
+    return source.isOrigin || item === undefined ? [] : [{ kind: "strike", source: name, fault: "claim", item }];
+  }
+
+  #rest(name: SourceName, items: readonly number[], retryAfterMs: number, nowMs: number): TransferAction[] {
+    const source = this.#sources.get(name);
+    if (source === undefined) return [];
+    const isBorneWith = source.isBusy(retryAfterMs, nowMs) || source.isOrigin || this.#plan.origins.length === 0;
+    for (const item of items) this.#giveBack(source, item, !isBorneWith);
+    return isBorneWith ? [] : this.#drop(source);
   }
 
   #fail(name: SourceName, items: readonly number[], nowMs: number): TransferAction[] {
     const source = this.#sources.get(name);
-    if (source === undefined) return [];
+    // Of what was given up meanwhile nothing more is to be learnt.
+    if (source === undefined || !items.some((item) => source.inFlight.has(item))) return [];
     for (const item of items) this.#giveBack(source, item);
     return this.#trouble(source, nowMs);
   }
 
   /** A source in trouble rests; a peer that keeps failing, or gave nothing yet, has nothing until it joins again. */
   #trouble(source: TransferSource, nowMs: number): TransferAction[] {
-    const isHopeful = source.isOrigin || (source.storedItems > 0 && source.troubles < troublesMax);
     source.failed(nowMs);
-    if (isHopeful) return [];
+    const isHopeful = source.isOrigin || (source.storedItems > 0 && source.troubles < troublesMax);
+    return isHopeful ? [] : this.#drop(source);
+  }
+
+  #drop(source: TransferSource): TransferAction[] {
+    this.#sources.outOfReach(source);
+    const items = [...source.inFlight.keys()];
+    const cancels: TransferAction[] = items.length === 0 ? [] : [{ kind: "cancel", source: source.name, items }];
     this.#leave(source.name);
-    return [{ kind: "drop", source: source.name, retryAtMs: source.restsUntilMs }];
+    return [...cancels, { kind: "drop", source: source.name, retryAtMs: source.restsUntilMs }];
   }
 
   /** What was asked for and has not come in time: given up, and asked of somebody else. */
   #expire(nowMs: number): TransferAction[] {
-    for (const [source, untilMs] of this.#joining) if (nowMs >= untilMs) this.#joining.delete(source);
     const actions: TransferAction[] = [];
-    for (const source of [...this.#sources.values()]) {
+    for (const source of [...this.#sources]) {
       if (nowMs < source.firstDeadlineMs) continue;
       const items = [...source.inFlight.keys()];
       // Who gave nothing at all in all that time has claimed what it cannot give.
@@ -293,7 +281,7 @@ export class Transfer {
   /** Asks each source in turn for one item more, until nobody has room or nothing is left. */
   #assign(nowMs: number): TransferAction[] {
     const asks = new Map<SourceName, number[]>();
-    const open = new Set(this.#sources.values());
+    const open = new Set(this.#sources);
     while (open.size > 0 && this.#wanted.length > 0) {
       for (const source of open) {
         const asked = asks.get(source.name) ?? [];
@@ -313,10 +301,12 @@ export class Transfer {
 
   /** A wanted item that a source has and may be asked for; it is no longer wanted then. */
   #pick(source: TransferSource, nowMs: number): number | undefined {
-    if (nowMs < source.restsUntilMs || (source.isOrigin && this.#joining.size > 0)) return undefined;
+    if (nowMs < source.restsUntilMs || !source.hasRoom(1)) return undefined;
+    if (source.isOrigin && this.#isAwaitingJoins(nowMs)) return undefined;
     const look = (item: number): Look => {
       if (this.#isStored[item] === 1) return "forget";
-      if (!source.have.has(item) || (source.isOrigin && !this.#isOriginsTurn(source, item, nowMs))) return "leave";
+      if (!source.have.has(item)) return "leave";
+      if (source.isOrigin && !this.#sources.isOriginsTurn(source, item, nowMs)) return "leave";
       const sizeBytes = this.#sizeOf(item);
       const isTooMuch = this.#inFlightBytes > 0 && this.#inFlightBytes + sizeBytes > this.#limits.inFlightBytesMax;
       return isTooMuch || !source.hasRoom(sizeBytes) ? "leave" : "take";
@@ -325,67 +315,56 @@ export class Transfer {
     return this.#wanted.take(look, this.#inFlightBytes === 0 ? Number.POSITIVE_INFINITY : lookAheadItems);
   }
 
-  /** An origin gives what no peer has, and what the origins before it cannot give now. */
-  #isOriginsTurn(origin: TransferSource, item: number, nowMs: number): boolean {
-    if (this.#copies[item]! > 0) return false;
-    const first = this.#plan.origins
-      .map((name) => this.#sources.get(name)!)
-      .find((source) => source.have.has(item) && nowMs >= source.restsUntilMs);
-    return first === origin;
+  #isAwaitingJoins(nowMs: number): boolean {
+    return this.#joining.size > 0 && nowMs < this.#joinsUntilMs;
   }
 
-  /** Sets the next wake-up, and gives up where there is no hope. */
+  /** Sees to it that time alone can never leave the transfer asleep: a wake-up for whatever is next, or its end. */
   #watch(nowMs: number): TransferAction[] {
-    let atMs = Math.min(...this.#joining.values());
-    for (const source of this.#sources.values()) {
+    const hope = this.#phase === "checking" ? Number.POSITIVE_INFINITY : this.#hope(nowMs);
+    if (typeof hope !== "number") {
+      this.#phase = "over";
+      return [hope];
+    }
+    let atMs = this.#isAwaitingJoins(nowMs) ? Math.min(hope, this.#joinsUntilMs) : hope;
+    for (const source of this.#sources) {
       atMs = Math.min(atMs, source.firstDeadlineMs);
       if (source.restsUntilMs > nowMs) atMs = Math.min(atMs, source.restsUntilMs);
     }
-    if (this.#wanted.length > 0 && this.#inFlightBytes === 0) {
-      const stuck = this.#stuck(nowMs);
-      if (typeof stuck !== "number") return stuck;
-      atMs = Math.min(atMs, stuck);
-    }
-    if (atMs >= this.#wakeAtMs || atMs === Number.POSITIVE_INFINITY) return [];
+    if (atMs >= this.#wakeAtMs) return [];
     this.#wakeAtMs = atMs;
     return [{ kind: "wakeAt", atMs }];
   }
 
-  /** Items are wanted and nothing is on its way. Answers when to look again, or gives up. */
-  #stuck(nowMs: number): number | TransferAction[] {
-    const sources = [...this.#sources.values()];
+  /** Until when there is hope that another item comes, or the end of it. */
+  #hope(nowMs: number): number | TransferAction {
+    const isIdle = this.#inFlightBytes === 0;
     const isStored = (item: number) => this.#isStored[item] === 1;
-    const item = this.#wanted.find((wanted) => !sources.some((source) => source.have.has(wanted)), isStored);
-    if (item === undefined) {
-      const untilMs = this.#progressMs + this.#limits.patienceMs;
-      return nowMs < untilMs ? untilMs : this.#giveUp("unreachable", this.#wanted.find(() => true, isStored) ?? 0);
-    }
-    this.#hopelessSinceMs ??= nowMs;
-    const untilMs = this.#hopelessSinceMs + this.#limits.hopelessMs;
+    const lost = isIdle ? this.#wanted.find((item) => this.#sources.isLost(item), isStored) : undefined;
+    this.#hopelessSinceMs = lost === undefined ? undefined : (this.#hopelessSinceMs ?? nowMs);
+    // An item may be asked of two peers in vain before it is the origin's turn.
+    const isUnderWay = !isIdle || this.#wanted.find((item) => this.#sources.isWithin(item), isStored) !== undefined;
+    const stalledMs = this.#progressMs + this.#limits.patienceMs + (isUnderWay ? 2 * deadlineMsMax : 0);
+    const untilMs = Math.min(stalledMs, (this.#hopelessSinceMs ?? Number.POSITIVE_INFINITY) + this.#limits.hopelessMs);
     if (nowMs < untilMs) return untilMs;
-    return this.#giveUp(this.#corruptAtOrigin.has(item) ? "corrupt" : "missing", item);
+    const missingItems = this.#plan.items - this.#storedCount;
+    if (lost === undefined) {
+      return { kind: "gaveUp", fault: "unreachable", item: this.#isStored.indexOf(0), missingItems };
+    }
+    const fault = this.#sources.isWrongAtOrigin(lost) ? "corrupt" : "missing";
+    return { kind: "gaveUp", fault, item: lost, missingItems };
   }
 
-  #giveUp(fault: TransferFault, item: number): TransferAction[] {
-    this.#phase = "over";
-    return [{ kind: "gaveUp", fault, item, missingItems: this.#plan.items - this.#storedCount }];
-  }
-
-  #giveBack(source: TransferSource, item: number): void {
+  #giveBack(source: TransferSource, item: number, isFault = true): void {
     if (!source.inFlight.has(item)) return;
-    this.#inFlightBytes -= this.#sizeOf(item);
-    source.settled(item);
+    this.#settle(source, item);
+    if (isFault) this.#sources.askedInVain(source, item);
     if (this.#isStored[item] === 0) this.#wanted.add(item);
   }
 
-  #gain(source: TransferSource, item: number): void {
-    if (source.have.add(item) && !source.isOrigin) this.#copies[item]!++;
-  }
-
-  #lose(source: TransferSource, item: number): void {
-    if (!source.have.has(item)) return;
-    source.have.remove(item);
-    if (!source.isOrigin) this.#copies[item]!--;
+  #settle(source: TransferSource, item: number): void {
+    this.#inFlightBytes -= this.#sizeOf(item);
+    source.settled(item);
   }
 
   #mark(item: number): void {

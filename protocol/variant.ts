@@ -1,7 +1,8 @@
 import { type CborMap, encodeCanonical, isCount, isMap } from "./cbor.ts";
 import { FormatError } from "./errors.ts";
 import { type Hasher, hashFromBytes, type VariantHash } from "./hash.ts";
-import { textBytesMax } from "./limits.ts";
+import { nameBytesMax } from "./limits.ts";
+import { utf8Bytes } from "./paths.ts";
 
 /**
  * A buildable form of a Rez package, by the network's own name for it: `repository` is a logical id (`studio`), never
@@ -51,7 +52,8 @@ export function parseVariant(value: unknown): Variant {
 
 /** Whether a text can stand as one part of a path, and Rez would look there: no dot first, no separator, no control. */
 export function isPathPart(text: string): boolean {
-  return text.length > 0 && text.length <= textBytesMax && !text.startsWith(".") && !unsafe.test(text);
+  if (text.length === 0 || text.length > nameBytesMax || utf8Bytes(text).length > nameBytesMax) return false;
+  return !text.startsWith(".") && !unsafe.test(text);
 }
 
 /** The fields that are hashed and written, in one order, absent ones left out. */
@@ -77,4 +79,4 @@ const fields = new Set(["kind", "repository", "name", "version", "index"]);
 /** More variants than any package has; Rez sets no limit. */
 const variantIndexMax = 100_000;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-const unsafe = /[/\\:\u0000-\u001f\u007f]|[\ud800-\udfff](?![\udc00-\udfff])/;
+const unsafe = /[/\\:\u0000-\u001f\u007f]|\p{Surrogate}/u;

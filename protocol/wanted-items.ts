@@ -24,12 +24,14 @@ export class WantedItems {
   take(look: (item: number) => Look, lookAtMost: number): number | undefined {
     if (this.#items.length === 0) return undefined;
     let place = randomBelow(this.#items.length, this.#random);
-    for (let looks = Math.min(lookAtMost, this.#items.length); looks > 0 && this.#items.length > 0; looks--) {
+    let looks = Math.min(lookAtMost, this.#items.length);
+    while (looks > 0 && this.#items.length > 0) {
       if (place >= this.#items.length) place = 0;
       const item = this.#items[place]!;
       const verdict = look(item);
       if (verdict === "leave") {
         place++;
+        looks--;
         continue;
       }
       this.#drop(place);

@@ -31,7 +31,7 @@ export class FrameDecoder {
   readonly #prefix = new Uint8Array(prefixBytes);
   #filled = 0;
   #header: Uint8Array | undefined;
-  #body: Uint8Array<ArrayBuffer> = nothing;
+  #body: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
   constructor(limits: FrameLimits) {
     this.#limits = limits;
@@ -86,10 +86,10 @@ export class FrameDecoder {
       });
     }
     this.#header = new Uint8Array(headerBytes);
-    this.#body = bodyBytes === 0 ? nothing : new Uint8Array(bodyBytes);
+    // Also an empty body is a buffer of its own: who gets it may give it away to another thread.
+    this.#body = new Uint8Array(bodyBytes);
     this.#filled = 0;
   }
 }
 
 const prefixBytes = 8;
-const nothing = new Uint8Array(0);

@@ -1,3 +1,4 @@
+import { P2pCacheError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
 import type { Holding } from "../ports.ts";
 
@@ -55,4 +56,19 @@ export interface ApiNode {
   ): Promise<ApiVariant>;
   verify(things: readonly NamedThing[]): Promise<{ readonly checked: number; readonly damaged: readonly object[] }>;
   fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }>;
+}
+
+/** The error as callers get it. */
+export function errorShape(error: unknown): ErrorShape {
+  if (error instanceof P2pCacheError) {
+    const { code, message, exit, hint, details } = error;
+    return {
+      code,
+      message,
+      exit,
+      ...(hint === undefined ? {} : { hint }),
+      ...(details === undefined ? {} : { details }),
+    };
+  }
+  return { code: "INTERNAL", message: error instanceof Error ? error.message : String(error), exit: 1 };
 }

@@ -78,9 +78,9 @@ export class NodeClient {
     options: CallOptions = {},
   ): Promise<unknown> {
     const response = await this.#request(socket, method, path, body, options);
-    const chunks: Buffer[] = [];
-    for await (const chunk of response) chunks.push(chunk as Buffer);
-    return this.#answer(response, Buffer.concat(chunks).toString());
+    const lines: string[] = [];
+    for await (const line of linesOf(response, options)) lines.push(line);
+    return this.#answer(response, lines.join("\n"));
   }
 
   async #stream(
@@ -90,14 +90,13 @@ export class NodeClient {
     options: CallOptions,
   ): Promise<unknown> {
     const response = await this.#request(this.#socket, "POST", path, body, options);
-    for await (const line of createInterface({ input: response })) {
+    for await (const line of linesOf(response, options)) {
       if (response.statusCode !== 200) return this.#answer(response, line);
       const event = JSON.parse(line) as ApiEvent<unknown>;
       if (event.kind === "progress") onProgress(event);
       else if (event.kind === "done") return event.result;
       else throw errorOf(event.error);
     }
-    options.signal?.throwIfAborted();
     throw new UnreachableError("the node ended before it had answered");
   }
 
@@ -131,6 +130,16 @@ export interface VerifyResult {
 }
 
 const apiVersion = 1;
+
+/** The lines of an answer. @throws the signal's reason; {UnreachableError} when the connection breaks. */
+async function* linesOf(response: IncomingMessage, { signal }: CallOptions): AsyncGenerator<string> {
+  try {
+    yield* createInterface({ input: response });
+  } catch (cause) {
+    throw signal?.aborted ? signal.reason : new UnreachableError("the node ended before it had answered", { cause });
+  }
+  signal?.throwIfAborted();
+}
 
 function noNode(socket: string, cause: NodeJS.ErrnoException): Error {
   if (cause.code === "EACCES") {

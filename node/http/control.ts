@@ -2,7 +2,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { P2pCacheError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
 import { variantText } from "../../protocol/variant.ts";
-import type { ApiEvent, ApiNode, ApiVariant, ErrorShape } from "./api-types.ts";
+import { type ApiEvent, type ApiNode, type ApiVariant, errorShape } from "./api-types.ts";
 import { parseFetchBody, parseThings } from "./bodies.ts";
 import { listenOn, openSocketDirectory, prepareSocketDirectory } from "./sockets.ts";
 
@@ -81,21 +81,6 @@ class Calls {
   }
 }
 
-/** The error as callers get it. */
-export function errorShape(error: unknown): ErrorShape {
-  if (error instanceof P2pCacheError) {
-    const { code, message, exit, hint, details } = error;
-    return {
-      code,
-      message,
-      exit,
-      ...(hint === undefined ? {} : { hint }),
-      ...(details === undefined ? {} : { details }),
-    };
-  }
-  return { code: "INTERNAL", message: error instanceof Error ? error.message : String(error), exit: 1 };
-}
-
 function makeServer(calls: Calls): FastifyInstance {
   const server = fastify({ bodyLimit: bodyBytesMax, forceCloseConnections: true });
   server.addHook("onRequest", async (_request, reply) => {
@@ -114,7 +99,7 @@ function makeServer(calls: Calls): FastifyInstance {
 }
 
 function addUserRoutes(server: FastifyInstance, { node, version }: ControlOptions): void {
-  server.get("/v1/status", () => node.status(version));
+  server.get("/v1/status", () => ({ ...node.status(version), pid: process.pid }));
   server.get("/v1/holdings", () => ({ holdings: node.holdings() }));
   server.get("/v1/peers", () => ({ peers: node.peers() }));
   server.post("/v1/verify", (request, reply) => {

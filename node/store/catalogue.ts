@@ -1,7 +1,12 @@
+import { accessSync, constants } from "node:fs";
+import { readdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { Level } from "level";
-import { UnusableError } from "../../protocol/errors.ts";
-import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
+import { isMap } from "../../protocol/cbor.ts";
+import { BusyError, FormatError, UnusableError, VersionError } from "../../protocol/errors.ts";
+import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
 import { parseVariant, type Variant } from "../../protocol/variant.ts";
+import { hasCode } from "./rez-guard.ts";
 
 /** What the catalogue keeps of a variant that lies whole in the cache. */
 export interface CatalogueEntry {
@@ -14,37 +19,70 @@ export interface CatalogueEntry {
   readonly suffix: string;
   readonly bytes: number;
   readonly files: number;
-  /** The boot during which it was placed, until a clean end or a check has made it sure. */
+  /**
+   * The boot during which it was placed, until a clean end or a check has made it sure; something that is no boot's
+   * name where it must be checked in any case.
+   */
   readonly unsureSinceBoot?: string;
+  readonly isDamaged?: true;
+}
+
+export interface CatalogueOptions {
+  /** Told when a broken database was moved aside. */
+  readonly onProblem?: (problem: string) => void;
+  readonly wallMs?: () => number;
 }
 
 /** What this machine holds, in memory and in level. Made anew from the cache and `objects/` when it is lost. */
 export class Catalogue implements AsyncDisposable {
   readonly #database: Level<string, unknown>;
   readonly #entries = new Map<VariantHash, CatalogueEntry>();
-  readonly #payloads = new Map<PayloadId, VariantHash>();
+  readonly #payloads = new Map<PayloadId, Set<VariantHash>>();
   #bytes = 0;
-  /** Whether the database was empty when it was opened. */
-  readonly isNew: boolean;
 
-  private constructor(database: Level<string, unknown>, isNew: boolean) {
+  private constructor(database: Level<string, unknown>) {
     this.#database = database;
-    this.isNew = isNew;
   }
 
-  /** @throws {UnusableError} when level cannot open its directory. */
-  static async open(path: string): Promise<Catalogue> {
+  /**
+   * Opens the database in its directory; a broken one is moved aside, and the last such one is kept.
+   * @throws {UnusableError} when the directory cannot be used; {BusyError} CACHE_IN_USE when a process has it open;
+   * {VersionError} when a newer p2pcache wrote it.
+   */
+  static async open(path: string, options: CatalogueOptions = {}): Promise<Catalogue> {
+    try {
+      return await Catalogue.#load(path);
+    } catch (error) {
+      checkBroken(path, error);
+      const aside = await moveAside(path, options.wallMs ?? Date.now);
+      options.onProblem?.(`the node's database was broken, lies now at ${aside}, and is made anew: ${String(error)}`);
+    }
+    try {
+      return await Catalogue.#load(path);
+    } catch (cause) {
+      const hint = `see that ${dirname(path)} can be written, then start again`;
+      throw new UnusableError(`no database can be made at ${path}`, { cause, hint });
+    }
+  }
+
+  /** @throws what level throws; {FormatError} for entries that are not ours; {VersionError}. */
+  static async #load(path: string): Promise<Catalogue> {
     const database = new Level<string, unknown>(path, { valueEncoding: "json" });
     try {
       await database.open();
-    } catch (cause) {
-      throw new UnusableError(`the node's database at ${path} cannot be opened`, { cause, hint: "p2pcache fsck" });
+      const mark = await database.get(formatKey);
+      if (mark === undefined) await database.put(formatKey, { version: 1 }, durable);
+      else if (!isMap(mark)) throw new FormatError("the mark of the node's database is not an object");
+      else if (mark.version !== 1) throw new VersionError("the node's database", mark.version);
+      const catalogue = new Catalogue(database);
+      for await (const [, value] of database.iterator({ gte: "holding!", lt: 'holding"' })) {
+        catalogue.#remember(parseEntry(value));
+      }
+      return catalogue;
+    } catch (error) {
+      await database.close();
+      throw error;
     }
-    const mark = await database.get(formatKey);
-    const catalogue = new Catalogue(database, mark === undefined);
-    if (mark === undefined) await database.put(formatKey, { version: 1 }, durable);
-    for await (const [, value] of database.iterator({ gte: "holding!", lt: 'holding"' })) catalogue.#load(value);
-    return catalogue;
   }
 
   /** Bytes of all payloads held. */
@@ -56,9 +94,9 @@ export class Catalogue implements AsyncDisposable {
     return this.#entries.get(variant);
   }
 
-  byPayload(payload: PayloadId): CatalogueEntry | undefined {
-    const variant = this.#payloads.get(payload);
-    return variant === undefined ? undefined : this.#entries.get(variant);
+  /** Every variant that has this tree. */
+  byPayload(payload: PayloadId): CatalogueEntry[] {
+    return [...(this.#payloads.get(payload) ?? [])].map((variant) => this.#entries.get(variant)!);
   }
 
   all(): CatalogueEntry[] {
@@ -79,8 +117,8 @@ export class Catalogue implements AsyncDisposable {
 
   /** The number that the node's announcements start with: greater at every start (DESIGN section 6). */
   async nextEpoch(wallMs: number): Promise<number> {
-    const stored = (await this.#database.get("epoch")) ?? 0;
-    const epoch = Math.max(Number(stored) + 1, Math.floor(wallMs));
+    const stored = Number((await this.#database.get("epoch")) ?? 0);
+    const epoch = Math.max(Number.isSafeInteger(stored) ? stored + 1 : 0, Math.floor(wallMs));
     await this.#database.put("epoch", epoch, durable);
     return epoch;
   }
@@ -89,14 +127,9 @@ export class Catalogue implements AsyncDisposable {
     await this.#database.close();
   }
 
-  #load(value: unknown): void {
-    const entry = value as CatalogueEntry; // Our own writing; what it says is checked against the disk at opening.
-    this.#remember({ ...entry, variant: parseVariant(entry.variant) });
-  }
-
   #remember(entry: CatalogueEntry): void {
     this.#entries.set(entry.hash, entry);
-    this.#payloads.set(entry.payload, entry.hash);
+    this.#payloads.set(entry.payload, (this.#payloads.get(entry.payload) ?? new Set()).add(entry.hash));
     this.#bytes += entry.bytes;
   }
 
@@ -104,10 +137,73 @@ export class Catalogue implements AsyncDisposable {
     const entry = this.#entries.get(variant);
     if (entry === undefined) return;
     this.#entries.delete(variant);
-    if (this.#payloads.get(entry.payload) === variant) this.#payloads.delete(entry.payload);
+    const others = this.#payloads.get(entry.payload);
+    others?.delete(variant);
+    if (others?.size === 0) this.#payloads.delete(entry.payload);
     this.#bytes -= entry.bytes;
   }
 }
 
 const formatKey = "format";
 const durable = { sync: true };
+
+/** Lets pass only what a new database mends. */
+function checkBroken(path: string, error: unknown): void {
+  if (error instanceof VersionError) throw error;
+  const cause = error instanceof Error ? error.cause : undefined;
+  if (hasCode(cause, "LEVEL_LOCKED")) {
+    throw new BusyError(`the database at ${path} is open in another process`, { code: "CACHE_IN_USE", cause: error });
+  }
+  for (const directory of [dirname(path), path]) {
+    try {
+      accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
+    } catch (reason) {
+      // A file in the directory's place is broken like any other database.
+      if (hasCode(reason, "ENOENT", "ENOTDIR") || !isRefusal(reason)) continue;
+      throw new UnusableError(`${directory} cannot be used: this process may not read and write there`, {
+        cause: error,
+        hint: "chown it to the user that runs p2pcache",
+      });
+    }
+  }
+  if (/No space left|Disk quota exceeded|Too many open files/.test(String(cause))) {
+    throw new UnusableError(`the database at ${path} cannot be opened: ${String(cause)}`, { cause: error });
+  }
+}
+
+function isRefusal(error: unknown): boolean {
+  return hasCode(error, "EACCES", "EPERM", "EROFS");
+}
+
+/** Renames a broken database, and deletes those that were moved aside before. @returns where it is now. */
+async function moveAside(path: string, wallMs: () => number): Promise<string> {
+  const prefix = `${basename(path)}.broken-`;
+  for (const name of await readdir(dirname(path))) {
+    if (name.startsWith(prefix)) await rm(join(dirname(path), name), { recursive: true, force: true });
+  }
+  const aside = join(dirname(path), `${prefix}${wallMs()}`);
+  await rename(path, aside);
+  return aside;
+}
+
+/** Our own writing, as far as a disk keeps it. What it says of the cache is checked against the cache at opening. */
+function parseEntry(value: unknown): CatalogueEntry {
+  if (!isMap(value)) throw new FormatError("an entry of the node's database is not an object");
+  const { variant, hash, payload, revision, directory, suffix, bytes, files, unsureSinceBoot, isDamaged } = value;
+  const texts = [hash, payload, directory, suffix];
+  const counts = [revision, bytes, files];
+  const isOurs = texts.every((text) => typeof text === "string") && counts.every(Number.isSafeInteger);
+  if (!isOurs) throw new FormatError("an entry of the node's database lacks a field");
+  return {
+    variant: parseVariant(variant),
+    hash: parseVariantHash(hash as string),
+    payload: parsePayloadId(payload as string),
+    revision: revision as number,
+    directory: directory as string,
+    suffix: suffix as string,
+    bytes: bytes as number,
+    files: files as number,
+    ...(typeof unsureSinceBoot === "string" ? { unsureSinceBoot } : {}),
+    ...(isDamaged === true ? { isDamaged } : {}),
+  };
+}

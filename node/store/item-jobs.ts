@@ -22,6 +22,8 @@ export type ItemJob =
       readonly hash: ChunkHash;
       readonly bytes: Uint8Array;
     }
+  /** Which of these segments lie there as they should. */
+  | { readonly kind: "checkSegments"; readonly objectsPath: string; readonly hashes: readonly ChunkHash[] }
   | { readonly kind: "loadSegment"; readonly objectsPath: string; readonly hash: ChunkHash }
   | {
       readonly kind: "storeChunk";
@@ -38,8 +40,15 @@ export type ItemJob =
   | { readonly kind: "finish"; readonly at: JobPlace; readonly rootBytes: Uint8Array }
   /** Makes each file and directory durable: for machines without `sync -f`. */
   | { readonly kind: "sync"; readonly at: JobPlace; readonly rootBytes: Uint8Array }
-  /** Compares a placed tree with its manifest. */
-  | { readonly kind: "verify"; readonly at: JobPlace; readonly rootBytes: Uint8Array };
+  /** Compares what one segment lists with a placed tree, bytes and all. */
+  | { readonly kind: "verifySegment"; readonly at: JobPlace; readonly segment: ChunkHash }
+  /** Compares a placed tree's names with its manifest: what should not be there. */
+  | { readonly kind: "verifyNames"; readonly at: JobPlace; readonly rootBytes: Uint8Array }
+  /** What a directory takes of the disk. */
+  | { readonly kind: "measure"; readonly path: string };
+
+/** Faults of one tree that are told: enough to see what happened to it. */
+export const treeFaultsMax = 1000;
 
 /** What `prepare` learnt of the chunks. */
 export interface PreparedChunks {
@@ -51,6 +60,12 @@ export interface PreparedChunks {
   readonly copies: Uint32Array;
 }
 
+/** What a directory with all that is in it takes of the disk. */
+export interface Measured {
+  readonly bytes: number;
+  readonly inodes: number;
+}
+
 /** One thing that is wrong with a placed tree. */
 export interface TreeFault {
   readonly path: string;
@@ -60,6 +75,8 @@ export interface TreeFault {
 /** What each kind of job answers. */
 export interface ItemJobResults {
   readonly storeSegment: undefined;
+  /** One byte a segment: 1 where it is right. */
+  readonly checkSegments: Uint8Array;
   readonly loadSegment: Uint8Array<ArrayBuffer>;
   readonly storeChunk: undefined;
   readonly loadChunk: Uint8Array<ArrayBuffer>;
@@ -68,7 +85,9 @@ export interface ItemJobResults {
   readonly rehash: Uint8Array;
   readonly finish: undefined;
   readonly sync: undefined;
-  readonly verify: readonly TreeFault[];
+  readonly verifySegment: readonly TreeFault[];
+  readonly verifyNames: readonly TreeFault[];
+  readonly measure: Measured;
 }
 
 /** An error that crosses from a worker to its caller. */
@@ -79,6 +98,7 @@ export interface JobFailure {
     | "TreeDamagedError"
     | "FormatError"
     | "NoSpaceError"
+    | "UnusableError"
     | "Error";
   readonly message: string;
   /** Of our own errors, or errno's. */

@@ -5,13 +5,15 @@ import { type ChunkLayout, chunkLayouts } from "../../protocol/layout.ts";
 import { MIB } from "../../protocol/limits.ts";
 import { decodeRoot, type ManifestRoot } from "../../protocol/manifest.ts";
 import { ManifestChecker } from "../../protocol/manifest-checker.ts";
-import { decodeSegment, type SegmentPart } from "../../protocol/segments.ts";
+import { decodeCheckedSegment, decodeSegment, type SegmentPart } from "../../protocol/segments.ts";
 import { openHashEngine } from "../hasher.ts";
 import { readChunk, writeChunk } from "../tree-file.ts";
 import type { ChunkPlace, ItemJob, JobFailure, JobPlace, PreparedChunks } from "./item-jobs.ts";
 import { RecentBytes, RecentMap } from "./recent.ts";
-import { loadSegment, storeSegment } from "./segment-objects.ts";
-import { finishTree, makeSkeleton, syncTree, verifyTree } from "./tree-maker.ts";
+import { cacheError } from "./rez-guard.ts";
+import { hasSegment, loadSegment, storeSegment, syncSegmentNames } from "./segment-objects.ts";
+import { verifyNames, verifySegment } from "./tree-checker.ts";
+import { finishTree, makeSkeleton, measureTree, syncTree } from "./tree-maker.ts";
 
 // One worker thread: it hashes, writes and reads items, and decodes manifests, away from the main thread.
 
@@ -20,7 +22,6 @@ const engine = openHashEngine();
 const layouts = new RecentMap<ChunkHash, ChunkLayout[]>(64);
 /** Runs that were read last: many peers ask for the same run within a moment, and each costs up to 512 opens. */
 const runs = new RecentBytes(16 * MIB);
-const faultsMax = 1000;
 const port = parentPort!;
 let written = 0;
 
@@ -38,6 +39,8 @@ function perform(job: ItemJob): unknown {
   switch (job.kind) {
     case "storeSegment":
       return storeSegment(job.objectsPath, job.hash, job.bytes, engine.hash, `${threadId}-${written++}`);
+    case "checkSegments":
+      return Uint8Array.from(job.hashes, (hash) => (hasSegment(job.objectsPath, hash, engine.hash) ? 1 : 0));
     case "loadSegment":
       return loadSegment(job.objectsPath, job.hash, engine.hash);
     case "storeChunk":
@@ -54,11 +57,15 @@ function perform(job: ItemJob): unknown {
     case "rehash":
       return Uint8Array.from(job.places, (place) => (isRight(job.at, place) ? 1 : 0));
     case "finish":
-      return finishTree(job.at.treePath, segmentsOf(job.at, decodeRoot(job.rootBytes)));
+      return finish(job.at, decodeRoot(job.rootBytes));
     case "sync":
-      return syncTree(job.at.treePath, segmentsOf(job.at, decodeRoot(job.rootBytes)));
-    case "verify":
-      return verifyTree(job.at.treePath, segmentsOf(job.at, decodeRoot(job.rootBytes)), engine.hash, faultsMax);
+      return sync(job.at, decodeRoot(job.rootBytes));
+    case "verifySegment":
+      return verifySegment(job.at.treePath, segmentAt(job.at, job.segment), engine.hash);
+    case "verifyNames":
+      return verifyNames(job.at.treePath, segmentsOf(job.at, decodeRoot(job.rootBytes)));
+    case "measure":
+      return measureTree(job.path);
   }
 }
 
@@ -81,9 +88,9 @@ function prepare(at: JobPlace, rootBytes: Uint8Array, externalLinks: boolean): P
   const firstItems = new Map<string, number>();
   const copies: number[] = [];
   let item = root.segments.length;
-  let segment = 0;
-  for (const parts of segmentsOf(at, root)) {
-    checker.add(parts, root.segments[segment++]!);
+  for (const segment of root.segments) {
+    const parts = decodeSegment(loadSegment(at.objectsPath, segment.hash, engine.hash));
+    checker.add(parts, segment);
     for (const { chunk } of chunkLayouts(parts)) {
       sizesBytes[item] = chunk.sizeBytes;
       digests.set(chunk.digest, (item - root.segments.length) * digestBytes);
@@ -99,6 +106,18 @@ function prepare(at: JobPlace, rootBytes: Uint8Array, externalLinks: boolean): P
   return { sizesBytes, digests, copies: Uint32Array.from(copies) };
 }
 
+function finish(at: JobPlace, root: ManifestRoot): void {
+  finishTree(at.treePath, () => segmentsOf(at, root));
+}
+
+function sync(at: JobPlace, root: ManifestRoot): void {
+  syncTree(at.treePath, segmentsOf(at, root));
+  syncSegmentNames(
+    at.objectsPath,
+    root.segments.map(({ hash }) => hash),
+  );
+}
+
 function isRight(at: JobPlace, place: ChunkPlace): boolean {
   try {
     readChunk(at.treePath, layoutAt(at, place), engine.hash);
@@ -109,24 +128,27 @@ function isRight(at: JobPlace, place: ChunkPlace): boolean {
 }
 
 function* segmentsOf(at: JobPlace, root: ManifestRoot): Generator<SegmentPart[]> {
-  for (const { hash } of root.segments) yield decodeSegment(loadSegment(at.objectsPath, hash, engine.hash));
+  for (const { hash } of root.segments) yield segmentAt(at, hash);
+}
+
+function segmentAt(at: JobPlace, hash: ChunkHash): SegmentPart[] {
+  return decodeCheckedSegment(loadSegment(at.objectsPath, hash, engine.hash));
 }
 
 function layoutAt(at: JobPlace, place: ChunkPlace): ChunkLayout {
   let known = layouts.get(place.segment);
   if (known === undefined) {
-    known = chunkLayouts(decodeSegment(loadSegment(at.objectsPath, place.segment, engine.hash)));
+    known = chunkLayouts(segmentAt(at, place.segment));
     layouts.set(place.segment, known);
   }
   return known[place.chunk]!;
 }
 
-function failureOf(error: unknown): JobFailure {
+function failureOf(failed: unknown): JobFailure {
+  const error = cacheError("the cache", failed);
   const message = error instanceof Error ? error.message : String(error);
   const code = (error as { code?: string }).code;
   if (error instanceof VersionError) return { class: "FormatError", message, code };
   if (error instanceof P2pCacheError) return { class: error.name as JobFailure["class"], message, code };
-  if (code === "ENOSPC" || code === "EDQUOT")
-    return { class: "NoSpaceError", message: `the disk is full: ${message}`, code };
   return { class: "Error", message, code };
 }

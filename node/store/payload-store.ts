@@ -1,24 +1,28 @@
-import { statSync } from "node:fs";
-import { mkdir, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Bitmap } from "../../protocol/bitmap.ts";
-import { assert, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
+import { assert, BusyError, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
 import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { ItemIndex } from "../../protocol/manifest.ts";
-import { decodeEnvelope, decodeRecord, type ReleaseRecord } from "../../protocol/record.ts";
+import type { ReleaseRecord } from "../../protocol/record.ts";
 import { type RezHandle, rezHandle } from "../../protocol/rez-handle.ts";
 import { type Variant, variantText } from "../../protocol/variant.ts";
 import type { Clock, CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
 import { Catalogue, type CatalogueEntry } from "./catalogue.ts";
-import type { TreeFault } from "./item-jobs.ts";
+import { loadItem, verifyHeldTree } from "./held-tree.ts";
+import { Holdings, holdingOf, lastUseOf, pathOf } from "./holdings.ts";
+import type { JobPlace, TreeFault } from "./item-jobs.ts";
 import { ItemWorkers } from "./item-workers.ts";
-import { CacheOwner, readBootId } from "./owner.ts";
-import { loadRecord, storeRecord, writeDurably } from "./record-objects.ts";
-import { checkEntries, recoverStore } from "./recovery.ts";
-import { type Placement, RezCache } from "./rez-cache.ts";
+import { CacheOwner } from "./owner.ts";
+import { loadRecord, loadRecordOf, storeRecord, writeDurably } from "./record-objects.ts";
+import { checkEntries, endIntent, entryOf, intentPath, isEntry, type RecoveryPlace, recoverStore } from "./recovery.ts";
+import { RezCache } from "./rez-cache.ts";
+import { cacheError } from "./rez-guard.ts";
 import type { LockTiming } from "./rez-lock.ts";
 import { type DiskSpace, readDiskSpace, SpaceLedger, type SpaceLimits } from "./space.ts";
-import { loadItem, StagedPayload } from "./staged-payload.ts";
+import type { StagedPayload } from "./staged-payload.ts";
+import { Staging } from "./staging.ts";
 
 export interface StoreOptions {
   readonly cachePath: string;
@@ -32,6 +36,8 @@ export interface StoreOptions {
   readonly repositories: ReadonlyMap<string, string>;
   readonly lock?: LockTiming;
   readonly readSpace?: (path: string) => Promise<DiskSpace>;
+  /** Told what was mended or could not be, for the log. */
+  readonly onProblem?: (problem: string) => void;
 }
 
 /**
@@ -40,37 +46,35 @@ export interface StoreOptions {
  */
 export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly #options: StoreOptions;
+  readonly #place: RecoveryPlace;
   readonly #rez: RezCache;
   readonly #owners: readonly CacheOwner[];
   readonly #catalogue: Catalogue;
+  readonly #holdings: Holdings;
   readonly #workers: ItemWorkers;
   readonly #space: SpaceLedger;
-  readonly #objectsPath: string;
-  readonly #stagingPath: string;
-  readonly #staged = new Map<PayloadId, StagedPayload>();
-  readonly #damaged = new Set<VariantHash>();
-  /** Placed before an unclean boot: neither served nor announced until checked. */
-  readonly #unsure = new Set<VariantHash>();
-  /** Called when a holding is found damaged or gone. */
-  onLost: (variant: VariantHash, fault: string) => void = () => undefined;
+  readonly #staging: Staging;
+  readonly #commits = new Map<PayloadId, Promise<void>>();
+  /** Deletes behind the scenes what a crash left of removals; nothing else is deleted meanwhile. */
+  #tidied: Promise<void> = Promise.resolve();
+  #isClosed = false;
 
   private constructor(
     options: StoreOptions,
-    parts: { rez: RezCache; owners: CacheOwner[]; catalogue: Catalogue; workers: ItemWorkers },
+    parts: { place: RecoveryPlace; owners: CacheOwner[]; workers: ItemWorkers },
   ) {
+    const { place } = parts;
     this.#options = options;
-    this.#rez = parts.rez;
+    this.#place = place;
+    this.#rez = place.rez;
     this.#owners = parts.owners;
-    this.#catalogue = parts.catalogue;
+    this.#catalogue = place.catalogue;
+    this.#holdings = new Holdings(place);
     this.#workers = parts.workers;
-    this.#objectsPath = join(parts.rez.ownPath, "objects");
-    this.#stagingPath = join(parts.rez.ownPath, "staging");
+    this.#staging = new Staging({ path: place.stagingPath, objectsPath: place.objectsPath, workers: parts.workers });
     const readSpace = options.readSpace ?? readDiskSpace;
-    this.#space = new SpaceLedger(
-      options.limits,
-      () => readSpace(parts.rez.path),
-      () => parts.catalogue.bytes,
-    );
+    const usedBytes = () => place.catalogue.bytes + this.#staging.leftBytes;
+    this.#space = new SpaceLedger(options.limits, () => readSpace(place.rez.path), usedBytes);
   }
 
   /**
@@ -79,30 +83,31 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
    */
   static async open(options: StoreOptions): Promise<PayloadStore> {
     await using opened = new AsyncDisposableStack();
+    const { statePath, onProblem = () => undefined } = options;
     const rez = RezCache.open(options.cachePath, options.lock === undefined ? {} : { lock: options.lock });
-    await mkdir(options.statePath, { recursive: true, mode: 0o700 });
-    const owners = [join(rez.ownPath, "owner"), join(options.statePath, "owner")].map((path) => {
+    await makeDirectory(statePath);
+    const owners = [join(rez.ownPath, "owner"), join(statePath, "owner")].map((path) => {
       const owner = CacheOwner.claim(path);
       opened.defer(() => owner.release());
       return owner;
     });
-    const catalogue = opened.use(await Catalogue.open(join(options.statePath, "index")));
+    const catalogue = opened.use(await Catalogue.open(join(statePath, "index"), { onProblem }));
     const workers = opened.use(ItemWorkers.open());
-    const store = new PayloadStore(options, { rez, owners, catalogue, workers });
-    await mkdir(store.#stagingPath, { recursive: true, mode: 0o700 });
-    await recoverStore({
-      rez,
-      catalogue,
-      objectsPath: store.#objectsPath,
-      stagingPath: store.#stagingPath,
-      ...options,
-    });
-    for (const entry of catalogue.all()) {
-      const boot = entry.unsureSinceBoot;
-      if (boot !== undefined && boot !== readBootId()) store.#unsure.add(entry.hash);
-    }
+    const [objectsPath, stagingPath] = [join(rez.ownPath, "objects"), join(rez.ownPath, "staging")];
+    await makeDirectory(stagingPath);
+    const place = { ...options, rez, catalogue, objectsPath, stagingPath, onProblem };
+    await recoverStore(place);
+    const store = new PayloadStore(options, { place, owners, workers });
+    store.#tidied = rez
+      .emptyOwnLeftovers(AbortSignal.timeout(tidyWaitMs))
+      .catch((error: unknown) => onProblem(`leftovers in ${rez.path} were not cleared: ${String(error)}`));
     opened.move();
     return store;
+  }
+
+  /** Called when a holding is found damaged or gone. */
+  set onLost(listener: (variant: VariantHash, fault: string) => void) {
+    this.#holdings.onLost = listener;
   }
 
   get cachePath(): string {
@@ -132,52 +137,54 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
 
   /** Everything that is held, damaged or not. */
   holdings(): Holding[] {
-    return this.#catalogue.all().map((entry) => this.#holding(entry));
+    return this.#catalogue.all().map(holdingOf);
   }
 
   /** A held variant whose tree is where it should be. */
   holding(variant: VariantHash): Holding | undefined {
     const entry = this.#catalogue.get(variant);
-    return entry === undefined ? undefined : this.#holding(entry);
+    if (entry === undefined) return undefined;
+    if (this.#isThere(entry)) return holdingOf(entry);
+    void this.#holdings.lose(entry, `${pathOf(entry)} has gone`);
+    return undefined;
   }
 
   /** What may be announced: held, and neither damaged nor unsure. */
   announced(): (readonly [VariantHash, PayloadId])[] {
-    return this.#catalogue
-      .all()
-      .filter(({ hash }) => !this.#damaged.has(hash) && !this.#unsure.has(hash))
-      .map(({ hash, payload }) => [hash, payload] as const);
+    return this.#holdings.sound().map(({ hash, payload }) => [hash, payload] as const);
   }
 
-  /** The envelope of a variant that is held or on its way in. */
+  /** The newest envelope of a variant that is held or on its way in. */
   record(variant: VariantHash): Promise<Uint8Array | undefined> {
-    return loadRecord(this.#objectsPath, variant);
+    return loadRecord(this.#place.objectsPath, variant);
   }
 
   /**
-   * Reserves room for a payload and makes its staging tree, or takes up an earlier one.
-   * @throws {NoSpaceError} before anything is written.
+   * Reserves room for a payload and makes its staging tree, or takes up an earlier one. While another transfer works on
+   * the same payload, waits until that one leaves it.
+   * @throws {NoSpaceError} before anything is written; {BusyError} when an earlier commit of it cannot be ended.
    */
-  async stage(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array): Promise<StagedPayload> {
-    const { root, payload } = record;
-    const need = { bytes: root.bytes, totalBytes: root.bytes, inodes: root.entries + root.segments.length };
-    const reservation = await this.#space.reserve(variantText(record.variant), need);
+  async stage(
+    hash: VariantHash,
+    record: ReleaseRecord,
+    envelope: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<StagedPayload> {
+    const prepare = async () => {
+      await endIntent(this.#place, this.#staging.pathOf(record.payload), signal);
+      const held = this.#catalogue.get(hash)?.payload;
+      await storeRecord(this.#place.objectsPath, hash, envelope, { held, hasher: this.#options.hasher });
+    };
     try {
-      await storeRecord(this.#objectsPath, hash, envelope);
-      const parts = { workers: this.#workers, objectsPath: this.#objectsPath, reservation };
-      const staged = await StagedPayload.open(record, join(this.#stagingPath, payload), parts);
-      this.#staged.set(payload, staged);
-      return staged;
+      return await this.#staging.open(record, this.#space, { prepare, signal });
     } catch (error) {
-      reservation.release();
-      throw error;
+      throw cacheError(this.#rez.path, error);
     }
   }
 
   /** Ends work on a staged payload; what was verified stays for the next try. */
   async leave(staged: StagedPayload): Promise<void> {
-    if (this.#staged.get(staged.record.payload) === staged) this.#staged.delete(staged.record.payload);
-    await staged[Symbol.asyncDispose]();
+    await this.#staging.leave(staged);
   }
 
   /**
@@ -185,46 +192,29 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
    * @throws {BusyError} REZ_LOCK_HELD, with the tree kept in staging.
    */
   async commit(hash: VariantHash, staged: StagedPayload, signal?: AbortSignal): Promise<CommitResult> {
-    const { record } = staged;
-    const handle = this.#handleOf(record.variant);
-    assert(handle !== undefined, "what is committed was asked for by a configured repository");
-    await staged.finish();
-    // An earlier revision, or a damaged tree: never mended in place, since programs may be running from it.
-    await this.remove(hash);
-    const placement = this.#placement(hash, handle, staged);
-    const result = await this.#rez.place({
-      ...placement,
-      ...(signal === undefined ? {} : { signal }),
-      onIntent: (spot) => writeDurably(join(staged.path, "intent.json"), JSON.stringify({ hash, spot, placement })),
-    });
-    if (result.kind === "taken") {
-      const isSame = result.found.ours && result.found.payload === record.payload;
-      if (!isSame) {
-        await this.#throwAway(staged);
-        return { kind: "taken", path: result.found.rootPath };
-      }
+    const { payload } = staged;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#commits.set(payload, promise);
+    try {
+      return await this.#commit(hash, staged, signal);
+    } catch (error) {
+      throw cacheError(this.#rez.path, error);
+    } finally {
+      this.#commits.delete(payload);
+      resolve();
     }
-    const spot =
-      result.kind === "placed" ? { directory: join(result.path, ".."), suffix: result.suffix } : result.found;
-    const entry = this.#entry(hash, record, spot);
-    await this.#catalogue.put(entry);
-    this.#damaged.delete(hash);
-    this.#unsure.delete(hash);
-    await this.#throwAway(staged);
-    return { kind: "placed", holding: this.#holding(entry) };
   }
 
   /** Something that peers may be served from; undefined when nothing of this payload is here. */
   async serve(payload: PayloadId): Promise<ServedPayload | undefined> {
-    const staged = this.#staged.get(payload);
+    const staged = this.#staging.get(payload);
     if (staged !== undefined) {
       const load = (item: number) => this.#load(payload, staged.record, item);
       return { index: staged.index, root: staged.record.root, have: () => staged.have, load };
     }
-    const entry = this.#catalogue.byPayload(payload);
-    if (entry === undefined || this.#damaged.has(entry.hash) || this.#unsure.has(entry.hash)) return undefined;
-    const record = await this.#heldRecord(entry);
-    if (record === undefined) return undefined;
+    const entry = this.#holdings.soundWith(payload);
+    const record = entry === undefined ? undefined : await this.#holdings.record(entry);
+    if (entry === undefined || record === undefined) return undefined;
     const load = (item: number) => this.#load(payload, record, item);
     const have = (): Bitmap | "all" => "all";
     return { index: new ItemIndex(record.root), root: record.root, have, load };
@@ -233,107 +223,150 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   /** Compares a held tree with its manifest, bytes and all. */
   async verify(variant: VariantHash): Promise<readonly TreeFault[]> {
     const entry = this.#catalogue.get(variant);
-    const record = entry === undefined ? undefined : await this.#heldRecord(entry);
+    const record = entry === undefined ? undefined : await this.#holdings.record(entry);
     if (entry === undefined || record === undefined) {
       return [{ path: "", fault: "its release record has gone from this disk" }];
     }
-    const at = { objectsPath: this.#objectsPath, treePath: join(entry.directory, entry.suffix) };
-    const faults = await this.#workers
-      .do<"verify">({ kind: "verify", at, rootBytes: record.rootBytes })
-      .catch((error: Error) => [{ path: "", fault: error.message }]);
-    if (faults.length > 0) this.#lose(variant, `${faults[0]!.path} ${faults[0]!.fault}`);
-    else await this.#makeSure(entry);
+    const faults = await verifyHeldTree(this.#workers, this.#jobPlace(entry), record);
+    if (this.#catalogue.get(variant) !== entry) return faults; // Replaced or removed meanwhile.
+    if (faults.length > 0) await this.#holdings.lose(entry, `${faults[0]!.path} ${faults[0]!.fault}`);
+    else await this.#holdings.makeSure(entry);
     return faults;
   }
 
-  /** Checks what was placed before an unclean boot; it is announced only then. */
+  /** Checks what was placed before an unclean boot; it is announced only then. Never rejects. */
   async verifyUnsure(): Promise<void> {
-    for (const variant of [...this.#unsure]) await this.verify(variant);
+    for (const variant of this.#holdings.unsure) {
+      if (this.#isClosed) return;
+      await this.verify(variant).catch((error: unknown) => {
+        if (!this.#isClosed) this.#place.onProblem(`${variant} could not be checked: ${String(error)}`);
+      });
+    }
   }
 
-  /** When Rez, or we, used a held variant last: the time of its index file (REZ.md section 7). */
+  /** When Rez, or we, used a held variant last. */
   lastUsed(variant: VariantHash): Date | undefined {
     const entry = this.#catalogue.get(variant);
-    if (entry === undefined) return undefined;
-    return statSync(`${join(entry.directory, entry.suffix)}.json`, { throwIfNoEntry: false })?.mtime;
+    return entry === undefined ? undefined : lastUseOf(entry);
   }
 
   /** What the catalogue says against what the cache shows. Nothing is hashed. */
   async check(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
     const entries = this.#catalogue.all();
     const faults = checkEntries(this.#rez, entries);
-    for (const entry of entries) {
-      if ((await this.#heldRecord(entry)) === undefined)
-        faults.push(`${variantText(entry.variant)}: its release record has gone`);
+    for (const { hash, payload, variant } of entries) {
+      if ((await loadRecordOf(this.#place.objectsPath, hash, payload, this.#options.hasher)) === undefined) {
+        faults.push(`${variantText(variant)}: its release record has gone`);
+      }
     }
     return { checked: entries.length, faults };
   }
 
   /** Whether a held variant was found damaged. */
   isDamaged(variant: VariantHash): boolean {
-    return this.#damaged.has(variant);
+    return this.#holdings.isDamaged(variant);
   }
 
-  /** Removes a held variant from the disk, the way Rez does. */
-  async remove(variant: VariantHash): Promise<void> {
+  /**
+   * Removes a held variant from the disk, the way Rez does.
+   * @throws {BusyError} REZ_LOCK_HELD, or BUSY while somebody writes beside it: it stays held.
+   */
+  async remove(variant: VariantHash, signal?: AbortSignal): Promise<void> {
     const entry = this.#catalogue.get(variant);
     if (entry === undefined) return;
-    const handle = this.#handleOf(entry.variant);
-    const found = handle === undefined ? undefined : this.#rez.locate(handle);
-    if (found !== undefined && found.kind !== "absent" && found.ours) await this.#rez.remove(found);
-    await this.#catalogue.remove(variant);
-    this.#damaged.delete(variant);
-    this.#unsure.delete(variant);
+    await this.#tidied;
+    // Where it was placed, whatever its repository's place on this machine is called by now.
+    for (const found of this.#rez.ownEntries()) {
+      if (!isEntry({ ...found, kind: "cached" }, entry)) continue;
+      if ((await this.#rez.remove(found, signal)) === "copying") throw beingCopied(found.rootPath);
+    }
+    await this.#holdings.forget(variant);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const staged of [...this.#staged.values()]) await this.leave(staged);
-    for (const entry of this.#catalogue.all()) if (!this.#unsure.has(entry.hash)) await this.#makeSure(entry);
-    await this.#workers[Symbol.asyncDispose]();
-    await this.#catalogue[Symbol.asyncDispose]();
-    for (const owner of this.#owners) owner.release();
+    this.#isClosed = true;
+    await using closing = new AsyncDisposableStack();
+    for (const owner of this.#owners) closing.use(owner);
+    closing.use(this.#catalogue);
+    closing.use(this.#workers);
+    await this.#staging.leaveAll();
+    for (const entry of this.#holdings.sound()) await this.#holdings.makeSure(entry);
+    await this.#tidied;
+  }
+
+  async #commit(hash: VariantHash, staged: StagedPayload, signal: AbortSignal | undefined): Promise<CommitResult> {
+    const { record } = staged;
+    const handle = this.#handleOf(record.variant);
+    assert(handle !== undefined, "what is committed was asked for by a configured repository");
+    await staged.finish();
+    await this.#clearPlace(hash, handle, signal);
+    const placement = {
+      handle,
+      variantRequires: record.attributes.variantRequires,
+      p2pcache: { payload: record.payload, variant: hash },
+      indexMode: this.#options.indexMode,
+    };
+    const result = await this.#rez.place({
+      ...placement,
+      tree: staged.treePath,
+      ...(signal === undefined ? {} : { signal }),
+      onIntent: (spot) => writeDurably(intentPath(staged.path), JSON.stringify({ hash, spot, placement })),
+    });
+    if (result.kind === "taken") {
+      await this.#staging.throwAway(staged);
+      return { kind: "taken", path: result.found.rootPath };
+    }
+    const entry = entryOf(hash, record, { directory: join(result.path, ".."), suffix: result.suffix });
+    await this.#catalogue.put(entry);
+    // Its intent goes last with it: a crash before leads to the same end.
+    await this.#staging.throwAway(staged).catch((error: unknown) => this.#place.onProblem(String(error)));
+    return { kind: "placed", holding: holdingOf(entry) };
+  }
+
+  /**
+   * Removes an earlier revision, a damaged tree, or one of ours that is not in the catalogue: never mended in place, since
+   * programs may be running from it.
+   */
+  async #clearPlace(hash: VariantHash, handle: RezHandle, signal: AbortSignal | undefined): Promise<void> {
+    await this.#tidied;
+    for (
+      let found = this.#rez.locate(handle);
+      found.kind !== "absent" && found.ours;
+      found = this.#rez.locate(handle)
+    ) {
+      if ((await this.#rez.remove(found, signal)) === "copying") throw beingCopied(found.rootPath);
+    }
+    await this.#holdings.forget(hash);
   }
 
   /** Reads an item from wherever its tree lies now: a commit may move it between two tries. */
   async #load(payload: PayloadId, record: ReleaseRecord, item: number): Promise<Uint8Array<ArrayBuffer>> {
-    const staged = this.#staged.get(payload);
+    const staged = this.#staging.get(payload);
     if (staged !== undefined) {
       try {
         return await staged.load(item);
       } catch (error) {
-        if (this.#catalogue.byPayload(payload) === undefined) throw error;
+        await this.#commits.get(payload);
+        if (this.#holdings.soundWith(payload) === undefined) throw error;
       }
     }
-    const entry = this.#catalogue.byPayload(payload);
+    const entry = this.#holdings.soundWith(payload);
     if (entry === undefined) throw new ChunkMissingError(`${payload} is no longer here`);
-    const index = new ItemIndex(record.root);
-    const segment = record.root.segments[item < index.segments ? item : index.locate(item).segment]!;
-    const at = { objectsPath: this.#objectsPath, treePath: join(entry.directory, entry.suffix) };
     try {
-      return await loadItem(this.#workers, at, segment.hash, item, index);
+      return await loadItem(this.#workers, this.#jobPlace(entry), record.root, new ItemIndex(record.root), item);
     } catch (error) {
-      if (error instanceof ChunkMissingError || error instanceof TreeDamagedError)
-        this.#lose(entry.hash, error.message);
+      const isGone = error instanceof ChunkMissingError || error instanceof TreeDamagedError;
+      if (isGone) await this.#holdings.lose(entry, error.message);
       throw error;
     }
   }
 
-  #lose(variant: VariantHash, fault: string): void {
-    if (this.#damaged.has(variant)) return;
-    this.#damaged.add(variant);
-    this.onLost(variant, fault);
-  }
-
-  async #heldRecord(entry: CatalogueEntry): Promise<ReleaseRecord | undefined> {
-    const envelope = await loadRecord(this.#objectsPath, entry.hash);
-    if (envelope === undefined) return undefined;
-    try {
-      // Its signature was checked when it was staged; its root is checked against the payload that we hold.
-      const record = decodeRecord(decodeEnvelope(envelope).body, this.#options.hasher);
-      return record.payload === entry.payload ? record : undefined;
-    } catch {
-      return undefined;
-    }
+  /** Whether Rez would find the tree; where the repository is not configured any more, whether it is there. */
+  #isThere(entry: CatalogueEntry): boolean {
+    const handle = this.#handleOf(entry.variant);
+    if (handle === undefined) return existsSync(pathOf(entry));
+    const found = this.#rez.locate(handle);
+    return found.kind !== "absent" && isEntry(found, entry);
   }
 
   /** Rez's handle of a variant on this machine; undefined where its repository is not configured. */
@@ -342,57 +375,22 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     return location === undefined ? undefined : rezHandle(variant, location);
   }
 
-  #placement(hash: VariantHash, handle: RezHandle, staged: StagedPayload): Placement {
-    return {
-      handle,
-      variantRequires: staged.record.attributes.variantRequires,
-      p2pcache: { payload: staged.record.payload, variant: hash },
-      indexMode: this.#options.indexMode,
-      tree: staged.treePath,
-    };
+  #jobPlace(entry: CatalogueEntry): JobPlace {
+    return { objectsPath: this.#place.objectsPath, treePath: pathOf(entry) };
   }
+}
 
-  #entry(hash: VariantHash, record: ReleaseRecord, spot: { directory: string; suffix: string }): CatalogueEntry {
-    const { variant, payload, revision, root } = record;
-    const { directory, suffix } = spot;
-    const unsureSinceBoot = readBootId();
-    return {
-      variant,
-      hash,
-      payload,
-      revision,
-      directory,
-      suffix,
-      bytes: root.bytes,
-      files: root.files,
-      unsureSinceBoot,
-    };
-  }
+/** How long the clearing of leftovers waits for Rez's lock, behind the scenes. */
+const tidyWaitMs = 60_000;
 
-  async #makeSure(entry: CatalogueEntry): Promise<void> {
-    this.#unsure.delete(entry.hash);
-    if (entry.unsureSinceBoot === undefined) return;
-    const { unsureSinceBoot: _, ...sure } = entry;
-    await this.#catalogue.put(sure);
-  }
+function beingCopied(path: string): BusyError {
+  return new BusyError(`${path} is being written by somebody else just now`, { hint: "try again in a few seconds" });
+}
 
-  async #throwAway(staged: StagedPayload): Promise<void> {
-    await this.leave(staged);
-    await rm(staged.path, { recursive: true, force: true });
-  }
-
-  #holding(entry: CatalogueEntry): Holding {
-    const { hash, payload, bytes, files, directory, suffix } = entry;
-    const path = join(directory, suffix);
-    return {
-      variant: hash,
-      payload,
-      text: variantText(entry.variant),
-      name: entry.variant.name,
-      version: entry.variant.version,
-      path,
-      bytes,
-      files,
-    };
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw cacheError(path, error);
   }
 }

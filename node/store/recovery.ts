@@ -1,14 +1,16 @@
 import { existsSync } from "node:fs";
-import { readdir, readFile, rm, unlink } from "node:fs/promises";
+import { readdir, readFile, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { BusyError } from "../../protocol/errors.ts";
-import { type Hasher, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
-import { decodeEnvelope, decodeRecord, type ReleaseRecord } from "../../protocol/record.ts";
-import { rezHandle } from "../../protocol/rez-handle.ts";
+import { type Hasher, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
+import type { ReleaseRecord } from "../../protocol/record.ts";
+import { rezHandle, sameHandle } from "../../protocol/rez-handle.ts";
+import { isPathPart, variantHash } from "../../protocol/variant.ts";
 import type { Catalogue, CatalogueEntry } from "./catalogue.ts";
+import { pathOf } from "./holdings.ts";
 import { readBootId } from "./owner.ts";
-import { loadRecord } from "./record-objects.ts";
-import type { Placement, RezCache, Spot } from "./rez-cache.ts";
+import { loadRecordOf } from "./record-objects.ts";
+import type { Found, Placement, RezCache, Spot } from "./rez-cache.ts";
+import { deleteTree } from "./rez-files.ts";
 
 /** What recovery works on: a cache and a state that this process owns. */
 export interface RecoveryPlace {
@@ -18,57 +20,90 @@ export interface RecoveryPlace {
   readonly stagingPath: string;
   readonly hasher: Hasher;
   readonly repositories: ReadonlyMap<string, string>;
+  /** Told what could not be mended, and has been left for the next opening. */
+  readonly onProblem: (problem: string) => void;
 }
 
-/** What a commit wrote down before it moved anything. */
-interface Intent {
+/** What a commit writes down before it moves anything. */
+export interface Intent {
   readonly hash: VariantHash;
   readonly spot: Spot;
-  readonly placement: Placement;
+  readonly placement: Omit<Placement, "tree">;
+}
+
+/** Where a commit writes down its intent. */
+export function intentPath(stagedPath: string): string {
+  return join(stagedPath, "intent.json");
 }
 
 /**
- * Ends what a crash left half done: an intent without its end is finished or undone, our own leftovers are cleared, and
- * the catalogue says again what the disk says. Staged trees stay, for the fetch that takes them up. Hashes nothing, so
- * that a node answers within 2 s of its start (P2).
+ * Ends what a crash left half done: an intent without its end is finished or undone, and the catalogue says again what
+ * the disk says. Staged trees stay, for the fetch that takes them up. Hashes nothing and waits for nobody, so that a
+ * node answers within 2 s of its start (P2): with Rez's lock held, the rest is left for the next opening.
  */
 export async function recoverStore(place: RecoveryPlace): Promise<void> {
-  for (const name of await readdir(place.stagingPath)) await endIntent(place, join(place.stagingPath, name));
-  await place.rez.emptyOwnLeftovers().catch(ignoreBusy);
-  if (place.catalogue.isNew) await findHoldings(place);
-  for (const entry of place.catalogue.all()) if (!isThere(entry)) await place.catalogue.remove(entry.hash);
+  const signal = AbortSignal.timeout(lockWaitMs);
+  for (const name of await readdir(place.stagingPath)) {
+    const path = join(place.stagingPath, name);
+    await endIntent(place, path, signal).catch((error: unknown) => place.onProblem(`${path}: ${String(error)}`));
+  }
+  const found = new Map<string, Found>();
+  for (const each of place.rez.ownEntries()) found.set(each.rootPath, each);
+  for (const entry of place.catalogue.all()) {
+    if (!isEntry(found.get(pathOf(entry)), entry)) await place.catalogue.remove(entry.hash);
+  }
+  for (const each of found.values()) {
+    if (each.kind === "rootless") await removeRootless(place, each, signal);
+    else await adopt(place, each);
+  }
 }
 
-async function endIntent(place: RecoveryPlace, stagedPath: string): Promise<void> {
-  const intentPath = join(stagedPath, "intent.json");
-  const intent = await readIntent(intentPath);
+/**
+ * Finishes or undoes a commit that was cut off in this staging directory; nothing where none was.
+ * @throws {BusyError} REZ_LOCK_HELD, or the signal's reason: all is as it was.
+ */
+export async function endIntent(place: RecoveryPlace, stagedPath: string, signal?: AbortSignal): Promise<void> {
+  const path = intentPath(stagedPath);
+  const intent = await readIntent(path);
   if (intent === undefined) return;
+  const { hash, spot } = intent;
+  const placement = { ...intent.placement, tree: join(stagedPath, "tree") };
+  const end = await place.rez.finishPlacing(spot, placement, signal);
+  if (end === "undone") return await unlink(path);
+  const record = await loadRecordOf(place.objectsPath, hash, placement.p2pcache.payload, place.hasher);
+  if (record !== undefined) await place.catalogue.put(entryOf(hash, record, spot));
+  await deleteTree(stagedPath);
+}
+
+/** The entry of what has just been placed. */
+export function entryOf(hash: VariantHash, record: ReleaseRecord, { directory, suffix }: Spot): CatalogueEntry {
+  const { variant, payload, revision, root } = record;
+  const unsureSinceBoot = readBootId();
+  return { variant, hash, payload, revision, directory, suffix, bytes: root.bytes, files: root.files, unsureSinceBoot };
+}
+
+/** An index file whose payload has gone breaks the environments that Rez makes with it (REZ.md section 4). */
+async function removeRootless(place: RecoveryPlace, found: Found, signal: AbortSignal): Promise<void> {
   try {
-    const placement = { ...intent.placement, tree: join(stagedPath, "tree") };
-    const end = await place.rez.finishPlacing(intent.spot, placement, AbortSignal.timeout(lockWaitMs));
-    if (end === "undone") return await unlink(intentPath);
-    const record = await recordOf(place, intent.hash);
-    if (record !== undefined) await place.catalogue.put(entryOf(intent.hash, record, intent.spot));
-    await rm(stagedPath, { recursive: true, force: true });
+    await place.rez.remove(found, signal);
   } catch (error) {
-    // Rez's lock is held: the next opening, or the next fetch of this variant, tries again.
-    ignoreBusy(error);
+    place.onProblem(`${found.indexPath} has no payload any more and could not be removed: ${String(error)}`);
   }
 }
 
-/** The state directory was lost: what the cache's index files say is believed where a record of ours agrees. */
-async function findHoldings(place: RecoveryPlace): Promise<void> {
-  for (const found of place.rez.ownEntries()) {
-    if (found.kind !== "cached" || found.variant === undefined) continue;
-    const record = await recordOf(place, found.variant);
-    if (record === undefined || record.payload !== found.payload || !existsSync(found.rootPath)) continue;
-    const location = place.repositories.get(record.variant.repository);
-    if (location === undefined) continue;
-    const isItsPlace = place.rez.directoryOf(rezHandle(record.variant, location)) === found.directory;
-    // Nobody knows what happened to it since: it is checked before it is announced.
-    const entry = entryOf(found.variant, record, found);
-    if (isItsPlace) await place.catalogue.put({ ...entry, unsureSinceBoot: "unknown" });
-  }
+/**
+ * A payload with our index file that the catalogue does not know (the state directory was lost, or is another one): it
+ * is believed where a record of ours agrees, and checked before it is announced, since nobody knows what happened to it.
+ */
+async function adopt(place: RecoveryPlace, found: Found): Promise<void> {
+  const { variant, payload } = found;
+  if (found.kind !== "cached" || variant === undefined || payload === undefined) return;
+  if (place.catalogue.get(variant) !== undefined) return;
+  const record = await loadRecordOf(place.objectsPath, variant, payload, place.hasher);
+  if (record === undefined || variantHash(record.variant, place.hasher) !== variant) return;
+  const location = place.repositories.get(record.variant.repository);
+  if (location === undefined || !sameHandle(rezHandle(record.variant, location), found.handle)) return;
+  await place.catalogue.put({ ...entryOf(variant, record, found), unsureSinceBoot: noBoot });
 }
 
 /** What is wrong with entries of the catalogue, and what lies in the cache that it does not know; one line each. */
@@ -88,40 +123,32 @@ export function checkEntries(rez: RezCache, entries: readonly CatalogueEntry[]):
   return faults;
 }
 
-function isThere(entry: CatalogueEntry): boolean {
-  const path = join(entry.directory, entry.suffix);
-  return existsSync(`${path}.json`) && existsSync(path);
+/** Whether what lies at an entry's place is, by its index file, what the entry says. */
+export function isEntry(found: Found | undefined, entry: CatalogueEntry): boolean {
+  if (found === undefined || !found.ours || pathOf(entry) !== found.rootPath) return false;
+  return found.kind !== "rootless" && found.variant === entry.hash && found.payload === entry.payload;
 }
 
-async function recordOf(place: RecoveryPlace, variant: VariantHash): Promise<ReleaseRecord | undefined> {
-  const envelope = await loadRecord(place.objectsPath, variant);
-  if (envelope === undefined) return undefined;
+/** Undefined where there is none that is whole: a crash came while it was written, and nothing was moved yet. */
+async function readIntent(path: string): Promise<Intent | undefined> {
   try {
-    return decodeRecord(decodeEnvelope(envelope).body, place.hasher);
+    const intent = JSON.parse(await readFile(path, "utf8")) as Intent;
+    const { spot, placement } = intent;
+    const { name, version, location } = placement.handle.variables;
+    const isWhole =
+      [spot.directory, spot.suffix, location].every((text) => typeof text === "string") &&
+      Number.isSafeInteger(placement.indexMode) &&
+      isPathPart(name) &&
+      (version === undefined || isPathPart(version));
+    if (!isWhole) return undefined;
+    parsePayloadId(placement.p2pcache.payload);
+    return { ...intent, hash: parseVariantHash(intent.hash) };
   } catch {
     return undefined;
   }
 }
 
-function entryOf(hash: VariantHash, record: ReleaseRecord, { directory, suffix }: Spot): CatalogueEntry {
-  const { variant, payload, revision, root } = record;
-  const unsureSinceBoot = readBootId();
-  return { variant, hash, payload, revision, directory, suffix, bytes: root.bytes, files: root.files, unsureSinceBoot };
-}
-
-async function readIntent(path: string): Promise<Intent | undefined> {
-  try {
-    const { hash, spot, placement } = JSON.parse(await readFile(path, "utf8")) as Intent;
-    return { hash: parseVariantHash(hash), spot, placement };
-  } catch {
-    return undefined; // There is none, or the crash came while it was written: nothing was moved yet.
-  }
-}
-
-function ignoreBusy(error: unknown): void {
-  const isAborted = error instanceof DOMException && error.name === "TimeoutError";
-  if (!isAborted && !(error instanceof BusyError)) throw error;
-}
-
+/** What makes an entry be checked before it is announced, whatever boot this is. */
+const noBoot = "unknown";
 /** A lock that is held longer than this is not held by a Rez that works (REZ.md section 5). */
 const lockWaitMs = 500;

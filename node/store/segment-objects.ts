@@ -5,9 +5,10 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   unlinkSync,
-  writeSync,
+  writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { ChunkCorruptError, ChunkMissingError } from "../../protocol/errors.ts";
@@ -38,7 +39,7 @@ export function storeSegment(
   try {
     const file = openSync(beside, "w", 0o600);
     try {
-      writeSync(file, bytes);
+      writeFileSync(file, bytes);
       fsyncSync(file);
     } finally {
       closeSync(file);
@@ -61,11 +62,32 @@ export function loadSegment(objectsPath: string, hash: ChunkHash, hasher: Hasher
       const bytes = readFileSync(path);
       if (bytesToHex(hasher(bytes)) === hash) return new Uint8Array(bytes);
     }
-    unlinkSync(path);
+    rmSync(path, { recursive: true });
   } catch (cause) {
     throw new ChunkMissingError(`the manifest segment ${hash} cannot be read`, { cause });
   }
   throw new ChunkMissingError(`the manifest segment ${hash} was damaged on this disk`);
+}
+
+/** Whether a segment lies there as it should; one that does not is thrown away, to be fetched again. */
+export function hasSegment(objectsPath: string, hash: ChunkHash, hasher: Hasher): boolean {
+  try {
+    return loadSegment(objectsPath, hash, hasher).length > 0;
+  } catch {
+    return false;
+  }
+}
+
+/** Makes the names of segments durable: for machines where the whole filesystem cannot be synced at once. */
+export function syncSegmentNames(objectsPath: string, hashes: readonly ChunkHash[]): void {
+  for (const directory of new Set(hashes.map((hash) => dirname(segmentPath(objectsPath, hash))))) {
+    const file = openSync(directory, "r");
+    try {
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+  }
 }
 
 function unlinkIfThere(path: string): void {

@@ -19,6 +19,8 @@ export interface SpaceLimits {
 
 /** Room that is kept for one fetch until it is released. */
 export interface Reservation {
+  /** So much has been written: the disk counts it from now on. */
+  wrote(bytes: number): void;
   release(): void;
 }
 
@@ -45,10 +47,12 @@ export class SpaceLedger {
   readonly #limits: SpaceLimits;
   readonly #read: () => Promise<DiskSpace>;
   readonly #usedBytes: () => number;
+  /** What is still to be written, and the whole of what it is for. */
   #reservedBytes = 0;
+  #reservedTotalBytes = 0;
   #reservedInodes = 0;
 
-  /** `usedBytes` says what the cache holds now. */
+  /** `usedBytes` says what lies in the cache now, without what room is reserved for. */
   constructor(limits: SpaceLimits, read: () => Promise<DiskSpace>, usedBytes: () => number) {
     this.#limits = limits;
     this.#read = read;
@@ -65,7 +69,7 @@ export class SpaceLedger {
     // Each file ends in a block of its own, half empty on the average; all of it is the safe assumption.
     const bytes = need.bytes + need.inodes * disk.blockBytes;
     const inodes = need.inodes;
-    const afterwards = this.#usedBytes() + this.#reservedBytes + need.totalBytes;
+    const afterwards = this.#usedBytes() + this.#reservedTotalBytes + need.totalBytes;
     if (afterwards > this.#limits.maxBytes) {
       throw new NoSpaceError(`${what} needs ${need.totalBytes} bytes, which would take the cache past its max_bytes`, {
         hint: "raise cache.max_bytes, or remove variants",
@@ -83,21 +87,28 @@ export class SpaceLedger {
         details: { neededInodes: inodes, freeInodes: disk.freeInodes },
       });
     }
-    return this.#keep(bytes, inodes);
+    return this.#keep(bytes, need.totalBytes, inodes);
   }
 
-  #keep(bytes: number, inodes: number): Reservation {
+  #keep(bytes: number, totalBytes: number, inodes: number): Reservation {
     this.#reservedBytes += bytes;
+    this.#reservedTotalBytes += totalBytes;
     this.#reservedInodes += inodes;
+    let unwrittenBytes = bytes;
     let isKept = true;
-    return {
-      release: () => {
-        if (!isKept) return;
-        isKept = false;
-        this.#reservedBytes -= bytes;
-        this.#reservedInodes -= inodes;
-      },
+    const wrote = (more: number) => {
+      const written = Math.min(more, unwrittenBytes);
+      unwrittenBytes -= written;
+      this.#reservedBytes -= written;
     };
+    const release = () => {
+      if (!isKept) return;
+      isKept = false;
+      wrote(unwrittenBytes);
+      this.#reservedTotalBytes -= totalBytes;
+      this.#reservedInodes -= inodes;
+    };
+    return { wrote, release };
   }
 }
 

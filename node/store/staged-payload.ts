@@ -1,17 +1,19 @@
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
-import { type FileHandle, mkdir, open, readFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { type FileHandle, mkdir, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Bitmap } from "../../protocol/bitmap.ts";
+import { assert, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
 import { type ChunkHash, digestBytes, hashFromBytes, type PayloadId } from "../../protocol/hash.ts";
 import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import type { ChunkDescription } from "../../protocol/transfer.ts";
 import type { StagedTree } from "../ports.ts";
+import { loadItem } from "./held-tree.ts";
 import type { ChunkPlace, JobPlace } from "./item-jobs.ts";
 import type { ItemWorkers } from "./item-workers.ts";
-import { segmentPath } from "./segment-objects.ts";
+import { cacheError, hasCode } from "./rez-guard.ts";
 import type { Reservation } from "./space.ts";
 
 /**
@@ -31,6 +33,11 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
   readonly #reservation: Reservation;
   #copiesOf: ReadonlyMap<number, readonly number[]> = new Map();
   #digests: Uint8Array = new Uint8Array(0);
+  /** By hash: what is being written just now. */
+  readonly #puts = new Map<ChunkHash, Promise<void>>();
+  readonly #work = new Set<Promise<unknown>>();
+  #isFinished = false;
+  #isLeft = false;
 
   private constructor(
     record: ReleaseRecord,
@@ -53,9 +60,14 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
     path: string,
     parts: { workers: ItemWorkers; objectsPath: string; reservation: Reservation },
   ): Promise<StagedPayload> {
+    const { workers, objectsPath } = parts;
+    const hashes = record.root.segments.map(({ hash }) => hash);
+    const right = await workers.do<"checkSegments">({ kind: "checkSegments", objectsPath, hashes });
     await mkdir(path, { recursive: true, mode: 0o700 });
-    const haveFile = await open(join(path, "have"), existsSync(join(path, "have")) ? "r+" : "w+", 0o600);
-    return new StagedPayload(record, path, { ...parts, haveFile });
+    const haveFile = await openHaveFile(join(path, "have"));
+    const staged = new StagedPayload(record, path, { ...parts, haveFile });
+    for (const item of hashes.keys()) if (right[item] === 1) staged.have.add(item);
+    return staged;
   }
 
   get payload(): PayloadId {
@@ -72,11 +84,7 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
 
   /** The manifest segments that are here already. */
   storedSegments(): number[] {
-    const stored: number[] = [];
-    for (const [item, { hash }] of this.record.root.segments.entries()) {
-      if (existsSync(segmentPath(this.#place.objectsPath, hash)) && this.have.add(item)) stored.push(item);
-    }
-    return stored;
+    return [...this.record.root.segments.keys()].filter((item) => this.have.has(item));
   }
 
   /**
@@ -84,7 +92,69 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
    * try had marked.
    * @throws {FormatError} when the manifest breaks a rule; {ChunkMissingError} when a segment on this disk was damaged.
    */
-  async describe(): Promise<ChunkDescription> {
+  describe(): Promise<ChunkDescription> {
+    return this.#underway(this.#describe());
+  }
+
+  /**
+   * Verifies an item and writes it. The buffer is given away. Two puts of the same bytes come one after the other: a
+   * small file that is made anew must not be torn away from under the one who is writing it.
+   * @throws {ChunkCorruptError} when the bytes are not the item's; {NoSpaceError}.
+   */
+  async put(item: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const hash = this.hashOf(item);
+    while (this.#puts.has(hash)) await this.#puts.get(hash)!.catch(() => undefined);
+    if (this.have.has(item)) return;
+    assert(!this.#isLeft, "nothing is put into a payload that was left");
+    const put = this.#underway(this.#write(item, hash, bytes)).finally(() => this.#puts.delete(hash));
+    this.#puts.set(hash, put);
+    await put;
+  }
+
+  /** The name under which an origin has an item; a chunk's is known once the payload was described. */
+  hashOf(item: number): ChunkHash {
+    if (item < this.index.segments) return this.record.root.segments[item]!.hash;
+    assert(this.#digests.length > 0, "a chunk is named once its payload was described");
+    const at = (item - this.index.segments) * digestBytes;
+    return hashFromBytes<"chunk">(this.#digests.subarray(at, at + digestBytes));
+  }
+
+  /** The items that have come with an item, itself first: those with the same bytes. */
+  withCopies(item: number): readonly number[] {
+    return [item, ...(this.#copiesOf.get(item) ?? [])];
+  }
+
+  /** An item's bytes, verified, for a peer. @throws {ChunkMissingError} {TreeDamagedError} when it is not here (any more). */
+  async load(item: number): Promise<Uint8Array<ArrayBuffer>> {
+    if (!this.have.has(item)) throw new ChunkMissingError(`item ${item} of ${this.payload} is not here yet`);
+    try {
+      return await loadItem(this.#workers, this.#place, this.record.root, this.index, item);
+    } catch (error) {
+      const isLost = error instanceof ChunkMissingError || error instanceof TreeDamagedError;
+      // What is wrong here must not be committed; once it was finished, the tree may have moved to its place.
+      if (isLost && !this.#isFinished) this.have.remove(item);
+      throw error;
+    }
+  }
+
+  /**
+   * All items are in: final modes, links and times, and all of it made durable.
+   * @throws {TreeDamagedError} when something of it was changed since it came; the next try fetches that again.
+   */
+  finish(): Promise<void> {
+    return this.#underway(this.#finish());
+  }
+
+  /** Waits for what is being written, and lets go of it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isLeft) return;
+    this.#isLeft = true;
+    await Promise.allSettled([...this.#work]);
+    this.#reservation.release();
+    await this.#haveFile.close();
+  }
+
+  async #describe(): Promise<ChunkDescription> {
     const { rootBytes, attributes } = this.record;
     const { externalLinks } = attributes;
     const prepared = await this.#workers.do<"prepare">({ kind: "prepare", at: this.#place, rootBytes, externalLinks });
@@ -101,45 +171,29 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
     return { sizesBytes: prepared.sizesBytes, copiesOf, stored };
   }
 
-  /**
-   * Verifies an item and writes it. The buffer is given away.
-   * @throws {ChunkCorruptError} when the bytes are not the item's; {NoSpaceError}.
-   */
-  async put(item: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    if (this.have.has(item)) return;
+  async #write(item: number, hash: ChunkHash, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     const transfer = [bytes.buffer];
+    const sizeBytes = bytes.length;
     if (item < this.index.segments) {
-      const { hash } = this.record.root.segments[item]!;
       const { objectsPath } = this.#place;
       await this.#workers.do<"storeSegment">({ kind: "storeSegment", objectsPath, hash, bytes }, { transfer });
       this.have.add(item);
       return;
     }
-    const items = this.withCopies(item);
+    const items = this.withCopies(item).filter((each) => !this.have.has(each));
     const places = items.map((each) => this.#chunkPlace(each));
     await this.#workers.do<"storeChunk">({ kind: "storeChunk", at: this.#place, places, bytes }, { transfer });
+    this.#reservation.wrote(sizeBytes * items.length);
     await this.#mark(items);
   }
 
-  /** The name under which an origin has an item; a chunk's is known once the payload was described. */
-  hashOf(item: number): ChunkHash {
-    if (item < this.index.segments) return this.record.root.segments[item]!.hash;
-    const at = (item - this.index.segments) * digestBytes;
-    return hashFromBytes<"chunk">(this.#digests.subarray(at, at + digestBytes));
-  }
-
-  /** The items that have come with an item, itself first: those with the same bytes. */
-  withCopies(item: number): readonly number[] {
-    return [item, ...(this.#copiesOf.get(item) ?? [])];
-  }
-
-  /** An item's bytes, verified, for a peer. @throws {ChunkMissingError} when it is not here (any more). */
-  load(item: number): Promise<Uint8Array<ArrayBuffer>> {
-    return loadItem(this.#workers, this.#place, this.#hashOfSegment(item), item, this.index);
-  }
-
-  /** All items are in: final modes, links and times, and all of it made durable. */
-  async finish(): Promise<void> {
+  async #finish(): Promise<void> {
+    if (this.have.count < this.index.items) {
+      throw new TreeDamagedError(
+        `${this.index.items - this.have.count} items of ${this.payload} have been lost in staging`,
+      );
+    }
+    this.#isFinished = true;
     await this.#workers.do<"finish">({ kind: "finish", at: this.#place, rootBytes: this.record.rootBytes });
     try {
       // Node has no syncfs: one child that syncs the filesystem beats an fsync for each of 100,000 files.
@@ -149,13 +203,8 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#reservation.release();
-    await this.#haveFile.close();
-  }
-
   async #rehashMarked(): Promise<number[]> {
-    const marked = Bitmap.parse(await readFile(join(this.path, "have")), this.index.items);
+    const marked = await this.#readMarked();
     const items: number[] = [];
     for (let item = this.index.segments; item < this.index.items; item++) if (marked?.has(item)) items.push(item);
     const batches: number[][] = [];
@@ -166,10 +215,24 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
         return this.#workers.do<"rehash">({ kind: "rehash", at: this.#place, places });
       }),
     );
-    const right = batches.flatMap((batch, i) => batch.filter((_, place) => results[i]![place] === 1));
+    const right = new Set(batches.flatMap((batch, i) => batch.filter((_, place) => results[i]![place] === 1)));
+    // Items with the same bytes come together: with one of them missing, all of them are asked for again.
+    for (const [first, copies] of this.#copiesOf) {
+      const group = [first, ...copies];
+      if (!group.every((item) => right.has(item))) for (const item of group) right.delete(item);
+    }
     for (const item of right) this.have.add(item);
+    await this.#haveFile.truncate(this.have.bytes.length);
     await this.#haveFile.write(this.have.bytes, 0, this.have.bytes.length, 0);
-    return right;
+    return [...right];
+  }
+
+  /** What an earlier try marked; nothing where the file is not a bitmap of this payload. */
+  async #readMarked(): Promise<Bitmap | undefined> {
+    const { bytesRead, buffer } = await this.#haveFile.read(new Uint8Array(this.have.bytes.length + 1), {
+      position: 0,
+    });
+    return Bitmap.parse(buffer.subarray(0, bytesRead), this.index.items);
   }
 
   /** Remembers items across a crash: the write goes to the page cache, which a dying process does not take along. */
@@ -177,36 +240,41 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
     for (const item of items) {
       this.have.add(item);
       const at = item >> 3;
-      await this.#haveFile.write(this.have.bytes, at, 1, at);
+      try {
+        await this.#haveFile.write(this.have.bytes, at, 1, at);
+      } catch (error) {
+        throw cacheError(this.path, error);
+      }
     }
+  }
+
+  /** Work that must be over before another may take up this directory. */
+  #underway<T>(work: Promise<T>): Promise<T> {
+    const ended: Promise<unknown> = work.then(
+      () => this.#work.delete(ended),
+      () => this.#work.delete(ended),
+    );
+    this.#work.add(ended);
+    return work;
   }
 
   #chunkPlace(item: number): ChunkPlace {
     const { segment, chunk } = this.index.locate(item);
     return { segment: this.record.root.segments[segment]!.hash, chunk };
   }
-
-  #hashOfSegment(item: number): ChunkHash {
-    const segment = item < this.index.segments ? item : this.index.locate(item).segment;
-    return this.record.root.segments[segment]!.hash;
-  }
-}
-
-/** Reads an item back in a worker thread, and verifies it. `segment` is the item itself or the one that lists it. */
-export function loadItem(
-  workers: ItemWorkers,
-  at: JobPlace,
-  segment: ChunkHash,
-  item: number,
-  index: ItemIndex,
-): Promise<Uint8Array<ArrayBuffer>> {
-  if (item < index.segments) {
-    return workers.do<"loadSegment">({ kind: "loadSegment", objectsPath: at.objectsPath, hash: segment });
-  }
-  const place = { segment, chunk: index.locate(item).chunk };
-  // The same item goes to the same thread, which may still have it.
-  return workers.do<"loadChunk">({ kind: "loadChunk", at, place }, { affinity: item });
 }
 
 /** Chunks that one job hashes again: about 32 MiB, so that other jobs get their turn. */
 const rehashBatch = 64;
+
+/** The bitmap's file; whatever else lies in its place is thrown away. */
+async function openHaveFile(path: string): Promise<FileHandle> {
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  try {
+    return await open(path, flags, 0o600);
+  } catch (error) {
+    if (!hasCode(error, "EISDIR", "ELOOP", "ENXIO", "EACCES")) throw error;
+    await rm(path, { recursive: true });
+    return await open(path, flags, 0o600);
+  }
+}

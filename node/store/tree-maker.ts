@@ -7,18 +7,16 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  readlinkSync,
+  rmSync,
   symlinkSync,
-  unlinkSync,
+  truncateSync,
   utimesSync,
 } from "node:fs";
 import { join } from "node:path";
 import { TreeDamagedError } from "../../protocol/errors.ts";
-import type { Hasher } from "../../protocol/hash.ts";
-import { chunkLayouts } from "../../protocol/layout.ts";
 import type { SegmentPart } from "../../protocol/segments.ts";
-import { fileMode, openNew, readChunk } from "../tree-file.ts";
-import type { TreeFault } from "./item-jobs.ts";
+import { fileMode, openNew } from "../tree-file.ts";
+import type { Measured } from "./item-jobs.ts";
 
 /** A manifest's segments in order, each decoded. */
 export type Parts = Iterable<readonly SegmentPart[]>;
@@ -38,16 +36,22 @@ export function makeSkeleton(treePath: string, parts: Parts): void {
   }
 }
 
-/** Gives a complete staging tree its links, and its final modes and times, all but the mode of its top. */
-export function finishTree(treePath: string, parts: Parts): void {
+/**
+ * Gives a complete staging tree its links, and its final modes and times, all but the mode of its top. What the manifest
+ * does not list goes: nothing else may lie under a final path (P1).
+ * @throws {TreeDamagedError} when a file is not as long as it was when its last slice was written.
+ */
+export function finishTree(treePath: string, parts: () => Parts): void {
+  removeStrangers(treePath, parts());
   const directories: string[] = [];
-  for (const part of flat(parts)) {
+  for (const part of flat(parts())) {
     const path = "path" in part ? join(treePath, part.path) : treePath;
     if (part.kind === "directory") directories.push(path);
     if (part.kind === "link") makeLink(path, part.target);
     if (part.kind !== "large") continue;
-    const size = lstatSync(path).size;
-    if (size !== part.sizeBytes) throw new TreeDamagedError(`${path} has ${size} bytes and not ${part.sizeBytes}`);
+    const size = lstatSync(path, { throwIfNoEntry: false })?.size ?? 0;
+    if (size < part.sizeBytes) throw new TreeDamagedError(`${path} has ${size} bytes and not ${part.sizeBytes}`);
+    if (size > part.sizeBytes) cutOff(path, part.sizeBytes);
     utimesSync(path, part.mtimeSeconds, part.mtimeSeconds);
     chmodSync(path, fileMode(part));
   }
@@ -63,32 +67,39 @@ export function syncTree(treePath: string, parts: Parts): void {
   }
 }
 
-/** Compares a placed tree with its manifest: types, modes, times, targets, contents, and what should not be there. */
-export function verifyTree(treePath: string, parts: Parts, hasher: Hasher, faultsMax: number): TreeFault[] {
-  const faults: TreeFault[] = [];
+/** The names that each directory of a tree has, by the directory's path; the top's is empty. */
+export function expectedNames(parts: Parts): Map<string, Set<string>> {
   const expected = new Map<string, Set<string>>([["", new Set()]]);
-  const report = (path: string, fault: string) => void (faults.length < faultsMax && faults.push({ path, fault }));
-  for (const segment of parts) {
-    for (const part of segment) {
-      if (part.kind === "run" || part.kind === "continuation") continue;
-      expect(expected, part.path, part.kind === "directory");
-      const fault = entryFault(join(treePath, part.path), part);
-      if (fault !== undefined) report(part.path, fault);
-    }
-    for (const layout of chunkLayouts(segment)) {
-      try {
-        readChunk(treePath, layout, hasher);
-      } catch (error) {
-        report(layout.ranges[0]!.path, error instanceof Error ? error.message : String(error));
-      }
-    }
+  for (const part of flat(parts)) {
+    if (part.kind === "run" || part.kind === "continuation") continue;
+    const slash = part.path.lastIndexOf("/");
+    expected.get(slash < 0 ? "" : part.path.slice(0, slash))?.add(part.path.slice(slash + 1));
+    if (part.kind === "directory") expected.set(part.path, new Set());
   }
-  for (const [directory, names] of expected) {
-    for (const name of namesIn(join(treePath, directory))) {
-      if (!names.has(name)) report(directory === "" ? name : `${directory}/${name}`, "is not in the manifest");
-    }
+  return expected;
+}
+
+/** Names in a directory, none where it cannot be read or is no directory: a link would lead out of the tree. */
+export function namesIn(path: string): string[] {
+  try {
+    return lstatSync(path).isDirectory() ? readdirSync(path) : [];
+  } catch {
+    return [];
   }
-  return faults;
+}
+
+/** What a directory with all that is in it takes of the disk, as far as it can be seen. */
+export function measureTree(path: string): Measured {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return { bytes: 0, inodes: 0 };
+  let bytes = stat.blocks * 512; // stat(2): st_blocks counts 512 bytes each, whatever the filesystem's own blocks are.
+  let inodes = 1;
+  for (const name of stat.isDirectory() ? namesIn(path) : []) {
+    const inside = measureTree(join(path, name));
+    bytes += inside.bytes;
+    inodes += inside.inodes;
+  }
+  return { bytes, inodes };
 }
 
 function* flat(parts: Parts): Generator<SegmentPart> {
@@ -104,12 +115,28 @@ function syncOne(path: string): void {
   }
 }
 
+function removeStrangers(treePath: string, parts: Parts): void {
+  for (const [directory, names] of expectedNames(parts)) {
+    for (const name of namesIn(join(treePath, directory))) {
+      if (!names.has(name)) rmSync(join(treePath, directory, name), { recursive: true, force: true });
+    }
+  }
+}
+
+/** All of its slices were verified; what follows them is not of this tree. */
+function cutOff(path: string, sizeBytes: number): void {
+  chmodSync(path, 0o600);
+  truncateSync(path, sizeBytes);
+}
+
 function makeDirectory(path: string): void {
   try {
     mkdirSync(path, { mode: 0o700 });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST" || !lstatSync(path).isDirectory()) throw error;
-    chmodSync(path, 0o700);
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    if (lstatSync(path).isDirectory()) return chmodSync(path, 0o700);
+    rmSync(path);
+    mkdirSync(path, { mode: 0o700 });
   }
 }
 
@@ -118,40 +145,7 @@ function makeLink(path: string, target: string): void {
     symlinkSync(target, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    unlinkSync(path);
+    rmSync(path, { recursive: true });
     symlinkSync(target, path);
-  }
-}
-
-function expect(expected: Map<string, Set<string>>, path: string, isDirectory: boolean): void {
-  const slash = path.lastIndexOf("/");
-  expected.get(slash < 0 ? "" : path.slice(0, slash))?.add(path.slice(slash + 1));
-  if (isDirectory) expected.set(path, new Set());
-}
-
-function namesIn(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    return []; // It was reported as missing already.
-  }
-}
-
-function entryFault(path: string, part: Exclude<SegmentPart, { kind: "run" | "continuation" }>): string | undefined {
-  const stat = lstatSync(path, { throwIfNoEntry: false });
-  if (stat === undefined) return "is missing";
-  switch (part.kind) {
-    case "directory":
-      if (!stat.isDirectory()) return "is not a directory";
-      return (stat.mode & 0o222) === 0 ? undefined : "can be written";
-    case "link":
-      if (!stat.isSymbolicLink()) return "is not a link";
-      return readlinkSync(path) === part.target ? undefined : "points elsewhere";
-    case "small":
-    case "large":
-      if (!stat.isFile()) return "is not a regular file";
-      if (stat.size !== part.sizeBytes) return `has ${stat.size} bytes, not ${part.sizeBytes}`;
-      if ((stat.mode & 0o777) !== fileMode(part)) return `has mode ${(stat.mode & 0o777).toString(8)}`;
-      return Math.floor(stat.mtimeMs / 1000) === part.mtimeSeconds ? undefined : "has another time";
   }
 }

@@ -1,20 +1,32 @@
 import type { Libp2p } from "@libp2p/interface";
 import type { Multiaddr } from "@multiformats/multiaddr";
 
+export interface BootstrapOptions {
+  /** How long after its first failure a peer is dialled again; each time twice as long, up to a minute. */
+  readonly retryMs?: number;
+  /** Told once when a peer cannot be reached, until it was. */
+  readonly onUnreachable?: (address: string, reason: string) => void;
+}
+
 /** Keeps a connection to each configured peer: dials at the start, and again, less and less often, while it is away. */
 export class Bootstrap {
   readonly #host: Libp2p;
   readonly #addresses: readonly Multiaddr[];
+  readonly #firstRetryMs: number;
+  readonly #onUnreachable: (address: string, reason: string) => void;
   readonly #timers = new Map<Multiaddr, NodeJS.Timeout>();
+  readonly #unreachable = new Set<Multiaddr>();
   readonly #stopped = new AbortController();
 
-  constructor(host: Libp2p, addresses: readonly Multiaddr[]) {
+  constructor(host: Libp2p, addresses: readonly Multiaddr[], options: BootstrapOptions = {}) {
     this.#host = host;
     this.#addresses = addresses;
+    this.#firstRetryMs = options.retryMs ?? defaultRetryMs;
+    this.#onUnreachable = options.onUnreachable ?? (() => undefined);
   }
 
   start(): void {
-    for (const address of this.#addresses) void this.#keep(address, firstRetryMs);
+    for (const address of this.#addresses) void this.#keep(address, this.#firstRetryMs);
   }
 
   stop(): void {
@@ -24,23 +36,39 @@ export class Bootstrap {
 
   /** Never rejects: a peer that is away is tried again later. */
   async #keep(address: Multiaddr, retryMs: number): Promise<void> {
-    let nextMs = Math.min(retryMsMax, retryMs * 2);
     try {
       const { signal } = this.#stopped;
       const connection = await this.#host.dial(address, { signal });
-      nextMs = firstRetryMs;
-      connection.addEventListener("close", () => this.#later(address, firstRetryMs), { once: true });
-      return;
-    } catch {
-      this.#later(address, nextMs);
+      this.#unreachable.delete(address);
+      const sinceMs = performance.now();
+      const onClose = () => {
+        // One that ends at once was refused, and will be again: no reason to come back as often as to a lost friend.
+        const isFriend = performance.now() - sinceMs > friendMs;
+        this.#later(address, isFriend ? this.#firstRetryMs : retryMs);
+      };
+      connection.addEventListener("close", onClose, { once: true });
+      if (connection.status !== "open") onClose();
+    } catch (error) {
+      this.#report(address, error as Error);
+      this.#later(address, retryMs);
     }
   }
 
   #later(address: Multiaddr, delayMs: number): void {
     if (this.#stopped.signal.aborted) return;
-    this.#timers.set(address, setTimeout(() => void this.#keep(address, delayMs), delayMs).unref());
+    const nextMs = Math.min(retryMsMax, delayMs * 2);
+    clearTimeout(this.#timers.get(address));
+    this.#timers.set(address, setTimeout(() => void this.#keep(address, nextMs), delayMs).unref());
+  }
+
+  #report(address: Multiaddr, error: Error): void {
+    if (this.#stopped.signal.aborted || this.#unreachable.has(address)) return;
+    this.#unreachable.add(address);
+    this.#onUnreachable(address.toString(), error.message);
   }
 }
 
-const firstRetryMs = 500;
+const defaultRetryMs = 500;
 const retryMsMax = 60_000;
+/** Longer than any hello takes. */
+const friendMs = 10_000;

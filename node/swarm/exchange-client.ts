@@ -5,10 +5,11 @@ import { requestItemsMax } from "../../protocol/limits.ts";
 import { decodeSwarm, type SwarmMessage } from "../../protocol/messages.ts";
 import type { Frame } from "../../protocol/wire.ts";
 import type { Join, JoinListener } from "../ports.ts";
-import type { FrameStream } from "./frame-stream.ts";
+import type { Frames } from "./frames.ts";
 
 interface JoinState {
   readonly items: number;
+  hasJoined: boolean;
   readonly listener: JoinListener;
   /** Asked for and not yet answered: nothing else is taken. */
   readonly asked: Set<number>;
@@ -17,34 +18,47 @@ interface JoinState {
 
 /** Our side of one swarm stream: we ask, the peer serves. */
 export class ExchangeClient {
-  readonly #stream: FrameStream;
+  readonly #stream: Frames;
   readonly #joins = new Map<number, JoinState>();
   readonly #onIdle: () => void;
+  readonly #joinMs: number;
   #nextNumber = 0;
   #hasEnded = false;
 
   /** `onIdle` is called when no payload is joined any more, or the stream has ended. */
-  constructor(stream: FrameStream, onIdle: () => void) {
+  constructor(stream: Frames, onIdle: () => void, joinMs: number = defaultJoinMs) {
     this.#stream = stream;
     this.#onIdle = onIdle;
+    this.#joinMs = joinMs;
     stream.listen(
       (frame) => this.#take(frame),
       () => this.#end(),
     );
   }
 
+  /** Whether its stream has ended or is ending: nothing more can be joined here. */
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
   /** Asks what the peer has of a payload of `items` items. @throws {UnreachableError} when no answer comes. */
   async join(payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined> {
+    if (this.#hasEnded) throw new UnreachableError("the peer ended the stream");
     const number = this.#nextNumber++;
     const answer = Promise.withResolvers<Bitmap | "all" | undefined>();
-    const state: JoinState = { items, listener, asked: new Set(), answer };
+    const state: JoinState = { items, hasJoined: false, listener, asked: new Set(), answer };
     this.#joins.set(number, state);
-    const timer = setTimeout(() => answer.reject(new UnreachableError("the peer does not answer")), joinMs);
+    const timer = setTimeout(() => {
+      // It may answer yet, and would then keep a join that nobody uses.
+      this.#say({ kind: "leave", number });
+      answer.reject(new UnreachableError("the peer does not answer"));
+    }, this.#joinMs);
     try {
-      await this.#stream.send({ kind: "join", number, payload });
+      this.#stream.send({ kind: "join", number, payload }).catch(answer.reject);
       const have = await answer.promise;
-      if (have === undefined) this.#drop(number);
-      return have === undefined ? undefined : this.#joined(number, state, have);
+      if (have !== undefined) return this.#joined(number, have);
+      this.#drop(number);
+      return undefined;
     } catch (error) {
       this.#drop(number);
       throw error;
@@ -58,19 +72,18 @@ export class ExchangeClient {
     this.#stream.abort(reason);
   }
 
-  #joined(number: number, state: JoinState, have: Bitmap | "all"): Join {
+  #joined(number: number, have: Bitmap | "all"): Join {
     return {
       have,
       request: (items) => {
-        for (let i = 0; i < items.length; i += requestItemsMax) {
-          const some = items.slice(i, i + requestItemsMax);
-          for (const item of some) state.asked.add(item);
-          this.#say({ kind: "request", number, items: some });
-        }
+        const asked = this.#joins.get(number)?.asked;
+        for (const item of items) asked?.add(item);
+        if (asked !== undefined) this.#sayItems("request", number, items);
       },
       cancel: (items) => {
-        for (const item of items) state.asked.delete(item);
-        this.#say({ kind: "cancel", number, items: items.slice(0, requestItemsMax) });
+        const asked = this.#joins.get(number)?.asked;
+        for (const item of items) asked?.delete(item);
+        if (asked !== undefined) this.#sayItems("cancel", number, items);
       },
       leave: () => {
         if (!this.#joins.has(number)) return;
@@ -78,6 +91,12 @@ export class ExchangeClient {
         this.#drop(number);
       },
     };
+  }
+
+  #sayItems(kind: "request" | "cancel", number: number, items: readonly number[]): void {
+    for (let i = 0; i < items.length; i += requestItemsMax) {
+      this.#say({ kind, number, items: items.slice(i, i + requestItemsMax) });
+    }
   }
 
   #say(message: SwarmMessage): void {
@@ -91,21 +110,24 @@ export class ExchangeClient {
     const join = this.#joins.get(message.number);
     // Left meanwhile: what still comes for it is of no use.
     if (join === undefined) return;
+    const { listener, asked, answer } = join;
     switch (message.kind) {
       case "joined":
-        return join.answer.resolve(haveOf(message.all, body, join.items));
+        answer.resolve(haveOf(message.all, body, join.items));
+        join.hasJoined = true;
+        return;
       case "have":
-        return join.listener.have(message.items);
+        return listener.have(message.items);
       case "piece":
-        if (join.asked.delete(message.item)) join.listener.piece(message.item, body);
+        if (asked.delete(message.item)) listener.piece(message.item, body);
         return;
       case "busy":
-        for (const item of message.items) join.asked.delete(item);
-        return join.listener.busy(message.items, message.retryAfterMs);
+        for (const item of message.items) asked.delete(item);
+        return listener.busy(message.items, message.retryAfterMs);
       case "gone":
-        for (const item of message.items) join.asked.delete(item);
-        join.answer.resolve(undefined);
-        return join.listener.gone(message.items);
+        for (const item of message.items) asked.delete(item);
+        if (join.hasJoined) return listener.gone(message.items);
+        return answer.resolve(undefined);
       case "join":
       case "leave":
       case "request":
@@ -116,11 +138,10 @@ export class ExchangeClient {
 
   #drop(number: number): void {
     this.#joins.delete(number);
-    if (this.#joins.size === 0 && !this.#hasEnded) {
-      this.#hasEnded = true;
-      this.#onIdle();
-      void this.#stream.close();
-    }
+    if (this.#joins.size > 0 || this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#onIdle();
+    void this.#stream.close();
   }
 
   #end(): void {
@@ -144,4 +165,4 @@ function haveOf(all: boolean, body: Uint8Array, items: number): Bitmap | "all" {
 }
 
 /** A LAN peer that is up answers within milliseconds; its event loop may be busy for a second. */
-const joinMs = 3_000;
+const defaultJoinMs = 3_000;

@@ -6,23 +6,26 @@ import { decodeSwarm, type SwarmMessage } from "../../protocol/messages.ts";
 import type { Service, ServiceAction, ServiceEvent, ServiceRequest } from "../../protocol/service.ts";
 import type { Frame } from "../../protocol/wire.ts";
 import type { ServedPayload, SwarmHandlers } from "../ports.ts";
-import type { FrameStream } from "./frame-stream.ts";
+import type { Frames } from "./frames.ts";
 
 /** A peer's stream, on which it asks us. */
 interface ServedStream {
   readonly peer: PeerName;
-  readonly frames: FrameStream;
+  readonly frames: Frames;
   readonly joins: Map<number, ServedJoin>;
   /** Joins one after the other, so that a flood of them costs one look-up at a time. */
   joining: Promise<void>;
-  waitingJoins: number;
+  /** Joins that wait for their look-up. */
+  readonly waiting: Set<number>;
+  /** Whether the peer is being told of fresh items now. */
+  isTelling: boolean;
 }
 
 interface ServedJoin {
   readonly payload: PayloadId;
   readonly served: ServedPayload;
   /** Items stored since the peer was last told. */
-  fresh: number[];
+  readonly fresh: number[];
 }
 
 /** The serving side of the swarm protocol: all peers' streams, and one `Service` that says who gets what next. */
@@ -39,9 +42,16 @@ export class ExchangeServer {
   }
 
   /** Serves a stream that an admitted peer has opened. */
-  accept(peer: PeerName, frames: FrameStream): void {
+  accept(peer: PeerName, frames: Frames): void {
     const id = this.#nextStream++;
-    const stream: ServedStream = { peer, frames, joins: new Map(), joining: Promise.resolve(), waitingJoins: 0 };
+    const stream: ServedStream = {
+      peer,
+      frames,
+      joins: new Map(),
+      joining: Promise.resolve(),
+      waiting: new Set(),
+      isTelling: false,
+    };
     this.#streams.set(id, stream);
     frames.listen(
       (frame) => this.#take(id, stream, frame),
@@ -56,9 +66,14 @@ export class ExchangeServer {
   /** Items of a payload on its way in have been stored: whoever joined it is told soon. */
   stored(payload: PayloadId, items: readonly number[]): void {
     for (const { joins } of this.#streams.values()) {
-      for (const join of joins.values()) if (join.payload === payload) join.fresh.push(...items);
+      for (const join of joins.values()) {
+        if (join.payload === payload) for (const item of items) join.fresh.push(item);
+      }
     }
-    this.#telling ??= setTimeout(() => this.#tell(), coalesceMs).unref();
+    this.#telling ??= setTimeout(() => {
+      this.#telling = undefined;
+      for (const stream of this.#streams.values()) if (!stream.isTelling) void this.#tell(stream);
+    }, coalesceMs).unref();
   }
 
   /** Ends every stream. */
@@ -67,17 +82,19 @@ export class ExchangeServer {
     for (const { frames } of this.#streams.values()) frames.abort(new Error("the node stops"));
   }
 
-  #tell(): void {
-    this.#telling = undefined;
-    for (const { frames, joins } of this.#streams.values()) {
-      for (const [number, join] of joins) {
-        const fresh = join.fresh;
-        join.fresh = [];
-        for (let i = 0; i < fresh.length; i += requestItemsMax) {
-          say(frames, { kind: "have", number, items: fresh.slice(i, i + requestItemsMax) });
+  /** Says what is fresh, one frame after the other: a peer that reads slowly is told later, and costs nothing. */
+  async #tell(stream: ServedStream): Promise<void> {
+    stream.isTelling = true;
+    try {
+      for (const [number, { fresh }] of stream.joins) {
+        while (fresh.length > 0) {
+          await stream.frames.send({ kind: "have", number, items: fresh.splice(0, requestItemsMax) });
         }
       }
+    } catch {
+      // The stream has ended, and whoever listens has heard of that.
     }
+    stream.isTelling = false;
   }
 
   #take(id: number, stream: ServedStream, { header }: Frame): void {
@@ -87,6 +104,7 @@ export class ExchangeServer {
       case "join":
         return this.#join(id, stream, message.number, message.payload);
       case "leave":
+        stream.waiting.delete(message.number);
         stream.joins.delete(message.number);
         return;
       case "request":
@@ -103,14 +121,17 @@ export class ExchangeServer {
   }
 
   #join(id: number, stream: ServedStream, number: number, payload: PayloadId): void {
-    if (stream.joins.size + stream.waitingJoins >= joinsPerStreamMax)
+    if (stream.joins.has(number) || stream.waiting.has(number)) throw new FormatError("a number is used once");
+    if (stream.joins.size + stream.waiting.size >= joinsPerStreamMax) {
       throw new FormatError("too many joins on a stream");
+    }
     this.#handlers.wanted(stream.peer, payload);
-    stream.waitingJoins++;
+    stream.waiting.add(number);
     stream.joining = stream.joining.then(async () => {
+      if (!stream.waiting.has(number)) return;
       const served = await this.#handlers.serve(payload).catch(() => undefined);
-      stream.waitingJoins--;
-      if (!this.#streams.has(id)) return;
+      // It may have left meanwhile, or gone.
+      if (!stream.waiting.delete(number) || !this.#streams.has(id)) return;
       if (served === undefined) return say(stream.frames, { kind: "gone", number, items: [] });
       const have = served.have();
       stream.joins.set(number, { payload, served, fresh: [] });
@@ -163,6 +184,7 @@ export class ExchangeServer {
     if (stream === undefined || join === undefined) return;
     try {
       const bytes = await join.served.load(item);
+      if (stream.joins.get(number) !== join) return;
       await stream.frames.send({ kind: "piece", number, item }, bytes);
       this.#handlers.gave(peer, bytes.length);
     } catch {
@@ -174,7 +196,7 @@ export class ExchangeServer {
 /** What a peer is told of fresh items waits this long for others (DESIGN section 6). */
 const coalesceMs = 75;
 
-function say(frames: FrameStream, message: SwarmMessage, body?: Uint8Array): void {
+function say(frames: Frames, message: SwarmMessage, body?: Uint8Array): void {
   // Where it cannot be said the stream has ended, and whoever listens has heard of that.
   void frames.send(message, body).catch(() => undefined);
 }

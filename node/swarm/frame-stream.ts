@@ -2,66 +2,64 @@ import type { Stream } from "@libp2p/interface";
 import { FormatError, UnreachableError } from "../../protocol/errors.ts";
 import { encodeMessage, type Message } from "../../protocol/messages.ts";
 import { encodeFrameHead, type Frame, FrameDecoder, type FrameLimits } from "../../protocol/wire.ts";
+import type { Frames } from "./frames.ts";
 
 /**
  * Frames over one libp2p stream. It reads as soon as it is made and never pauses: js-libp2p aborts a paused stream past
- * 4 MiB, so whoever reads asks for no more than it can take (DESIGN section 6).
+ * 4 MiB, so whoever reads asks for no more than it can take (DESIGN section 6). What it writes is bounded: a peer that
+ * does not read what it asked for loses the stream.
  */
-export class FrameStream {
+export class FrameStream implements Frames {
   readonly #stream: Stream;
   readonly #decoder: FrameDecoder;
+  readonly #stallMs: number;
   #sending: Promise<void> = Promise.resolve();
-  #hasEnded = false;
+  #queuedFrames = 0;
+  #hasEnded: boolean;
+  #hasAborted = false;
   #onFrame: (frame: Frame) => void = () => undefined;
   #onEnd: () => void = () => undefined;
   /** Frames that came before anybody listened. */
   #early: Frame[] | undefined = [];
 
-  constructor(stream: Stream, limits: FrameLimits) {
+  constructor(stream: Stream, limits: FrameLimits, stallMs: number = defaultStallMs) {
     this.#stream = stream;
     this.#decoder = new FrameDecoder(limits);
+    this.#stallMs = stallMs;
+    this.#hasEnded = stream.readableEnded;
     stream.addEventListener("message", ({ data }) => {
       if (data instanceof Uint8Array) this.#read(data);
       else for (const bytes of data) this.#read(bytes);
     });
-    stream.addEventListener("remoteCloseWrite", () => this.#end());
+    // Not `remoteCloseWrite`: that one may come before the last bytes are handed over.
+    stream.addEventListener("end", () => this.#end());
     stream.addEventListener("close", () => this.#end());
   }
 
-  /** Hands over frames as they come. `onFrame` throws to end the stream: the other side broke the protocol. */
   listen(onFrame: (frame: Frame) => void, onEnd: () => void): void {
     this.#onFrame = onFrame;
-    this.#onEnd = onEnd;
     const early = this.#early ?? [];
     this.#early = undefined;
-    for (const frame of early) this.#take(frame);
+    for (const frame of early) if (!this.#hasAborted) this.#take(frame);
     if (this.#hasEnded) onEnd();
+    else this.#onEnd = onEnd;
   }
 
-  /**
-   * The next frame, for protocols that ask once and answer once.
-   * @throws {UnreachableError} when the stream ends first; the signal's reason when it is aborted.
-   */
-  next(signal: AbortSignal): Promise<Frame> {
-    const { promise, resolve, reject } = Promise.withResolvers<Frame>();
-    const onAbort = () => {
-      this.abort(new Error("no answer in time"));
-      reject(signal.reason);
-    };
-    if (signal.aborted) onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    this.listen(resolve, () => reject(new UnreachableError("the peer ended the stream")));
-    return promise.finally(() => signal.removeEventListener("abort", onAbort));
-  }
-
-  /** Sends one frame after those before it, once there is room for it. @throws {UnreachableError} when it cannot. */
   send(message: Message, body?: Uint8Array): Promise<void> {
+    if (this.#queuedFrames >= queuedFramesMax) {
+      const error = new UnreachableError("the peer does not read what it asked for");
+      this.abort(error);
+      return Promise.reject(error);
+    }
+    this.#queuedFrames++;
     const sent = this.#sending.then(() => this.#write(message, body));
-    this.#sending = sent.catch(() => undefined);
+    this.#sending = sent.then(
+      () => this.#sent(),
+      () => this.#sent(),
+    );
     return sent;
   }
 
-  /** Sends what is queued and ends this side; never rejects. */
   async close(): Promise<void> {
     await this.#sending;
     await this.#stream
@@ -69,16 +67,20 @@ export class FrameStream {
       .catch((error: Error) => this.#stream.abort(error));
   }
 
-  /** Ends both sides at once. */
   abort(reason: Error): void {
+    this.#hasAborted = true;
     this.#stream.abort(reason);
     this.#end();
+  }
+
+  #sent(): void {
+    this.#queuedFrames--;
   }
 
   #read(bytes: Uint8Array): void {
     if (this.#hasEnded) return;
     try {
-      for (const frame of this.#decoder.push(bytes)) this.#take(frame);
+      for (const frame of this.#decoder.push(bytes)) if (!this.#hasAborted) this.#take(frame);
     } catch (error) {
       this.abort(error as Error);
     }
@@ -108,30 +110,54 @@ export class FrameStream {
       const head = encodeFrameHead(encodeMessage(message), body?.length ?? 0);
       let hasRoom = this.#stream.send(head);
       if (body !== undefined && body.length > 0) hasRoom = this.#stream.send(body);
-      if (!hasRoom) await this.#drained();
+      if (!hasRoom) await this.#flushed();
     } catch (cause) {
       throw new UnreachableError("the peer's stream has ended", { cause });
     }
   }
 
-  /** Waits for room. Not by `onDrain()`: in libp2p 3.3 its promise is never renewed. */
-  #drained(): Promise<void> {
+  /**
+   * Waits until all that was written has left. Not only for the next `drain`: that one comes with every window update,
+   * however small, and the buffer behind it has no limit of its own. Not by `onDrain()`: in libp2p 3.3 its promise is
+   * never renewed.
+   */
+  async #flushed(): Promise<void> {
+    const untilMs = performance.now() + frameMsMax;
+    while (this.#stream.writableNeedsDrain || this.#stream.writeBufferLength > 0) {
+      await this.#moved(Math.min(this.#stallMs, untilMs - performance.now()));
+    }
+    if (this.#stream.status !== "open") throw new Error("closed");
+  }
+
+  /** Waits for a sign that bytes have left. @throws when none comes in time: the stream is ended then. */
+  #moved(waitMs: number): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const onDrain = () => settle(resolve);
-    const onClose = () => settle(() => reject(new Error("closed")));
-    const settle = (then: () => void) => {
-      this.#stream.removeEventListener("drain", onDrain);
-      this.#stream.removeEventListener("close", onClose);
-      then();
-    };
-    this.#stream.addEventListener("drain", onDrain);
+    const onMove = () => resolve();
+    const onClose = () => reject(new Error("closed"));
+    const timer = setTimeout(() => {
+      const error = new UnreachableError("the peer does not read what it asked for");
+      reject(error);
+      this.abort(error);
+    }, waitMs);
+    const events = ["drain", "idle"] as const;
+    // libp2p's own listener came first: when this one's promise goes on, it has begun to write again.
+    for (const event of events) this.#stream.addEventListener(event, onMove);
     this.#stream.addEventListener("close", onClose);
-    if (!this.#stream.writableNeedsDrain) onDrain();
-    else if (this.#stream.status !== "open") onClose();
-    return promise;
+    if (this.#stream.status !== "open") onClose();
+    return promise.finally(() => {
+      clearTimeout(timer);
+      for (const event of events) this.#stream.removeEventListener(event, onMove);
+      this.#stream.removeEventListener("close", onClose);
+    });
   }
 }
 
 const closeMs = 2_000;
 /** Frames that may come between a stream's opening and its listener. */
 const earlyFramesMax = 16;
+/** Frames that wait to be written: one answer each to as many requests as anybody has open at a time. */
+const queuedFramesMax = 512;
+/** A peer that takes not one byte for this long has stopped, or is suspended; others wait for its slots. */
+const defaultStallMs = 5_000;
+/** Whoever asked for an item gives it up after this time (protocol, `deadlineMsMax`). */
+const frameMsMax = 30_000;

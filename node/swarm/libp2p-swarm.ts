@@ -11,12 +11,13 @@ import { UnreachableError, UsageError } from "../../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { defaultServiceLimits, Service } from "../../protocol/service.ts";
 import type { Join, JoinListener, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
-import { readAnnouncement, sendAnnouncement } from "./announcements.ts";
+import { Announcer, readAnnouncement } from "./announcements.ts";
 import { Bootstrap } from "./bootstrap.ts";
 import { answerRecord, askRecord } from "./catalog.ts";
 import { ExchangeClient } from "./exchange-client.ts";
 import { ExchangeServer } from "./exchange-server.ts";
 import { FrameStream } from "./frame-stream.ts";
+import type { Frames } from "./frames.ts";
 import { type HelloFacts, PeerGate } from "./peer-gate.ts";
 import { type ProtocolName, protocols } from "./protocols.ts";
 
@@ -30,31 +31,53 @@ export interface SwarmOptions {
   readonly bootstrap: readonly string[];
   /** Told of a peer that was refused, and why. */
   readonly onRefused?: (peer: PeerName, reason: string) => void;
+  /** Told once when a bootstrap peer cannot be reached, and why. */
+  readonly onUnreachable?: (address: string, reason: string) => void;
+  /** Shorter ones for tests. */
+  readonly timings?: SwarmTimings;
+}
+
+export interface SwarmTimings {
+  /** How long a hello is awaited. */
+  readonly helloMs?: number;
+  /** How long an answer to a join is awaited. */
+  readonly joinMs?: number;
+  /** How long a peer may take no byte of what it asked for. */
+  readonly stallMs?: number;
+  /** When a bootstrap peer that is away is dialled again, at first. */
+  readonly retryMs?: number;
 }
 
 /** The swarm over libp2p: tcp, noise, yamux. */
 export class Libp2pSwarm implements Swarm {
   readonly #host: Libp2p;
-  readonly #handlers: SwarmHandlers;
   readonly #gate: PeerGate;
   readonly #server: ExchangeServer;
   readonly #bootstrap: Bootstrap;
+  readonly #announcer: Announcer;
+  readonly #timings: SwarmTimings;
   readonly #clients = new Map<PeerName, Promise<ExchangeClient>>();
   #announcing: NodeJS.Timeout | undefined;
 
-  private constructor(host: Libp2p, options: SwarmOptions, handlers: SwarmHandlers) {
+  private constructor(host: Libp2p, options: SwarmOptions, handlers: SwarmHandlers, bootstrap: Bootstrap) {
     this.#host = host;
-    this.#handlers = handlers;
+    this.#bootstrap = bootstrap;
+    this.#timings = options.timings ?? {};
     this.#server = new ExchangeServer(handlers, new Service(defaultServiceLimits));
-    this.#gate = new PeerGate(host, options.hello, {
-      onReady: (peer) => {
+    const listener = {
+      onReady: (peer: PeerName) => {
         handlers.peerReady(peer);
-        void this.#announceTo(peer);
+        this.#announcer.tell(peer);
       },
-      onLeft: (peer) => handlers.peerLeft(peer),
+      onLeft: (peer: PeerName) => handlers.peerLeft(peer),
       onRefused: options.onRefused ?? (() => undefined),
+    };
+    this.#gate = new PeerGate(host, options.hello, listener, this.#timings.helloMs);
+    this.#announcer = new Announcer({
+      open: (peer) => this.#openStream(peer, "directory"),
+      isHere: (peer) => this.#gate.connectionOf(peer) !== undefined,
+      announcement: () => handlers.announcement(),
     });
-    this.#bootstrap = new Bootstrap(host, options.bootstrap.map(parseAddress));
   }
 
   /**
@@ -63,24 +86,22 @@ export class Libp2pSwarm implements Swarm {
    */
   static async open(options: SwarmOptions, handlers: SwarmHandlers): Promise<Libp2pSwarm> {
     const listen = options.listen.map((text) => parseAddress(text).toString());
+    const known = options.bootstrap.map(parseAddress);
     const host = await createLibp2p({ ...hostLimits, ...hostParts(options), addresses: { listen }, start: false });
-    const swarm = new Libp2pSwarm(host, options, handlers);
-    await swarm.#handle("hello", (frames, connection) => swarm.#gate.answer(frames, connection));
-    await swarm.#handle("catalog", (frames) => answerRecord(frames, handlers));
-    await swarm.#handle("directory", (frames, connection) => {
-      const peer = connection.remotePeer.toString();
-      readAnnouncement(frames, (message) => handlers.announced(peer, message));
+    const { timings: { retryMs } = {}, onUnreachable } = options;
+    const bootstrap = new Bootstrap(host, known, {
+      ...(retryMs === undefined ? {} : { retryMs }),
+      ...(onUnreachable === undefined ? {} : { onUnreachable }),
     });
-    await swarm.#handle("swarm", (frames, connection) =>
-      swarm.#server.accept(connection.remotePeer.toString(), frames),
-    );
+    const swarm = new Libp2pSwarm(host, options, handlers, bootstrap);
+    await swarm.#handleAll(handlers);
     try {
       await host.start();
     } catch (cause) {
       throw new UnreachableError(`cannot listen on ${listen.join(", ")}`, { cause, code: "CANNOT_LISTEN" });
     }
     swarm.#gate.start();
-    swarm.#bootstrap.start();
+    bootstrap.start();
     return swarm;
   }
 
@@ -100,7 +121,7 @@ export class Libp2pSwarm implements Swarm {
     // A node that places many variants in a row says so once.
     this.#announcing ??= setTimeout(() => {
       this.#announcing = undefined;
-      for (const { peer } of this.#gate.peers()) void this.#announceTo(peer);
+      for (const { peer } of this.#gate.peers()) this.#announcer.tell(peer);
     }, announceMs).unref();
   }
 
@@ -120,7 +141,9 @@ export class Libp2pSwarm implements Swarm {
 
   async join(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined> {
     const client = await this.#clientOf(peer);
-    return client.join(payload, items, listener);
+    // The last one to leave has just ended its stream: a new one is opened.
+    const open = client.hasEnded ? await this.#clientOf(peer) : client;
+    return await open.join(payload, items, listener);
   }
 
   stored(payload: PayloadId, items: readonly number[]): void {
@@ -129,30 +152,43 @@ export class Libp2pSwarm implements Swarm {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearTimeout(this.#announcing);
+    this.#announcer.stop();
     this.#bootstrap.stop();
     this.#gate.stop();
     this.#server.close();
+    const end = (client: ExchangeClient) => client.abort(new Error("the node stops"));
+    for (const opening of this.#clients.values()) void opening.then(end).catch(() => undefined);
     await this.#host.stop();
   }
 
-  /** Registers a protocol; all but hello wait until the peer has been let in. */
-  async #handle(name: ProtocolName, accept: (frames: FrameStream, connection: Connection) => unknown): Promise<void> {
-    const { id, limits, streamsMax } = protocols[name];
-    const handler = async (stream: Stream, connection: Connection) => {
-      const frames = new FrameStream(stream, limits);
-      if (name !== "hello" && !(await this.#gate.isReady(connection.remotePeer.toString()))) {
-        frames.abort(new Error("no hello was said"));
-        return;
-      }
-      accept(frames, connection);
-    };
-    await this.#host.handle(id, handler, { maxInboundStreams: streamsMax, maxOutboundStreams: streamsMax });
+  async #handleAll(handlers: SwarmHandlers): Promise<void> {
+    await this.#handle("hello", (frames, connection) => this.#gate.answer(frames, connection));
+    await this.#handle("catalog", (frames) => answerRecord(frames, handlers));
+    await this.#handle("directory", (frames, connection) => {
+      const peer = connection.remotePeer.toString();
+      readAnnouncement(frames, (message) => handlers.announced(peer, message));
+    });
+    await this.#handle("swarm", (frames, connection) =>
+      this.#server.accept(connection.remotePeer.toString(), frames),
+    );
   }
 
-  async #announceTo(peer: PeerName): Promise<void> {
-    const frames = await this.#openStream(peer, "directory").catch(() => undefined);
-    // A peer that cannot be told now is told at its next connection.
-    if (frames !== undefined) await sendAnnouncement(frames, this.#handlers.announcement());
+  /** Registers a protocol; all but hello wait until the peer has been let in. */
+  async #handle(name: ProtocolName, accept: (frames: Frames, connection: Connection) => unknown): Promise<void> {
+    const { id, asks, streamsMax } = protocols[name];
+    const handler = async (stream: Stream, connection: Connection) => {
+      if (name !== "hello") {
+        // Nothing of a stranger is read: its window keeps it from sending more than 256 KiB.
+        stream.pause();
+        const isReady = await this.#gate.isReady(connection.remotePeer.toString());
+        if (!isReady) return stream.abort(new Error("no hello was said"));
+        if (stream.status !== "open") return;
+      }
+      const frames = new FrameStream(stream, asks, this.#timings.stallMs);
+      accept(frames, connection);
+      if (name !== "hello") stream.resume();
+    };
+    await this.#host.handle(id, handler, { maxInboundStreams: streamsMax, maxOutboundStreams: streamsMax });
   }
 
   /** One stream to a peer carries all payloads that are joined there. */
@@ -163,7 +199,7 @@ export class Libp2pSwarm implements Swarm {
       if (this.#clients.get(peer) === opening) this.#clients.delete(peer);
     };
     const opening: Promise<ExchangeClient> = this.#openStream(peer, "swarm").then(
-      (frames) => new ExchangeClient(frames, forget),
+      (frames) => new ExchangeClient(frames, forget, this.#timings.joinMs),
     );
     this.#clients.set(peer, opening);
     opening.catch(forget);
@@ -173,11 +209,11 @@ export class Libp2pSwarm implements Swarm {
   async #openStream(peer: PeerName, name: ProtocolName): Promise<FrameStream> {
     const connection = this.#gate.connectionOf(peer);
     if (connection === undefined) throw new UnreachableError(`the peer ${peer} has gone`);
-    const { id, limits, streamsMax } = protocols[name];
+    const { id, answers, streamsMax } = protocols[name];
     try {
       const signal = AbortSignal.timeout(openStreamMs);
       const stream = await connection.newStream(id, { signal, maxOutboundStreams: streamsMax });
-      return new FrameStream(stream, limits);
+      return new FrameStream(stream, answers, this.#timings.stallMs);
     } catch (cause) {
       throw new UnreachableError(`the peer ${peer} takes no stream`, { cause });
     }

@@ -4,6 +4,7 @@ import { FormatError } from "../../protocol/errors.ts";
 import { decodeHello, type HelloMessage } from "../../protocol/messages.ts";
 import type { PeerFacts } from "../ports.ts";
 import { FrameStream } from "./frame-stream.ts";
+import { type Frames, nextFrame } from "./frames.ts";
 import { protocols } from "./protocols.ts";
 
 /** What this node says of itself. */
@@ -32,11 +33,13 @@ export class PeerGate {
   readonly #listener: GateListener;
   readonly #peers = new Map<PeerName, AdmittedPeer>();
   readonly #waiting = new Map<PeerName, PromiseWithResolvers<boolean>>();
+  readonly #helloMs: number;
   readonly #onOpen = ({ detail }: CustomEvent<Connection>) => this.#opened(detail);
   readonly #onClose = ({ detail }: CustomEvent<Connection>) => this.#closed(detail);
 
-  constructor(host: Libp2p, facts: HelloFacts, listener: GateListener) {
+  constructor(host: Libp2p, facts: HelloFacts, listener: GateListener, helloMs: number = defaultHelloMs) {
     this.#host = host;
+    this.#helloMs = helloMs;
     this.#own = { kind: "hello", versions: [protocolVersion], ...facts };
     this.#listener = listener;
   }
@@ -49,6 +52,8 @@ export class PeerGate {
   stop(): void {
     this.#host.removeEventListener("connection:open", this.#onOpen);
     this.#host.removeEventListener("connection:close", this.#onClose);
+    for (const waiting of this.#waiting.values()) waiting.resolve(false);
+    this.#peers.clear();
   }
 
   peers(): PeerFacts[] {
@@ -68,17 +73,19 @@ export class PeerGate {
     if (this.#peers.has(peer)) return true;
     const waiting = this.#waiting.get(peer) ?? Promise.withResolvers<boolean>();
     this.#waiting.set(peer, waiting);
-    const timer = setTimeout(() => waiting.resolve(false), helloMs);
-    const isReady = await waiting.promise;
-    clearTimeout(timer);
-    if (this.#waiting.get(peer) === waiting) this.#waiting.delete(peer);
-    return isReady;
+    const timer = setTimeout(() => waiting.resolve(false), this.#helloMs);
+    try {
+      return await waiting.promise;
+    } finally {
+      clearTimeout(timer);
+      if (this.#waiting.get(peer) === waiting) this.#waiting.delete(peer);
+    }
   }
 
   /** Answers a peer's hello; never rejects. */
-  async answer(frames: FrameStream, connection: Connection): Promise<void> {
+  async answer(frames: Frames, connection: Connection): Promise<void> {
     try {
-      const { header } = await frames.next(AbortSignal.timeout(helloMs));
+      const { header } = await nextFrame(frames, AbortSignal.timeout(this.#helloMs));
       const hello = this.#judge(connection, decodeHello(header));
       // Let in first: the peer may open streams as soon as it has the answer.
       if (typeof hello !== "string") this.#admit(connection, hello);
@@ -93,11 +100,12 @@ export class PeerGate {
   /** The dialling side says hello first; the other waits for it. */
   #opened(connection: Connection): void {
     if (connection.direction === "outbound") void this.#greet(connection);
-    else setTimeout(() => this.#expectHello(connection), helloMs).unref();
+    else setTimeout(() => this.#expectHello(connection), this.#helloMs).unref();
   }
 
   #closed(connection: Connection): void {
     const peer = connection.remotePeer.toString();
+    this.#waiting.get(peer)?.resolve(this.#peers.has(peer));
     const admitted = this.#peers.get(peer);
     if (!admitted?.connections.delete(connection) || admitted.connections.size > 0) return;
     this.#peers.delete(peer);
@@ -107,11 +115,11 @@ export class PeerGate {
   /** Never rejects: a peer that does not greet back is let go. */
   async #greet(connection: Connection): Promise<void> {
     try {
-      const { id, limits } = protocols.hello;
-      const signal = AbortSignal.timeout(helloMs);
-      const frames = new FrameStream(await connection.newStream(id, { signal }), limits);
+      const { id, answers } = protocols.hello;
+      const signal = AbortSignal.timeout(this.#helloMs);
+      const frames = new FrameStream(await connection.newStream(id, { signal }), answers);
       await frames.send(this.#own);
-      const { header } = await frames.next(signal);
+      const { header } = await nextFrame(frames, signal);
       const hello = this.#judge(connection, decodeHello(header));
       void frames.close();
       if (typeof hello === "string") return await connection.close();
@@ -155,7 +163,7 @@ export class PeerGate {
 
 const protocolVersion = 1;
 /** Both sides are up and on one LAN; a busy event loop may still take a second or two. */
-const helloMs = 5_000;
+const defaultHelloMs = 5_000;
 
 function helloFault(own: AdmittedPeer["hello"], theirs: AdmittedPeer["hello"]): string | undefined {
   if (theirs.network !== own.network) return `it is in the network ${theirs.network}, this node in ${own.network}`;

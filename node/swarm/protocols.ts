@@ -5,23 +5,32 @@ export type ProtocolName = "hello" | "directory" | "catalog" | "swarm";
 
 interface ProtocolFacts {
   readonly id: string;
-  readonly limits: FrameLimits;
+  /** What the opener of a stream may send in one frame. */
+  readonly asks: FrameLimits;
+  /** What it may be answered in one frame. */
+  readonly answers: FrameLimits;
   /** Streams of one connection at a time; extra ones are reset. */
   readonly streamsMax: number;
 }
 
+/** Who only asks sends no bodies, and so cannot make us keep room for them. */
+const words = (headerBytesMax: number): FrameLimits => ({ headerBytesMax, bodyBytesMax: 0 });
+
 /** The protocols and what a peer may send in one frame of each (DESIGN section 6). */
 export const protocols: Readonly<Record<ProtocolName, ProtocolFacts>> = {
-  hello: { id: "/p2pcache/hello/1", limits: { headerBytesMax: 4 * KIB, bodyBytesMax: 0 }, streamsMax: 2 },
-  directory: {
-    id: "/p2pcache/directory/1",
-    limits: { headerBytesMax: frameHeaderBytesMax, bodyBytesMax: 0 },
-    streamsMax: 4,
+  hello: { id: "/p2pcache/hello/1", asks: words(4 * KIB), answers: words(4 * KIB), streamsMax: 2 },
+  directory: { id: "/p2pcache/directory/1", asks: words(frameHeaderBytesMax), answers: words(KIB), streamsMax: 4 },
+  catalog: {
+    id: "/p2pcache/catalog/1",
+    asks: words(KIB),
+    answers: { headerBytesMax: KIB, bodyBytesMax: recordBytesMax },
+    streamsMax: 16,
   },
-  catalog: { id: "/p2pcache/catalog/1", limits: { headerBytesMax: KIB, bodyBytesMax: recordBytesMax }, streamsMax: 16 },
   swarm: {
     id: "/p2pcache/swarm/1",
-    limits: { headerBytesMax: frameHeaderBytesMax, bodyBytesMax: frameBodyBytesMax },
+    // 256 items of five bytes, and what they are.
+    asks: words(4 * KIB),
+    answers: { headerBytesMax: 4 * KIB, bodyBytesMax: frameBodyBytesMax },
     streamsMax: 4,
   },
 };

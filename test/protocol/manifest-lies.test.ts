@@ -98,6 +98,7 @@ const lies: readonly (readonly [string, RegExp, readonly (readonly SegmentPart[]
   ["an entry whose parent is missing", /not in a directory/, [[directory("a/b")]]],
   ["an entry in a file", /not in a directory/, [[file("a", 0), directory("a/b")]]],
   ["an entry in a link", /not in a directory/, [[link("a", "b"), directory("a/b")]]],
+  ["an empty file with another hash", /not that of nothing/, [[{ kind: "small", ...facts("a", 1), sizeBytes: 0 }]]],
   ["a file in no run", /is in no run/, [[file("a", 1)]]],
   ["a run that is too short for its files", /does not fit its run/, [[runOf(3, 2), file("a", 2), file("b", 2)]]],
   ["a run that is too long for its files", /does not fit its run/, [[runOf(5, 2), file("a", 2), file("b", 2)]]],

@@ -86,7 +86,8 @@ export function refuses(work: () => unknown, code: string): void {
 }
 
 export function facts(path: string, sizeBytes: number): FileFacts {
-  return { path, executable: false, mtimeSeconds: 1_700_000_000, sizeBytes, digest: plainHash(`${path} ${sizeBytes}`) };
+  const digest = plainHash(sizeBytes === 0 ? "" : `${path} ${sizeBytes}`);
+  return { path, executable: false, mtimeSeconds: 1_700_000_000, sizeBytes, digest };
 }
 
 export function file(path: string, sizeBytes: number): SmallFileEntry {

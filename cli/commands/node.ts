@@ -1,0 +1,141 @@
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Command } from "commander";
+import {
+  formatBytes,
+  formatDuration,
+  jsonLog,
+  nodeId,
+  runNode,
+  type ServiceOptions,
+  UnreachableError,
+} from "../../node/index.ts";
+import { type Context, type Run, readVersion } from "../context.ts";
+import { addSharedFlags } from "../flags.ts";
+import { findNode } from "../session.ts";
+import { parseSeconds } from "./fetch.ts";
+
+export function addNode(parent: Command, run: Run): void {
+  const group = parent
+    .command("node")
+    .description("Run, ask and stop the node of a cache.")
+    .addHelpText("after", "\nExample:\n  p2pcache node status");
+  const running = group
+    .command("run")
+    .description("Run a node until SIGTERM or SIGINT; its log goes to stderr, one JSON object a line.")
+    .option("--linger <seconds>", "end when nobody has called for so long")
+    .addHelpText("after", "\nExample:\n  p2pcache node run --config /etc/p2pcache/config.toml")
+    .action((options: { linger?: string }, self: Command) => run(self, (context) => runHere(context, options.linger)));
+  const status = group
+    .command("status")
+    .description("Print what the running node says of itself.")
+    .addHelpText("after", "\nExample:\n  p2pcache node status --json")
+    .action((_options: object, self: Command) => run(self, printStatus));
+  const stopping = group
+    .command("stop")
+    .description("Stop the running node, and wait until it has gone.")
+    .addHelpText("after", "\nExample:\n  p2pcache node stop --cache /var/cache/p2pcache")
+    .action((_options: object, self: Command) => run(self, stop));
+  const id = group
+    .command("id")
+    .description("Print the peer id of this machine's node; its key is made where there is none.")
+    .addHelpText("after", "\nExample:\n  p2pcache node id")
+    .action((_options: object, self: Command) => run(self, printId));
+  for (const command of [group, running, status, stopping, id]) addSharedFlags(command);
+}
+
+async function runHere(context: Context, linger: string | undefined): Promise<void> {
+  const { settings } = context.settings();
+  const { flags, out, signal } = context;
+  const log = jsonLog(
+    (line) => void process.stderr.write(line),
+    () => new Date(),
+  );
+  const onReady: ServiceOptions["onReady"] = (node, { socket }) => {
+    const { addresses } = node.status(readVersion());
+    out.result("node-run", { node: node.id, socket, addresses }, () => [
+      ["ready", node.id, socket, ...addresses].join(" "),
+    ]);
+  };
+  // A part that does not end must not keep the machine from going down.
+  signal.addEventListener("abort", () => setTimeout(() => process.exit(1), stopMs).unref());
+  await runNode(settings, {
+    version: readVersion(),
+    log: flags.quiet === true ? (level, ...rest) => (level === "info" ? undefined : log(level, ...rest)) : log,
+    ...(linger === undefined ? {} : { lingerMs: parseSeconds(linger) * 1000 }),
+    onReady,
+    signal,
+  });
+}
+
+/** What is printed of a status; the rest of CONTRACTS' shape is passed on as it is. */
+interface ShownStatus {
+  readonly node: string;
+  readonly name: string;
+  readonly version: string;
+  readonly uptimeSeconds: number;
+  readonly network: string;
+  readonly addresses: readonly string[];
+  readonly cache: {
+    readonly path: string;
+    readonly bytes: number;
+    readonly maxBytes: number;
+    readonly variants: number;
+  };
+  readonly peers: number;
+  readonly transfers: readonly { readonly text: string }[];
+  readonly warnings: readonly string[];
+}
+
+async function printStatus(context: Context): Promise<void> {
+  const node = await findNode(context);
+  const status = (await node.status({ signal: context.signal })) as unknown as ShownStatus;
+  context.out.result("node-status", status, () => [
+    `${status.name} (${status.node}), version ${status.version}, up ${formatDuration(status.uptimeSeconds * 1000)}`,
+    `network ${status.network}, ${status.peers} peers${status.addresses.map((address) => `\n  ${address}`).join("")}`,
+    `cache ${status.cache.path}: ${status.cache.variants} variants, ${formatBytes(status.cache.bytes)} of ${formatBytes(status.cache.maxBytes)}`,
+    ...status.transfers.map(({ text }) => `fetching ${text}`),
+    ...status.warnings.map((warning) => `warning: ${warning}`),
+  ]);
+}
+
+async function stop(context: Context): Promise<void> {
+  const node = await findNode(context);
+  const { pid } = (await node.status({ signal: context.signal })) as { pid: number };
+  await node.stop();
+  const untilMs = performance.now() + stopMs;
+  while (isAlive(pid)) {
+    if (performance.now() > untilMs) throw new UnreachableError(`the node (process ${pid}) does not end`);
+    await sleep(pollMs, undefined, { signal: context.signal }).catch(() => context.signal.throwIfAborted());
+  }
+  context.out.result("node-stop", { stopped: true }, () => []);
+}
+
+/** A process in another container's namespace counts as gone: its socket no longer answers. */
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+  return !isZombie(pid);
+}
+
+/** One that has ended, and that nobody has asked about yet (proc(5), /proc/pid/stat). */
+function isZombie(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z");
+  } catch {
+    return false;
+  }
+}
+
+async function printId({ settings, out }: Context): Promise<void> {
+  const id = await nodeId(settings().settings);
+  out.result("node-id", { node: id }, () => [id]);
+}
+
+/** A node ends within 10 s (DESIGN section 10). */
+const stopMs = 10_000;
+const pollMs = 25;

@@ -1,0 +1,90 @@
+import { Command, CommanderError } from "commander";
+import { loadSettings, P2pCacheError, UsageError } from "../node/index.ts";
+import { addConfig } from "./commands/config.ts";
+import { addDemo } from "./commands/demo.ts";
+import { addFetch } from "./commands/fetch.ts";
+import { addFsck } from "./commands/fsck.ts";
+import { addKey } from "./commands/key.ts";
+import { addLs } from "./commands/ls.ts";
+import { addNode } from "./commands/node.ts";
+import { addPeers } from "./commands/peers.ts";
+import { addPublish } from "./commands/publish.ts";
+import { addVerify } from "./commands/verify.ts";
+import { type Context, type Run, readVersion } from "./context.ts";
+import { addSharedFlags, flagsOf, type SharedFlags, withPlainJson } from "./flags.ts";
+import { Output } from "./print.ts";
+
+/** Runs one command line; never rejects. Sets the process's exit code. */
+export async function main(argv: string[]): Promise<void> {
+  const words = withPlainJson(argv);
+  const signal = listenForSignals();
+  // For errors before any command runs.
+  let out = new Output(words.includes("--json=object") || words.includes("--json=lines") ? { json: "object" } : {});
+  const run: Run = async (command, work) => {
+    const flags = flagsOf(command);
+    out = new Output(flags);
+    await work(contextOf(flags, out, signal));
+  };
+  try {
+    await program(run).parseAsync(words, { from: "user" });
+  } catch (error) {
+    const shown = error instanceof CommanderError ? usageOf(error) : error;
+    if (shown !== undefined) out.fail(shown);
+  }
+  process.exitCode = out.exitCode;
+  // Something that still waits for a mount that hangs must not keep us: what had to be said has been said.
+  setTimeout(() => process.exit(), lastMs).unref();
+}
+
+function program(run: Run): Command {
+  const command = new Command("p2pcache")
+    .description("A peer-to-peer cache for Rez packages.")
+    .version(readVersion(), "--version", "print the version")
+    .exitOverride()
+    .configureOutput({ outputError: () => undefined })
+    .enablePositionalOptions()
+    .showSuggestionAfterError()
+    .addHelpText("after", "\nExample:\n  p2pcache fetch studio:maya-2026.1 # prints where it lies on this machine");
+  addSharedFlags(command);
+  const adders = [addFetch, addPublish, addLs, addPeers, addVerify, addFsck, addNode, addKey, addConfig, addDemo];
+  for (const add of adders) add(command, run);
+  return command;
+}
+
+function contextOf(flags: SharedFlags, out: Output, signal: AbortSignal): Context {
+  const settings = () => {
+    const loaded = loadSettings({ flags, env: process.env });
+    for (const warning of loaded.warnings) out.warn(warning);
+    return loaded;
+  };
+  return { flags, out, signal, settings };
+}
+
+/** The first SIGINT or SIGTERM ends the work, a second one the process. */
+function listenForSignals(): AbortSignal {
+  const interrupt = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) {
+    process.on(name, () => {
+      if (interrupt.signal.aborted) process.exit(130);
+      interrupt.abort(new P2pCacheError("INTERRUPTED", 130, "interrupted"));
+    });
+  }
+  // Whoever read us has gone: there is nobody left to tell.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") throw error;
+    });
+  }
+  return interrupt.signal;
+}
+
+/** What commander refused, as an error of ours; undefined where it only printed what was asked for. */
+function usageOf(error: CommanderError): UsageError | undefined {
+  if (error.exitCode === 0) return undefined;
+  if (error.code === "commander.help") return new UsageError("a command is missing", { hint: "p2pcache --help" });
+  const [message = "", suggestion] = error.message.replace(/^error: /, "").split("\n");
+  const hint = suggestion?.replace(/^\((.*)\)$/, "$1");
+  return new UsageError(message, { hint: hint ?? "p2pcache --help, or --help after the command" });
+}
+
+const lastMs = 1_000;

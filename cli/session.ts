@@ -1,0 +1,126 @@
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  type HoldingShape,
+  type NamedThing,
+  NodeClient,
+  openNode,
+  P2pCacheError,
+  type Settings,
+  UnreachableError,
+  type VerifyResult,
+} from "../node/index.ts";
+import type { Context } from "./context.ts";
+import { settingWords } from "./flags.ts";
+import { spawnNode } from "./node-process.ts";
+
+/** The node that owns the configured cache. @throws {UnreachableError} NO_NODE when none runs. */
+export async function findNode(context: Context): Promise<NodeClient> {
+  const client = new NodeClient(context.settings().settings.node);
+  await client.status({ signal: context.signal });
+  return client;
+}
+
+/**
+ * The node that owns the configured cache; where none runs, one is started that ends when nobody has called for a while.
+ * @throws the error with which it failed to start.
+ */
+export async function findOrStartNode(
+  context: Context,
+  settings: Settings,
+  options: { readonly lingerSeconds: number },
+): Promise<NodeClient> {
+  const client = new NodeClient(settings.node);
+  const words = [`--linger=${options.lingerSeconds}`, ...settingWords(context.flags)];
+  const logPath = join(settings.node.state, "node.log");
+  return await patiently(context.signal, async () => {
+    if (await answers(client, context.signal)) return client;
+    await spawnNode({ words, logPath, signal: context.signal });
+    return client;
+  });
+}
+
+/** What can be asked of a cache also while no node runs. */
+export interface LocalCache {
+  holdings(): Promise<readonly HoldingShape[]>;
+  verify(things: readonly NamedThing[]): Promise<VerifyResult>;
+  fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }>;
+}
+
+/** Asks the running node; without one, this process opens the cache for as long as the question takes. */
+export async function withCache<Answer>(
+  context: Context,
+  settings: Settings,
+  ask: (cache: LocalCache) => Promise<Answer>,
+): Promise<Answer> {
+  const client = new NodeClient(settings.node);
+  const { signal } = context;
+  return await patiently(signal, async () => {
+    if (await answers(client, signal)) {
+      const { promise, stop } = aborted(signal);
+      const verify = (things: readonly NamedThing[]) => client.verify(things, { signal });
+      const cache = { holdings: () => client.holdings(), verify, fsck: () => client.fsck() };
+      return await Promise.race([ask(cache), promise]).finally(stop);
+    }
+    // The workers of a node hold no process: here it is this command that waits for them.
+    using _held = holdProcess();
+    await using node = await openNode(withoutNetwork(settings));
+    const { promise, stop } = aborted(signal);
+    const cache = {
+      holdings: async () => node.holdings(),
+      verify: (things: readonly NamedThing[]) => node.verify(things),
+      fsck: () => node.fsck(),
+    };
+    return await Promise.race([ask(cache), promise]).finally(stop);
+  });
+}
+
+/** Whether a node answers. @throws {P2pCacheError} when one does that cannot be talked to. */
+async function answers(client: NodeClient, signal: AbortSignal): Promise<boolean> {
+  try {
+    await client.status({ signal });
+    return true;
+  } catch (error) {
+    if (error instanceof UnreachableError && error.code === "NO_NODE") return false;
+    throw error;
+  }
+}
+
+/** Somebody else may be opening the cache at this moment: then its node answers soon, or the cache is free again. */
+async function patiently<Answer>(signal: AbortSignal, work: () => Promise<Answer>): Promise<Answer> {
+  const untilMs = performance.now() + patienceMs;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      const busy = error instanceof P2pCacheError && busyCodes.has(error.code);
+      if (!busy || performance.now() > untilMs) throw error;
+    }
+    await sleep(retryMs, undefined, { signal }).catch(() => signal.throwIfAborted());
+  }
+}
+
+function withoutNetwork(settings: Settings): Settings {
+  return { ...settings, origins: [], transfer: { ...settings.transfer, peers: "never" } };
+}
+
+function holdProcess(): Disposable {
+  const timer = setInterval(() => undefined, timerMsMax);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+
+/** Rejects when the signal is aborted. */
+function aborted(signal: AbortSignal): { readonly promise: Promise<never>; readonly stop: () => void } {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(signal.reason);
+  signal.addEventListener("abort", onAbort);
+  if (signal.aborted) onAbort();
+  return { promise, stop: () => signal.removeEventListener("abort", onAbort) };
+}
+
+const busyCodes: ReadonlySet<string> = new Set(["CACHE_IN_USE", "STATE_IN_USE", "SOCKET_IN_USE"]);
+/** A node starts within 2 s (DESIGN section 2). */
+const patienceMs = 5_000;
+const retryMs = 50;
+/** Node's timers overflow beyond 24 days. */
+const timerMsMax: number = 24 * 24 * 3_600_000;

@@ -1,0 +1,32 @@
+import type { CacheNode, NodeOptions } from "./node.ts";
+import type { Published } from "./payloads/publisher.ts";
+import type { PublishRequest } from "./publish.ts";
+import type { ServiceOptions } from "./service.ts";
+import type { Settings } from "./settings/schema.ts";
+
+// Each of these loads what is heavy (libp2p, level, fastify) when it is called, and not before: a command that only
+// talks to a running node has 150 ms for everything (DESIGN section 12).
+
+/** Starts a node in this process. @throws what `CacheNode.open` throws. */
+export async function openNode(settings: Settings, options: NodeOptions = {}): Promise<CacheNode> {
+  const { CacheNode } = await import("./node.ts");
+  return await CacheNode.open(settings, options);
+}
+
+/** Runs a node with its local API until it is told to end. @throws what the service's `runNode` throws. */
+export async function runNode(settings: Settings, options: ServiceOptions): Promise<void> {
+  const service = await import("./service.ts");
+  await service.runNode(settings, options);
+}
+
+/** Releases a tree to the configured origin, as the caller. @throws what the publisher's `publish` throws. */
+export async function publish(settings: Settings, request: PublishRequest): Promise<Published> {
+  const publisher = await import("./publish.ts");
+  return await publisher.publish(settings, request);
+}
+
+/** The peer id of the node with this state; its key is made where there is none. @throws {UnusableError} */
+export async function nodeId(settings: Settings): Promise<string> {
+  const { openNodeId } = await import("./swarm/identity.ts");
+  return await openNodeId(settings.node.state);
+}

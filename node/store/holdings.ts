@@ -1,0 +1,111 @@
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
+import type { ReleaseRecord } from "../../protocol/record.ts";
+import { variantText } from "../../protocol/variant.ts";
+import type { Holding } from "../ports.ts";
+import type { Catalogue, CatalogueEntry } from "./catalogue.ts";
+import { readBootId } from "./owner.ts";
+import { forgetHeldRecord, loadRecordOf } from "./record-objects.ts";
+
+export interface HoldingsParts {
+  readonly catalogue: Catalogue;
+  readonly objectsPath: string;
+  readonly hasher: Hasher;
+  readonly onProblem: (problem: string) => void;
+}
+
+/** What the catalogue says is held, and how far it can be relied on. */
+export class Holdings {
+  readonly #parts: HoldingsParts;
+  readonly #damaged = new Set<VariantHash>();
+  /** Placed before an unclean boot: neither served nor announced until checked. */
+  readonly #unsure = new Set<VariantHash>();
+  /** Called when a holding is found damaged or gone. */
+  onLost: (variant: VariantHash, fault: string) => void = () => undefined;
+
+  constructor(parts: HoldingsParts) {
+    this.#parts = parts;
+    for (const { hash, unsureSinceBoot, isDamaged } of parts.catalogue.all()) {
+      if (isDamaged === true) this.#damaged.add(hash);
+      else if (unsureSinceBoot !== undefined && unsureSinceBoot !== readBootId()) this.#unsure.add(hash);
+    }
+  }
+
+  /** Those that must be checked before they are announced. */
+  get unsure(): VariantHash[] {
+    return [...this.#unsure];
+  }
+
+  /** Neither damaged nor unsure. */
+  sound(): CatalogueEntry[] {
+    return this.#parts.catalogue.all().filter((entry) => this.#isSound(entry));
+  }
+
+  /** One that has this tree and can be relied on. */
+  soundWith(payload: PayloadId): CatalogueEntry | undefined {
+    return this.#parts.catalogue.byPayload(payload).find((entry) => this.#isSound(entry));
+  }
+
+  isDamaged(variant: VariantHash): boolean {
+    return this.#damaged.has(variant);
+  }
+
+  /** The record by which it is held. Without it nothing can be served: the holding is lost then. */
+  async record(entry: CatalogueEntry): Promise<ReleaseRecord | undefined> {
+    const { objectsPath, hasher } = this.#parts;
+    const record = await loadRecordOf(objectsPath, entry.hash, entry.payload, hasher);
+    if (record === undefined) await this.lose(entry, "its release record has gone from this disk");
+    return record;
+  }
+
+  /** It is damaged or gone. That outlives this process: only a check that finds nothing, or a new fetch, ends it. */
+  async lose(entry: CatalogueEntry, fault: string): Promise<void> {
+    const { catalogue, onProblem } = this.#parts;
+    if (catalogue.get(entry.hash) !== entry || this.#damaged.has(entry.hash)) return;
+    this.#damaged.add(entry.hash);
+    this.#unsure.delete(entry.hash);
+    this.onLost(entry.hash, fault);
+    try {
+      await catalogue.put({ ...entry, isDamaged: true });
+    } catch (error) {
+      onProblem(`${variantText(entry.variant)} is damaged, which could not be noted: ${String(error)}`);
+    }
+  }
+
+  /** It was checked, or the machine goes down in good order. */
+  async makeSure(entry: CatalogueEntry): Promise<void> {
+    this.#unsure.delete(entry.hash);
+    this.#damaged.delete(entry.hash);
+    const { unsureSinceBoot, isDamaged, ...sure } = entry;
+    if (unsureSinceBoot !== undefined || isDamaged !== undefined) await this.#parts.catalogue.put(sure);
+  }
+
+  /** It is no longer held. */
+  async forget(variant: VariantHash): Promise<void> {
+    await this.#parts.catalogue.remove(variant);
+    await forgetHeldRecord(this.#parts.objectsPath, variant);
+    this.#damaged.delete(variant);
+    this.#unsure.delete(variant);
+  }
+
+  #isSound({ hash }: CatalogueEntry): boolean {
+    return !this.#damaged.has(hash) && !this.#unsure.has(hash);
+  }
+}
+
+/** Where an entry's tree lies. */
+export function pathOf({ directory, suffix }: { readonly directory: string; readonly suffix: string }): string {
+  return join(directory, suffix);
+}
+
+export function holdingOf(entry: CatalogueEntry): Holding {
+  const { hash, payload, bytes, files, variant } = entry;
+  const { name, version } = variant;
+  return { variant: hash, payload, text: variantText(variant), name, version, path: pathOf(entry), bytes, files };
+}
+
+/** When Rez, or we, used it last: the time of its index file (REZ.md section 7). */
+export function lastUseOf(entry: CatalogueEntry): Date | undefined {
+  return statSync(`${pathOf(entry)}.json`, { throwIfNoEntry: false })?.mtime;
+}

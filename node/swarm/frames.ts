@@ -1,0 +1,38 @@
+import { UnreachableError } from "../../protocol/errors.ts";
+import type { Message } from "../../protocol/messages.ts";
+import type { Frame } from "../../protocol/wire.ts";
+
+/** One stream of frames between two members: over libp2p, or in memory. */
+export interface Frames {
+  /**
+   * Hands over frames as they come, and once that there will be no more. `onFrame` throws to end the stream: the other
+   * side broke the protocol.
+   */
+  listen(onFrame: (frame: Frame) => void, onEnd: () => void): void;
+  /** Sends one frame after those before it, once there is room for it. @throws {UnreachableError} when it cannot. */
+  send(message: Message, body?: Uint8Array): Promise<void>;
+  /** Sends what is queued and ends this side; never rejects. */
+  close(): Promise<void>;
+  /** Ends both sides at once. */
+  abort(reason: Error): void;
+}
+
+/**
+ * The next frame, for protocols that ask once and answer once.
+ * @throws {UnreachableError} when the stream ends first; the signal's reason when it is aborted.
+ */
+export async function nextFrame(frames: Frames, signal: AbortSignal): Promise<Frame> {
+  const { promise, resolve, reject } = Promise.withResolvers<Frame>();
+  const onAbort = () => {
+    reject(signal.reason);
+    frames.abort(new Error("no answer in time"));
+  };
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  frames.listen(resolve, () => reject(new UnreachableError("the peer ended the stream")));
+  try {
+    return await promise;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}

@@ -1,0 +1,232 @@
+import type { PeerName } from "../../protocol/directory.ts";
+import { UnreachableError } from "../../protocol/errors.ts";
+import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
+import { encodeMessage, type Message } from "../../protocol/messages.ts";
+import { defaultServiceLimits, Service } from "../../protocol/service.ts";
+import type { Frame } from "../../protocol/wire.ts";
+import type { Join, JoinListener, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
+import { Announcer, readAnnouncement } from "./announcements.ts";
+import { answerRecord, askRecord } from "./catalog.ts";
+import { ExchangeClient } from "./exchange-client.ts";
+import { ExchangeServer } from "./exchange-server.ts";
+import type { Frames } from "./frames.ts";
+
+/** Members in one process, each connected to all others unless told otherwise: for tests. */
+export class MemoryNetwork {
+  readonly #members = new Map<PeerName, MemorySwarm>();
+
+  /** A member of this name; everyone who is there already knows it from now on. */
+  open(name: PeerName, handlers: SwarmHandlers): MemorySwarm {
+    const swarm = new MemorySwarm(name, handlers, () => this.#members.delete(name));
+    const others = [...this.#members.values()];
+    this.#members.set(name, swarm);
+    for (const other of others) this.connect(swarm, other);
+    return swarm;
+  }
+
+  connect(one: MemorySwarm, other: MemorySwarm): void {
+    one.meet(other);
+    other.meet(one);
+  }
+
+  disconnect(one: MemorySwarm, other: MemorySwarm): void {
+    one.part(other);
+    other.part(one);
+  }
+}
+
+/** The twin of the libp2p swarm: the same exchange over streams in memory, without sockets and without admission. */
+export class MemorySwarm implements Swarm {
+  readonly id: PeerName;
+  readonly #handlers: SwarmHandlers;
+  readonly #server: ExchangeServer;
+  readonly #announcer: Announcer;
+  readonly #onClose: () => void;
+  readonly #peers = new Map<PeerName, MemorySwarm>();
+  readonly #streams = new Map<PeerName, Set<MemoryFrames>>();
+  readonly #clients = new Map<PeerName, ExchangeClient>();
+  /** Peers that were asked for something, in order: what a test may look at. */
+  readonly asked: { readonly peer: PeerName; readonly what: "record" | "join" }[] = [];
+
+  constructor(id: PeerName, handlers: SwarmHandlers, onClose: () => void) {
+    this.id = id;
+    this.#handlers = handlers;
+    this.#onClose = onClose;
+    this.#server = new ExchangeServer(handlers, new Service(defaultServiceLimits));
+    this.#announcer = new Announcer({
+      open: async (peer) => this.#open(peer, (other, frames) => other.#readAnnouncement(this.id, frames)),
+      isHere: (peer) => this.#peers.has(peer),
+      announcement: () => handlers.announcement(),
+    });
+  }
+
+  addresses(): readonly string[] {
+    return [`/memory/${this.id}`];
+  }
+
+  peers(): readonly PeerFacts[] {
+    return [...this.#peers.values()].map((other) => {
+      return { peer: other.id, name: other.id, site: "", rack: "", addresses: other.addresses() };
+    });
+  }
+
+  announce(): void {
+    for (const peer of this.#peers.keys()) this.#announcer.tell(peer);
+  }
+
+  async record(peer: PeerName, variant: VariantHash, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    options.signal?.throwIfAborted();
+    this.asked.push({ peer, what: "record" });
+    const frames = this.#open(peer, (other, theirs) => void answerRecord(theirs, other.#handlers));
+    try {
+      return await askRecord(frames, variant, options.signal ?? new AbortController().signal);
+    } catch (cause) {
+      options.signal?.throwIfAborted();
+      throw new UnreachableError(`the peer ${peer} gives no record`, { cause });
+    } finally {
+      void frames.close();
+    }
+  }
+
+  async join(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined> {
+    this.asked.push({ peer, what: "join" });
+    return await this.#clientOf(peer).join(payload, items, listener);
+  }
+
+  stored(payload: PayloadId, items: readonly number[]): void {
+    this.#server.stored(payload, items);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#onClose();
+    this.#announcer.stop();
+    this.#server.close();
+    for (const other of [...this.#peers.values()]) {
+      other.part(this);
+      this.part(other, "quietly");
+    }
+  }
+
+  /** Another one is here; what is told of it comes a moment later, as over a network. */
+  meet(other: MemorySwarm): void {
+    this.#peers.set(other.id, other);
+    queueMicrotask(() => {
+      if (this.#peers.get(other.id) !== other) return;
+      this.#handlers.peerReady(other.id);
+      this.#announcer.tell(other.id);
+    });
+  }
+
+  /** Another one has gone, with all streams. */
+  part(other: MemorySwarm, how: "loudly" | "quietly" = "loudly"): void {
+    if (!this.#peers.delete(other.id)) return;
+    for (const frames of this.#streams.get(other.id) ?? []) frames.abort(new Error("the peer has gone"));
+    this.#streams.delete(other.id);
+    if (how === "loudly") this.#handlers.peerLeft(other.id);
+  }
+
+  #readAnnouncement(peer: PeerName, frames: Frames): void {
+    readAnnouncement(frames, (message) => this.#handlers.announced(peer, message));
+  }
+
+  #clientOf(peer: PeerName): ExchangeClient {
+    const known = this.#clients.get(peer);
+    if (known !== undefined && !known.hasEnded) return known;
+    const frames = this.#open(peer, (other, theirs) => other.#server.accept(this.id, theirs));
+    const client: ExchangeClient = new ExchangeClient(frames, () => {
+      if (this.#clients.get(peer) === client) this.#clients.delete(peer);
+    });
+    this.#clients.set(peer, client);
+    return client;
+  }
+
+  /** @throws {UnreachableError} when the peer is not here. */
+  #open(peer: PeerName, accept: (other: MemorySwarm, frames: Frames) => void): MemoryFrames {
+    const other = this.#peers.get(peer);
+    if (other === undefined) throw new UnreachableError(`the peer ${peer} has gone`);
+    const [ours, theirs] = MemoryFrames.pair();
+    this.#keep(peer, ours);
+    other.#keep(this.id, theirs);
+    queueMicrotask(() => accept(other, theirs));
+    return ours;
+  }
+
+  #keep(peer: PeerName, frames: MemoryFrames): void {
+    const streams = this.#streams.get(peer) ?? new Set();
+    this.#streams.set(peer, streams.add(frames));
+    frames.onGone = () => streams.delete(frames);
+  }
+}
+
+/** One end of a stream in memory: frames arrive in order, each in a turn of its own. */
+class MemoryFrames implements Frames {
+  #other: MemoryFrames | undefined;
+  #early: Frame[] | undefined = [];
+  #onFrame: (frame: Frame) => void = () => undefined;
+  #onEnd: () => void = () => undefined;
+  #hasEnded = false;
+  #hasClosed = false;
+  onGone: () => void = () => undefined;
+
+  static pair(): [MemoryFrames, MemoryFrames] {
+    const [one, other] = [new MemoryFrames(), new MemoryFrames()];
+    one.#other = other;
+    other.#other = one;
+    return [one, other];
+  }
+
+  listen(onFrame: (frame: Frame) => void, onEnd: () => void): void {
+    this.#onFrame = onFrame;
+    this.#onEnd = onEnd;
+    const early = this.#early ?? [];
+    this.#early = undefined;
+    for (const frame of early) this.#hand(frame);
+    if (this.#hasEnded) onEnd();
+  }
+
+  async send(message: Message, body: Uint8Array = new Uint8Array(0)): Promise<void> {
+    if (this.#hasClosed) throw new UnreachableError("the peer's stream has ended");
+    const frame = { header: encodeMessage(message), body: new Uint8Array(body) };
+    // As over a network: the one that is written is on its way, and no longer in our hands.
+    await Promise.resolve();
+    if (this.#other !== undefined) this.#other.#take(frame);
+  }
+
+  async close(): Promise<void> {
+    if (this.#hasClosed) return;
+    this.#hasClosed = true;
+    // After what was sent before it.
+    await Promise.resolve();
+    if (this.#other !== undefined) this.#other.#end();
+    if (this.#hasEnded) this.onGone();
+  }
+
+  abort(_reason: Error): void {
+    for (const side of [this, this.#other]) {
+      if (side === undefined) continue;
+      side.#hasClosed = true;
+      side.#end();
+      side.onGone();
+    }
+  }
+
+  #take(frame: Frame): void {
+    if (this.#hasEnded) return;
+    if (this.#early === undefined) this.#hand(frame);
+    else this.#early.push(frame);
+  }
+
+  #hand(frame: Frame): void {
+    try {
+      this.#onFrame(frame);
+    } catch (error) {
+      this.abort(error as Error);
+    }
+  }
+
+  #end(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#onEnd();
+  }
+}

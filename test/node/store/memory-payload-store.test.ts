@@ -1,0 +1,15 @@
+import { MemoryPayloadStore } from "../../../node/store/memory-payload-store.ts";
+import { testStore } from "../../conformance/store-conformance.ts";
+import { engine, repository } from "../../support/payloads.ts";
+
+testStore("memory", async (limits) => {
+  const repositories = new Map([[repository, "/mnt/sw/packages"]]);
+  const store = new MemoryPayloadStore({ hasher: engine.hash, repositories, limits });
+  return {
+    store,
+    putForeign: (variant) => store.putForeign(variant, "/foreign"),
+    damage: (variant) => store.damage(variant),
+    content: (variant, path) => store.files(variant).get(path)!,
+    close: async () => {},
+  };
+});

@@ -1,0 +1,120 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { defaultServiceLimits, Service, type ServiceAction, type ServiceRequest } from "../../protocol/service.ts";
+
+const limits = { slots: 2, sendingBytesMax: 1000, queuedPerStreamMax: 3 };
+const request = (peer: string, item: number, sizeBytes = 100, stream = peer.charCodeAt(0)): ServiceRequest => {
+  return { peer, stream, number: 0, item, sizeBytes };
+};
+const requested = (...requests: ServiceRequest[]) => ({ kind: "requested", requests }) as const;
+const done = (one: ServiceRequest) => ({ kind: "done", request: one }) as const;
+
+function sent(actions: readonly ServiceAction[]): string[] {
+  return actions.flatMap((action) => (action.kind === "send" ? [`${action.request.peer}${action.request.item}`] : []));
+}
+
+function refused(actions: readonly ServiceAction[]): number[] {
+  return actions.flatMap((action) => (action.kind === "refuse" ? action.requests.map(({ item }) => item) : []));
+}
+
+test("as many items are sent at a time as there are slots, and the next when one is done", () => {
+  const service = new Service(limits);
+  assert.equal(sent(service.step(requested(request("a", 0), request("a", 1), request("a", 2)))), ["a0", "a1"]);
+  assert.equal(sent(service.step(done(request("a", 0)))), ["a2"]);
+  assert.equal(service.step(done(request("a", 1))), []);
+});
+
+test("bytes that are being sent are bounded, and one item always goes", () => {
+  const service = new Service({ ...limits, slots: 8 });
+  assert.equal(sent(service.step(requested(request("a", 0, 5000), request("a", 1, 10)))), ["a0"]);
+  assert.equal(sent(service.step(done(request("a", 0, 5000)))), ["a1"]);
+});
+
+test("what does not fit the queue of its stream is refused at once, to be asked again soon", () => {
+  const service = new Service(limits);
+  const actions = service.step(requested(...[0, 1, 2, 3, 4].map((item) => request("a", item))));
+  assert.equal(refused(actions), [3, 4]);
+  const [refusal] = actions.filter((action) => action.kind === "refuse");
+  assert.ok(refusal!.retryAfterMs > 0 && refusal!.retryAfterMs <= 1000);
+  assert.equal(refused(service.step(requested(request("b", 0)))), []);
+});
+
+test("an item that is waiting already is not queued twice", () => {
+  const service = new Service(limits);
+  service.step(requested(request("a", 0), request("a", 1)));
+  assert.equal(service.step(requested(request("a", 2), request("a", 2))), []);
+  assert.equal(sent(service.step(done(request("a", 0)))), ["a2"]);
+  assert.equal(sent(service.step(done(request("a", 1)))), []);
+});
+
+test("who got least goes first", () => {
+  const service = new Service({ ...limits, slots: 1, queuedPerStreamMax: 9 });
+  service.step(requested(...[0, 1, 2, 3].map((item) => request("a", item))));
+  service.step(requested(request("b", 0), request("b", 1)));
+  const order: string[] = [];
+  let flying = request("a", 0);
+  for (let i = 0; i < 5; i++) {
+    const [action] = service.step(done(flying));
+    if (action?.kind !== "send") break;
+    flying = action.request;
+    order.push(`${flying.peer}${flying.item}`);
+  }
+  assert.equal(order, ["b0", "a1", "b1", "a2", "a3"]);
+});
+
+test("several streams do not get a peer more than one", () => {
+  const service = new Service({ ...limits, slots: 1, queuedPerStreamMax: 99 });
+  const greedy = [1, 2, 3].flatMap((stream) => [0, 1, 2, 3].map((item) => request("a", item, 100, stream)));
+  service.step(requested(...greedy));
+  service.step(requested(...[0, 1, 2, 3].map((item) => request("b", item, 100, 9))));
+  const order: string[] = [];
+  let flying = greedy[0]!;
+  for (let i = 0; i < 8; i++) {
+    const [action] = service.step(done(flying));
+    assert.ok(action?.kind === "send");
+    flying = (action as { request: ServiceRequest }).request;
+    order.push(flying.peer);
+  }
+  assert.is(order.filter((peer) => peer === "b").length, 4);
+});
+
+test("who comes late goes first once, but is not given all that the others ever got", () => {
+  const service = new Service({ ...limits, slots: 1, queuedPerStreamMax: 999 });
+  service.step(requested(...Array.from({ length: 500 }, (_, item) => request("a", item))));
+  for (let item = 0; item < 200; item++) service.step(done(request("a", item)));
+  service.step(requested(...Array.from({ length: 100 }, (_, item) => request("b", item))));
+  const order: string[] = [];
+  let flying = request("a", 200);
+  for (let i = 0; i < 10; i++) {
+    const [action] = service.step(done(flying));
+    flying = (action as { request: ServiceRequest }).request;
+    order.push(flying.peer);
+  }
+  assert.is(order.join(""), "bababababa");
+});
+
+test("what is cancelled is not sent, and its place is free", () => {
+  const service = new Service(limits);
+  service.step(requested(...[0, 1, 2].map((item) => request("a", item))));
+  service.step({ kind: "cancelled", stream: 97, number: 1, items: [2] });
+  service.step(requested(request("a", 3)));
+  service.step({ kind: "cancelled", stream: 97, number: 0, items: [2, 77] });
+  assert.equal(sent(service.step(done(request("a", 0)))), ["a3"]);
+  service.step({ kind: "cancelled", stream: 5, number: 0, items: [1] });
+});
+
+test("of a stream that has left nothing more is sent, and the others go on", () => {
+  const service = new Service(limits);
+  service.step(requested(...[0, 1, 2].map((item) => request("a", item))));
+  service.step(requested(request("b", 0)));
+  assert.equal(service.step({ kind: "left", stream: 97 }), []);
+  assert.equal(sent(service.step(done(request("a", 0)))), ["b0"]);
+  assert.equal(service.step(done(request("a", 1))), []);
+});
+
+test("by default no more is sent at a time than a node may, nor fewer items than disks like", () => {
+  assert.is(defaultServiceLimits.sendingBytesMax, 32 * 1024 * 1024);
+  assert.ok(defaultServiceLimits.slots >= 8 && defaultServiceLimits.queuedPerStreamMax >= defaultServiceLimits.slots);
+});
+
+test.run();

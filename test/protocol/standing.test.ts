@@ -1,0 +1,76 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { Standing } from "../../protocol/standing.ts";
+
+const tenMinutesMs = 600_000;
+
+test("a stranger is good, and nothing is known of it", () => {
+  const standing = new Standing();
+  assert.is(standing.level("a", 0), "good");
+  assert.equal(standing.summary("a"), { strikes: 0, bytesFrom: 0, bytesTo: 0 });
+  assert.equal([...standing.peers()], []);
+});
+
+test("three corrupt items quarantine a peer for ten minutes, and three more do so again", () => {
+  const standing = new Standing();
+  assert.equal([1, 2, 3].map((ms) => standing.strike("a", "corrupt", ms)).join(), "good,good,quarantined");
+  assert.is(standing.level("a", 3 + tenMinutesMs - 1), "quarantined");
+  assert.is(standing.level("a", 3 + tenMinutesMs), "good");
+  const again = 4 + tenMinutesMs;
+  assert.equal([0, 1, 2].map((ms) => standing.strike("a", "corrupt", again + ms)).join(), "good,good,quarantined");
+});
+
+test("right items do not make up for corrupt ones", () => {
+  const standing = new Standing();
+  standing.strike("a", "corrupt", 0);
+  standing.strike("a", "corrupt", 0);
+  standing.served("a", 1000);
+  assert.is(standing.strike("a", "corrupt", 0), "quarantined");
+});
+
+test("three claims that it cannot keep make a peer count as empty, until it has had time", () => {
+  const standing = new Standing();
+  assert.equal([1, 2, 3].map((ms) => standing.strike("a", "claim", ms)).join(), "good,good,empty");
+  assert.is(standing.level("a", 3 + tenMinutesMs - 1), "empty");
+  assert.is(standing.level("a", 3 + tenMinutesMs), "good");
+});
+
+test("a right item makes what a peer claims count again", () => {
+  const standing = new Standing();
+  for (let i = 0; i < 3; i++) standing.strike("a", "claim", 0);
+  standing.served("a", 10);
+  assert.is(standing.level("a", 1), "good");
+  standing.strike("a", "claim", 2);
+  assert.is(standing.strike("a", "claim", 2), "good");
+});
+
+test("both kinds of strikes are shown, but only their own kind counts against the three", () => {
+  const standing = new Standing();
+  for (const fault of ["claim", "corrupt", "claim", "corrupt"] as const) {
+    assert.is(standing.strike("a", fault, 0), "good");
+  }
+  assert.is(standing.summary("a").strikes, 4);
+});
+
+test("bytes are counted in both directions, and one peer's faults are not another's", () => {
+  const standing = new Standing();
+  standing.served("a", 10);
+  standing.served("a", 5);
+  standing.gave("a", 7);
+  for (let i = 0; i < 3; i++) standing.strike("b", "corrupt", 0);
+  assert.equal(standing.summary("a"), { strikes: 0, bytesFrom: 15, bytesTo: 7 });
+  assert.is(standing.level("a", 0), "good");
+  assert.equal([...standing.peers()], ["a", "b"]);
+});
+
+test("strangers who come and go do not fill the memory: who was met longest ago is forgotten first", () => {
+  const standing = new Standing();
+  for (let i = 0; i < 10_000; i++) standing.gave(`p${i}`, 1);
+  standing.gave("p0", 1);
+  standing.gave("one more", 1);
+  const known = new Set(standing.peers());
+  assert.is(known.size, 10_000);
+  assert.equal([known.has("p0"), known.has("p1")], [true, false]);
+});
+
+test.run();

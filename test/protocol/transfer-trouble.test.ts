@@ -1,0 +1,231 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import {
+  asks,
+  busy,
+  corrupt,
+  failed,
+  halves,
+  has,
+  joined,
+  joining,
+  left,
+  limits,
+  missing,
+  rest,
+  stage,
+  started,
+  stored,
+  wakeAt,
+  woke,
+} from "../support/transfers.ts";
+
+test("a peer that gives nothing in time is struck, dropped, and its items are asked of the origin", () => {
+  const { at, wake, described } = stage({ chunks: halves(2) });
+  at(0, joined("a"), started, described);
+  const late = wake();
+  assert.equal(rest(late), ["strike a claim", "cancel a 1,2", "drop a"]);
+  assert.equal(asks(late), { origin: [1, 2] });
+});
+
+test("a peer that gave something and stalls is asked once more, then dropped without a strike", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: halves(4), limits: { patienceMs: 60_000 } });
+  at(0, joined("a"), started);
+  const flying = asks(at(0, described)).a!;
+  const more = asks(at(10, stored("a", flying[0]!))).a!;
+  const first = wake();
+  assert.equal(rest(first), [`cancel a ${[flying[1], ...more].sort().join()}`]);
+  assert.equal(asks(first), {}, "it has what is missing, and will be asked again");
+  const again = wake();
+  assert.is(asks(again).a?.length, 1);
+  assert.ok(nowMs() > 10);
+  const second = wake();
+  assert.equal(rest(second), [`cancel a ${asks(again).a!.join()}`, "drop a"]);
+  assert.is(asks(second).origin?.length, 3);
+});
+
+test("a peer that could not be reached for what it was asked is dropped, and may join again later", () => {
+  const { at, described } = stage({ chunks: halves(2) });
+  at(0, joined("a"), started, described);
+  const actions = at(5, failed("a", 1));
+  assert.equal(rest(actions), ["cancel a 2", "drop a"]);
+  assert.equal(asks(actions), { origin: [1, 2] });
+  const drop = actions.find((action) => action.kind === "drop");
+  assert.equal(drop, { kind: "drop", source: "a", retryAtMs: 505 });
+});
+
+test("a failure of what is no longer awaited is no trouble", () => {
+  const { at, described } = stage({ chunks: [10] });
+  at(0, joined("a"), started, described);
+  at(1, stored("a", 1));
+  assert.equal(at(2, failed("a", 1), failed("origin", 1)), []);
+});
+
+test("what a peer says to be gone is a strike, once, and is asked elsewhere", () => {
+  const { at, described } = stage({ chunks: [10, 10] });
+  at(0, joined("a"), started, described);
+  const actions = at(5, missing("a", 1, 2));
+  assert.equal(rest(actions), ["strike a claim"]);
+  assert.equal(asks(actions), { origin: [1, 2] });
+  assert.equal(at(6, missing("a", 1, 2)), []);
+});
+
+test("a peer that has the payload no more has nothing, and is not struck for it", () => {
+  const { at, described } = stage({ chunks: [10, 10] });
+  at(0, joined("a"), started, described);
+  const actions = at(5, missing("a"));
+  assert.equal(rest(actions), []);
+  assert.equal(asks(actions), { origin: [1, 2] });
+});
+
+test("what an origin does not have is asked of the next one, without a strike", () => {
+  const { at, described } = stage({ chunks: [10, 10], origins: ["first", "second"] });
+  at(0, started);
+  assert.equal(asks(at(0, described)), { first: [1, 2] });
+  const actions = at(1, missing("first", 1));
+  assert.equal([rest(actions), asks(actions)], [[], { second: [1] }]);
+});
+
+test("a source is never asked again for what it gave wrongly, whatever it says and however often it joins", () => {
+  const { at, described } = stage({ chunks: [10] });
+  at(0, joined("liar"), started, described);
+  const actions = at(5, corrupt("liar", 1));
+  assert.equal(rest(actions), ["strike liar corrupt"]);
+  assert.equal(asks(actions), { origin: [1] });
+  at(6, failed("origin", 1));
+  assert.equal(asks(at(7, has("liar", 1))), {});
+  assert.equal(asks(at(8, left("liar"))), {});
+  assert.equal(asks(at(9, joining("liar"), joined("liar"))), {});
+  assert.equal(asks(at(2000, woke)), { origin: [1] });
+});
+
+test("who gave wrong bytes and left before they were looked at is struck all the same", () => {
+  const { at, described } = stage({ chunks: [10] });
+  at(0, joined("liar"), started, described, left("liar"));
+  assert.equal(rest(at(5, corrupt("liar", 1))), ["strike liar corrupt"]);
+});
+
+test("an item that is wrong at the only origin is given up as corrupt", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: [10, 10] });
+  at(0, started, described, stored("origin", 1));
+  assert.equal(rest(at(5, corrupt("origin", 2))), ["strike origin corrupt"]);
+  assert.equal(rest(wake()), ["gaveUp corrupt 2 of 1"]);
+  assert.is(nowMs(), 5 + limits.hopelessMs);
+});
+
+test("an item that nobody has is given up as missing, after a while in which somebody may join who has it", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: [10, 10] });
+  at(0, joined("a", [1]), started);
+  assert.equal(asks(at(0, described)), { a: [1], origin: [2] });
+  at(5, missing("origin", 2));
+  at(10, missing("origin", 1), stored("a", 1));
+  assert.equal(rest(wake()), ["gaveUp missing 2 of 1"]);
+  assert.is(nowMs(), 10 + limits.hopelessMs);
+});
+
+test("hope begins anew with a peer that has what was missing", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: [10] });
+  at(0, started, described);
+  at(5, missing("origin", 1));
+  assert.equal(asks(at(200, joined("a"))), { a: [1] });
+  assert.equal(rest(at(400, missing("a", 1))), ["strike a claim"]);
+  assert.equal(rest(wake()), ["gaveUp missing 1 of 1"]);
+  assert.is(nowMs(), 400 + limits.hopelessMs);
+});
+
+test("what only a peer had that cannot be reached any more is awaited with patience, and not called missing", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: [10], origins: [] });
+  at(0, joined("a"), started, described);
+  assert.equal(rest(at(1, failed("a", 1))), ["drop a"]);
+  assert.equal(rest(wake()), ["gaveUp unreachable 1 of 1"]);
+  assert.is(nowMs(), limits.patienceMs);
+});
+
+test("an origin in trouble is asked again after rests that grow, and given up with patience", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: [10, 10] });
+  at(0, started);
+  let actions = at(0, described);
+  const askedAtMs: number[] = [];
+  while (asks(actions).origin !== undefined) {
+    askedAtMs.push(nowMs());
+    const items = asks(actions).origin!;
+    assert.equal(items, [1, 2]);
+    for (const item of items) at(nowMs() + 1, failed("origin", item));
+    actions = wake();
+  }
+  assert.equal(askedAtMs, [0, 501, 1502, 3503, 7504]);
+  assert.equal(rest(actions), ["gaveUp unreachable 1 of 2"]);
+  assert.is(nowMs(), limits.patienceMs);
+});
+
+test("the second origin takes over from one in trouble, which is asked again when it has rested", () => {
+  const { at, described } = stage({ chunks: halves(20), origins: ["first", "second"] });
+  at(0, started);
+  const flying = asks(at(0, described)).first!;
+  assert.is(flying.length, 8);
+  const over = flying.flatMap((item) => asks(at(1, failed("first", item))).second ?? []);
+  assert.is(over.length, 8);
+  const healed = asks(at(600, stored("second", over[0]!)));
+  assert.equal([healed.first?.length, healed.second], [4, undefined]);
+});
+
+test("what two peers could not give is asked of the origin, whoever else claims it", () => {
+  const { at, wake, described } = stage({ chunks: [10] });
+  at(0, joined("a"), joined("b"), joined("c"), started, described);
+  const first = wake();
+  assert.equal(asks(first).origin, undefined);
+  assert.equal(Object.values(asks(first)), [[1]]);
+  assert.equal(asks(wake()), { origin: [1] });
+});
+
+test("an item that comes late, after it was asked elsewhere, counts, and the other is told to stop", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: [10] });
+  at(0, joined("a"), started, described);
+  assert.equal(asks(wake()), { origin: [1] });
+  const late = at(nowMs() + 1, stored("a", 1));
+  assert.equal(rest(late), ["cancel origin 1", "complete"]);
+});
+
+test("an item that comes late while nobody is asked for it counts", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: [10], origins: [] });
+  at(0, joined("a"), started, described);
+  assert.equal(rest(wake()), ["strike a claim", "cancel a 1", "drop a"]);
+  assert.equal(rest(at(nowMs() + 1, stored("a", 1))), ["complete"]);
+});
+
+test("joins that are never answered do not keep the origin from being asked", () => {
+  const { at, described } = stage({ chunks: halves(40) });
+  at(0, joining("p0"), started, described);
+  assert.is(asks(at(100, joining("p1"))).origin?.length, 8);
+  for (let i = 2; i < 30; i++) {
+    at(100 * i, left(`p${i - 2}`), joining(`p${i}`));
+    assert.is(rest(at(100 * i, woke)).length, 0);
+  }
+});
+
+test("sources that take what they are asked for and never give it end the transfer, however many come", () => {
+  const { at, described, nowMs } = stage({ chunks: [10], origins: [] });
+  at(0, joined("p0"), started);
+  at(0, described);
+  const said: string[] = [];
+  for (let i = 1; said.length === 0; i++) {
+    assert.ok(nowMs() < limits.patienceMs + 61_000, `still going at ${nowMs()} ms`);
+    said.push(...rest(at(nowMs(), joined(`p${i}`))), ...rest(at(nowMs() + 1500, left(`p${i - 1}`))));
+  }
+  assert.equal(said, ["gaveUp unreachable 1 of 1"]);
+});
+
+test("a busy peer that is the only source is borne with for long, but not for ever", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: [10], origins: [] });
+  at(0, joined("a"), started);
+  let actions = at(0, described);
+  while (asks(actions).a !== undefined) {
+    at(nowMs() + 1, busy("a", 100, 1));
+    actions = wake();
+  }
+  assert.equal(rest(actions), ["gaveUp unreachable 1 of 1"]);
+  assert.is(nowMs(), limits.patienceMs + 60_000);
+  assert.is(wakeAt(actions), undefined);
+});
+
+test.run();

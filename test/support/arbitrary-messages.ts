@@ -1,0 +1,52 @@
+import fc from "fast-check";
+import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
+import type { CatalogMessage, DirectoryMessage, HelloMessage, SwarmMessage } from "../../protocol/messages.ts";
+
+/** Records as decoders make them: plain objects. */
+function record<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {
+  return fc.record(model, { noNullPrototype: true }) as fc.Arbitrary<T>;
+}
+
+const hex = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes).toString("hex"));
+export const variantHash: fc.Arbitrary<VariantHash> = hex.map(parseVariantHash);
+export const payloadId: fc.Arbitrary<PayloadId> = hex.map(parsePayloadId);
+const text = fc.string({ unit: "grapheme", maxLength: 30 });
+const number = fc.oneof(fc.nat(100), fc.nat(64_000_000));
+const item = fc.oneof(fc.nat(300), fc.nat(8_000_000));
+const items = fc.array(item, { maxLength: 256 });
+
+export const hello: fc.Arbitrary<HelloMessage> = fc.oneof(
+  record({
+    kind: fc.constant("hello" as const),
+    versions: fc.array(fc.nat(1000), { maxLength: 16 }),
+    ...{ network: text, name: text, site: text, rack: text },
+  }),
+  record({ kind: fc.constant("refused" as const), reason: text }),
+);
+
+export const directory: fc.Arbitrary<DirectoryMessage> = record({
+  kind: fc.constant("announce" as const),
+  epoch: fc.maxSafeNat(),
+  sequence: fc.maxSafeNat(),
+  part: fc.nat(999),
+  whole: fc.array(fc.tuple(variantHash, payloadId), { maxLength: 20 }),
+  more: fc.nat(9),
+}).map(({ more, ...message }) => ({ ...message, parts: Math.min(1000, message.part + 1 + more) }));
+
+export const catalog: fc.Arbitrary<CatalogMessage> = fc.oneof(
+  record({ kind: fc.constant("want-record" as const), variant: variantHash }),
+  record({ kind: fc.constantFrom("record" as const, "absent" as const) }),
+);
+
+export const swarm: fc.Arbitrary<SwarmMessage> = fc.oneof(
+  record({ kind: fc.constant("join" as const), number, payload: payloadId }),
+  record({ kind: fc.constant("leave" as const), number }),
+  record({
+    kind: fc.constantFrom("request" as const, "cancel" as const, "have" as const, "gone" as const),
+    number,
+    items,
+  }),
+  record({ kind: fc.constant("joined" as const), number, all: fc.boolean() }),
+  record({ kind: fc.constant("piece" as const), number, item }),
+  record({ kind: fc.constant("busy" as const), number, items, retryAfterMs: fc.nat(60_000) }),
+);

@@ -1,0 +1,14 @@
+/** About how many bytes some synchronous work leaves allocated, garbage included; never below zero. */
+export function allocatedBytes(work: () => unknown): number {
+  const before = memoryBytes();
+  // Kept until it was measured.
+  const kept = work();
+  const after = memoryBytes();
+  void kept;
+  return Math.max(0, after - before);
+}
+
+function memoryBytes(): number {
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
+}
