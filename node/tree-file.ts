@@ -111,16 +111,15 @@ function writeSlice(path: string, offset: number, bytes: Uint8Array): void {
   }
 }
 
+/** Slices of one file come to several threads at once: nothing is deleted here. */
 function openSliced(path: string): number {
-  const flags = constants.O_CREAT | constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  const flags = constants.O_CREAT | constants.O_WRONLY | constants.O_NOFOLLOW;
   try {
     return openSync(path, flags, slicedMode);
   } catch (error) {
-    // A link, a directory or a pipe: not what we made.
-    if (["ELOOP", "EISDIR", "ENXIO"].includes(codeOf(error) ?? "")) rmSync(path, { recursive: true });
+    if (codeOf(error) !== "EACCES") throw error;
     // It was finished and then could not be committed; since then a slice was found to be wrong.
-    else if (codeOf(error) === "EACCES") chmodSync(path, slicedMode);
-    else throw error;
+    chmodSync(path, slicedMode);
     return openSync(path, flags, slicedMode);
   }
 }

@@ -1,4 +1,4 @@
-import { isMap } from "./cbor.ts";
+import { checkShape, isMap } from "./cbor.ts";
 import { FormatError, UsageError } from "./errors.ts";
 import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "./hash.ts";
 import { parseVariant, type Variant } from "./variant.ts";
@@ -48,6 +48,7 @@ export function parseHandleText(text: string, repositories: Repositories): Named
  * @throws {UsageError} where `json` is no such context, or one that failed to resolve.
  */
 export function parseRxt(json: unknown, repositories: Repositories): RxtVariants {
+  refusingBadFormat("an .rxt file", () => checkShape(json, "an .rxt file"));
   const handles = isMap(json) ? json.resolved_packages : undefined;
   if (!isMap(json) || !Array.isArray(handles)) {
     throw new UsageError("not a resolved Rez context: an .rxt file is JSON with a list resolved_packages");

@@ -109,7 +109,8 @@ class Thread {
   #settle(id: number): Waiting | undefined {
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
-    if (this.#waiting.size === 0) this.#worker?.unref();
+    // Whoever closes waits for the thread's end, also when its last answer comes meanwhile.
+    if (this.#waiting.size === 0 && !this.#ended) this.#worker?.unref();
     return waiting;
   }
 

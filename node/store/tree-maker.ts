@@ -26,6 +26,7 @@ export function makeSkeleton(treePath: string, parts: Parts): void {
   makeDirectory(treePath);
   for (const part of flat(parts)) {
     if (part.kind === "directory") makeDirectory(join(treePath, part.path));
+    if (part.kind === "large") clearForSlices(join(treePath, part.path));
     if (part.kind !== "small" || part.sizeBytes > 0) continue;
     const file = openNew(join(treePath, part.path), fileMode(part));
     try {
@@ -113,6 +114,12 @@ function syncOne(path: string): void {
   } finally {
     closeSync(file);
   }
+}
+
+/** Several threads will write slices of this file at once; what stands in their way must be gone by then. */
+function clearForSlices(path: string): void {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat !== undefined && !stat.isFile()) rmSync(path, { recursive: true });
 }
 
 function removeStrangers(treePath: string, parts: Parts): void {

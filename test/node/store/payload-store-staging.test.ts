@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
+import { systemTiming } from "../../../node/store/rez-lock.ts";
 import { FormatError } from "../../../protocol/errors.ts";
 import { bytesToHex } from "../../../protocol/hash.ts";
 import { ManifestBuilder } from "../../../protocol/manifest-builder.ts";
@@ -113,11 +114,14 @@ test("nothing is written through a link, whatever lies in the staging tree", asy
   const { open, payload, folder, source } = context;
   const store = await open();
   const staged = await stage(store, payload);
-  const missing = missingChunks(staged, await describe(staged, payload));
   const tree = join(stagedPath(context, payload.record.payload), "tree");
   const victim = join(folder, "victim");
   fs.writeFileSync(victim, "mine");
-  for (const name of ["big/one", "lib/deep/3.py"]) fs.symlinkSync(victim, join(tree, name));
+  fs.mkdirSync(join(tree, "big"), { recursive: true });
+  fs.symlinkSync(victim, join(tree, "big/one"));
+  fs.symlinkSync(folder, join(tree, "lib"));
+  const missing = missingChunks(staged, await describe(staged, payload));
+  fs.symlinkSync(victim, join(tree, "lib/deep/3.py"));
   fs.symlinkSync(victim, join(tree, "extra"));
   for (const item of missing) await staged.put(item, itemBytes(payload, staged.hashOf(item)));
   const result = await store.commit(payload.hash, staged);
@@ -211,14 +215,20 @@ const haveFiles: readonly (readonly [what: string, spoil: (path: string) => void
   ["truncated", (path) => fs.truncateSync(path, 0)],
   ["too long", (path) => fs.appendFileSync(path, Buffer.alloc(5))],
   ["full of bits that are none", (path) => fs.writeFileSync(path, Buffer.alloc(fs.statSync(path).size, 0xff))],
-  ["a directory", (path) => {
+  [
+    "a directory",
+    (path) => {
       fs.rmSync(path);
       fs.mkdirSync(path);
-    }],
-  ["a link", (path) => {
+    },
+  ],
+  [
+    "a link",
+    (path) => {
       fs.rmSync(path);
       fs.symlinkSync("/etc/passwd", path);
-    }],
+    },
+  ],
   ["gone", (path) => fs.rmSync(path)],
 ];
 for (const [what, spoil] of haveFiles) {
@@ -315,7 +325,7 @@ test("two payloads are fetched at once, and the same one by one after the other"
   writeSampleTree(join(folder, "other"), 2);
   const other = await release(join(folder, "other"), { variant: variantOf("bar") });
   const twin = await release(source, { variant: variantOf("twin") });
-  const store = await open();
+  const store = await open({ lock: systemTiming });
   const trees = [source, join(folder, "other"), source, source];
   const paths = await Promise.all([payload, other, twin, payload].map((each) => fetchAndLeave(store, each)));
   for (const [i, path] of paths.entries()) assert.equal(treeDifferences(trees[i]!, path), [], `${i}`);
