@@ -1,7 +1,7 @@
 import { decodeCanonical, encodeCanonical, isCount, isMap } from "./cbor.ts";
 import { FormatError, VersionError } from "./errors.ts";
 import { type ChunkHash, digestBytes, type Hasher, hashFromBytes, hexToBytes, type PayloadId } from "./hash.ts";
-import { entriesMax, payloadBytesMax, rootBytesMax, segmentBytesMax } from "./limits.ts";
+import { chunkBytesMin, entriesMax, payloadBytesMax, rootBytesMax, segmentBytesMax } from "./limits.ts";
 
 /** What the root says of one segment. */
 export interface SegmentRef {
@@ -57,7 +57,8 @@ export function decodeRoot(bytes: Uint8Array): ManifestRoot {
   if (!isCount(entries, entriesMax)) throw new FormatError(`a manifest root claims ${String(entries)} entries`);
   if (!isCount(files, entries)) throw new FormatError(`a manifest root claims ${String(files)} files`);
   if (!isCount(total, payloadBytesMax)) throw new FormatError(`a manifest root claims ${String(total)} bytes`);
-  if (!isCount(chunks, total)) throw new FormatError(`a manifest root claims ${String(chunks)} chunks`);
+  // A run has a file of its own, and a large file a chunk for each 256 KiB begun.
+  if (!isCount(chunks, files + Math.floor(total / chunkBytesMin))) throw new FormatError(`a manifest root claims ${String(chunks)} chunks`);
   if (typeof caseSensitive !== "boolean") throw new FormatError("a manifest root does not say caseSensitive");
   if (!Array.isArray(segments)) throw new FormatError("a manifest root has no list of segments");
   const refs = segments.map(parseSegmentRef);
@@ -112,8 +113,8 @@ function parseSegmentRef(value: unknown): SegmentRef {
   if (!isCount(sizeBytes, segmentBytesMax) || sizeBytes === 0) {
     throw new FormatError(`a manifest root claims a segment of ${String(sizeBytes)} bytes`);
   }
-  // Every entry and every chunk takes more than one byte of its segment.
-  if (!isCount(entries, sizeBytes) || !isCount(chunks, sizeBytes)) {
+  // An entry takes two bytes of its segment at least, a chunk those of its hash.
+  if (!isCount(entries, sizeBytes / 2) || !isCount(chunks, sizeBytes / digestBytes)) {
     throw new FormatError("a manifest root claims more in a segment than it has bytes");
   }
   return { hash: hashFromBytes<"chunk">(hash), sizeBytes, entries, chunks };

@@ -1,4 +1,4 @@
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, statSync } from "node:fs";
 import { readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { Level } from "level";
@@ -155,24 +155,21 @@ function checkBroken(path: string, error: unknown): void {
     throw new BusyError(`the database at ${path} is open in another process`, { code: "CACHE_IN_USE", cause: error });
   }
   for (const directory of [dirname(path), path]) {
-    try {
-      accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
-    } catch (reason) {
-      // A file in the directory's place is broken like any other database.
-      if (hasCode(reason, "ENOENT", "ENOTDIR") || !isRefusal(reason)) continue;
-      throw new UnusableError(`${directory} cannot be used: this process may not read and write there`, {
-        cause: error,
-        hint: "chown it to the user that runs p2pcache",
-      });
-    }
+    // A file in the directory's place is broken like any other database.
+    if (statSync(directory, { throwIfNoEntry: false })?.isDirectory()) checkUsable(directory, error);
   }
   if (/No space left|Disk quota exceeded|Too many open files/.test(String(cause))) {
     throw new UnusableError(`the database at ${path} cannot be opened: ${String(cause)}`, { cause: error });
   }
 }
 
-function isRefusal(error: unknown): boolean {
-  return hasCode(error, "EACCES", "EPERM", "EROFS");
+function checkUsable(directory: string, cause: unknown): void {
+  try {
+    accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch {
+    const hint = "chown it to the user that runs p2pcache, and see that its mount is not read-only";
+    throw new UnusableError(`${directory} cannot be used: this process may not read and write there`, { cause, hint });
+  }
 }
 
 /** Renames a broken database, and deletes those that were moved aside before. @returns where it is now. */

@@ -5,7 +5,7 @@ import { recordBytesMax } from "../../protocol/limits.ts";
 import { decodeEnvelope, decodeRecord, type ReleaseRecord } from "../../protocol/record.ts";
 
 /** Where the envelope of the newest release record of a variant lies. */
-export function recordPath(objectsPath: string, variant: VariantHash): string {
+function recordPath(objectsPath: string, variant: VariantHash): string {
   return join(objectsPath, variant.slice(0, 2), `${variant}.dsse.json`);
 }
 

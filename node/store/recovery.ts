@@ -25,7 +25,7 @@ export interface RecoveryPlace {
 }
 
 /** What a commit writes down before it moves anything. */
-export interface Intent {
+interface Intent {
   readonly hash: VariantHash;
   readonly spot: Spot;
   readonly placement: Omit<Placement, "tree">;

@@ -1,7 +1,7 @@
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { suite } from "uvu";
+import { suite, type Test } from "uvu";
 import * as assert from "uvu/assert";
 import type { FetchStore, ServedPayload, StagedTree } from "../../node/ports.ts";
 import type { SpaceLimits } from "../../node/store/space.ts";
@@ -22,7 +22,7 @@ import {
 } from "../support/payloads.ts";
 
 /** A store as its tests see it: what the fetcher uses, and what peers are served from. */
-export interface TestedStore extends FetchStore {
+interface TestedStore extends FetchStore {
   announced(): readonly (readonly [VariantHash, PayloadId])[];
   serve(payload: PayloadId): Promise<ServedPayload | undefined>;
 }
@@ -39,8 +39,8 @@ export interface OpenedStore {
   close(): Promise<void>;
 }
 
-/** Runs the rules that every payload store keeps. */
-export function testStore(name: string, open: (limits: SpaceLimits) => Promise<OpenedStore>): void {
+/** A suite of the rules that every payload store keeps. */
+export function storeRules(name: string, open: (limits: SpaceLimits) => Promise<OpenedStore>): Test {
   const test = suite(`${name} as a store`);
   let folder = "";
   let payload: Payload;
@@ -65,7 +65,7 @@ export function testStore(name: string, open: (limits: SpaceLimits) => Promise<O
   resumeRules(rule);
   placeRules(rule);
   servingRules(rule);
-  test.run();
+  return test;
 }
 
 type Rule = (

@@ -87,7 +87,8 @@ function meetingRules(rule: Rule): void {
     const hears = (member: Member, holdings: number) =>
       member.heard.until(
         `an announcement of ${holdings}`,
-        (event) => event.kind === "announced" && event.peer === serverSwarm.id && event.message.whole.length === holdings,
+        (event) =>
+          event.kind === "announced" && event.peer === serverSwarm.id && event.message.whole.length === holdings,
       );
     await Promise.all([hears(asker, 0), hears(third, 0)]);
     server.holdings = [[variant, payload]];
@@ -114,10 +115,13 @@ function recordRules(rule: Rule): void {
     assert.is(await askerSwarm.record(serverSwarm.id, variantNamed("00")), undefined);
   });
 
-  rule("a peer that fails to answer about a record counts as unreachable", async ({ server, askerSwarm, serverSwarm }) => {
-    Object.assign(server.handlers, { record: () => Promise.reject(new Error("the disk is gone")) });
-    assert.instance(await failureOf(askerSwarm.record(serverSwarm.id, variant)), UnreachableError);
-  });
+  rule(
+    "a peer that fails to answer about a record counts as unreachable",
+    async ({ server, askerSwarm, serverSwarm }) => {
+      Object.assign(server.handlers, { record: () => Promise.reject(new Error("the disk is gone")) });
+      assert.instance(await failureOf(askerSwarm.record(serverSwarm.id, variant)), UnreachableError);
+    },
+  );
 
   rule("a question about a record ends with its caller's reason", async ({ server, askerSwarm, serverSwarm }) => {
     Object.assign(server.handlers, { record: () => new Promise(() => undefined) });
@@ -126,7 +130,10 @@ function recordRules(rule: Rule): void {
     const failure = failureOf(askerSwarm.record(serverSwarm.id, variant, { signal: stop.signal }));
     setImmediate(() => stop.abort(reason));
     assert.is(await failure, reason);
-    assert.is(await failureOf(askerSwarm.record(serverSwarm.id, variant, { signal: AbortSignal.abort(reason) })), reason);
+    assert.is(
+      await failureOf(askerSwarm.record(serverSwarm.id, variant, { signal: AbortSignal.abort(reason) })),
+      reason,
+    );
   });
 
   rule("nothing can be asked of a stranger", async ({ askerSwarm }) => {
@@ -144,12 +151,21 @@ function joinRules(rule: Rule): void {
     assert.is(whole?.have, "all");
     const part = await askerSwarm.join(serverSwarm.id, otherPayload, 4, new Listener());
     assert.ok(part !== undefined && part.have !== "all");
-    assert.equal([0, 1, 2, 3].filter((item) => (part?.have as ReturnType<typeof bits>).has(item)), [0, 2]);
+    assert.equal(
+      [0, 1, 2, 3].filter((item) => (part?.have as ReturnType<typeof bits>).has(item)),
+      [0, 2],
+    );
     const nothing = new Listener();
     assert.is(await askerSwarm.join(serverSwarm.id, payloadNamed("00"), 4, nothing), undefined);
     assert.equal(nothing.all, []);
-    assert.is(server.heard.count(({ kind }) => kind === "wanted"), 3);
-    assert.is(asker.heard.count(({ kind }) => kind === "wanted"), 0);
+    assert.is(
+      server.heard.count(({ kind }) => kind === "wanted"),
+      3,
+    );
+    assert.is(
+      asker.heard.count(({ kind }) => kind === "wanted"),
+      0,
+    );
   });
 
   rule("a payload that cannot be looked up is not there", async ({ server, askerSwarm, serverSwarm }) => {
@@ -159,7 +175,13 @@ function joinRules(rule: Rule): void {
 
   rule("who joined hears what has been stored since", async ({ server, askerSwarm, serverSwarm }) => {
     const have = bits(700, [0]);
-    server.payloads.set(payload, servedPayload(Array.from({ length: 700 }, () => items[2]!), { have }));
+    server.payloads.set(
+      payload,
+      servedPayload(
+        Array.from({ length: 700 }, () => items[2]!),
+        { have },
+      ),
+    );
     const listener = new Listener();
     const join = await askerSwarm.join(serverSwarm.id, payload, 700, listener);
     const fresh = Array.from({ length: 600 }, (_, i) => i + 1);
@@ -195,7 +217,10 @@ function pieceRules(rule: Rule): void {
     join?.request([3, 0, 1, 2]);
     for (const [item, bytes] of items.entries()) assert.ok(Buffer.from(bytes).equals(await listener.bytesOf(item)));
     await server.heard.until("the last of four", () => server.heard.count(({ kind }) => kind === "gave") === 4);
-    assert.is(asker.heard.count(({ kind }) => kind === "gave"), 0);
+    assert.is(
+      asker.heard.count(({ kind }) => kind === "gave"),
+      0,
+    );
   });
 
   rule("many items at once all come, as pieces or as busy", async ({ server, askerSwarm, serverSwarm }) => {
@@ -235,7 +260,10 @@ function pieceRules(rule: Rule): void {
     joins[0]?.leave();
     joins[1]?.request([2]);
     await other.until("it once more", () => other.pieces() === 5);
-    assert.is(one.count(({ kind }) => kind === "ended"), 0);
+    assert.is(
+      one.count(({ kind }) => kind === "ended"),
+      0,
+    );
   });
 
   rule("items that are lacking, or cannot be, are gone", async ({ server, askerSwarm, serverSwarm }) => {
@@ -259,7 +287,13 @@ function pieceRules(rule: Rule): void {
       await turn.promise;
       return new Uint8Array(items[item % 4]!);
     };
-    server.payloads.set(payload, servedPayload(Array.from({ length: 40 }, () => items[2]!), { load }));
+    server.payloads.set(
+      payload,
+      servedPayload(
+        Array.from({ length: 40 }, () => items[2]!),
+        { load },
+      ),
+    );
     const listener = new Listener();
     const join = await askerSwarm.join(serverSwarm.id, payload, 40, listener);
     join?.request([10, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
@@ -310,7 +344,10 @@ function endRules(rule: Rule): void {
     await listener.until("the end", ({ kind }) => kind === "ended");
     join?.request([1]);
     join?.leave();
-    assert.is(listener.count(({ kind }) => kind === "ended"), 1);
+    assert.is(
+      listener.count(({ kind }) => kind === "ended"),
+      1,
+    );
     assert.instance(await failureOf(askerSwarm.join(serverSwarm.id, payload, 4, listener)), UnreachableError);
   });
 

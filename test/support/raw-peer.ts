@@ -111,10 +111,12 @@ export class RawPeer implements AsyncDisposable {
   async serveSwarm(serve: (stream: RawStream) => void): Promise<void> {
     await this.host.handle(protocols.swarm.id, (opened) => {
       const stream = new RawStream(opened);
-      void stream.came.until("a join", ({ kind }) => kind === "join").then(
-        () => serve(stream),
-        () => undefined,
-      );
+      void stream.came
+        .until("a join", ({ kind }) => kind === "join")
+        .then(
+          () => serve(stream),
+          () => undefined,
+        );
     });
   }
 

@@ -1,7 +1,14 @@
 import type { JoinListener, ServedPayload, Swarm, SwarmHandlers } from "../../node/ports.ts";
 import { Bitmap } from "../../protocol/bitmap.ts";
 import type { PeerName } from "../../protocol/directory.ts";
-import { hashFromBytes, type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
+import { P2pCacheError } from "../../protocol/errors.ts";
+import {
+  hashFromBytes,
+  type PayloadId,
+  parsePayloadId,
+  parseVariantHash,
+  type VariantHash,
+} from "../../protocol/hash.ts";
 import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
 import type { DirectoryMessage } from "../../protocol/messages.ts";
 
@@ -144,13 +151,19 @@ export async function within<Result>(ms: number, what: string, work: Promise<Res
   const timer = setTimeout(() => late.reject(new Error(`${what} took more than ${ms} ms`)), ms);
   try {
     return await Promise.race([work, late.promise]);
+  } catch (error) {
+    // uvu takes `details` for its own, and falls over ours.
+    if (error instanceof P2pCacheError) throw new Error(`${error.code}: ${error.message}`, { cause: error });
+    throw error;
   } finally {
     clearTimeout(timer);
   }
 }
 
 /** What a promise is rejected with. @throws {Error} when it is not. */
-export async function failureOf(work: Promise<unknown>): Promise<Error & { readonly code?: string; readonly exit?: number }> {
+export async function failureOf(
+  work: Promise<unknown>,
+): Promise<Error & { readonly code?: string; readonly exit?: number }> {
   const outcome = await work.then(
     (value) => ({ value }),
     (error: Error) => ({ error }),

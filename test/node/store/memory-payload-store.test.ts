@@ -1,8 +1,8 @@
 import { MemoryPayloadStore } from "../../../node/store/memory-payload-store.ts";
-import { testStore } from "../../conformance/store-conformance.ts";
+import { storeRules } from "../../conformance/store-conformance.ts";
 import { engine, repository } from "../../support/payloads.ts";
 
-testStore("memory", async (limits) => {
+const test = storeRules("memory", async (limits) => {
   const repositories = new Map([[repository, "/mnt/sw/packages"]]);
   const store = new MemoryPayloadStore({ hasher: engine.hash, repositories, limits });
   return {
@@ -13,3 +13,5 @@ testStore("memory", async (limits) => {
     close: async () => {},
   };
 });
+
+test.run();

@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { PayloadStore } from "../../../node/store/payload-store.ts";
 import { RezCache } from "../../../node/store/rez-cache.ts";
 import { rezHandle } from "../../../protocol/rez-handle.ts";
-import { testStore } from "../../conformance/store-conformance.ts";
+import { storeRules } from "../../conformance/store-conformance.ts";
 import { removeTree } from "../../support/payloads.ts";
 import { flipByte, location, storeOptions } from "./store-fixture.ts";
 
-testStore("disk", async (limits) => {
+const test = storeRules("disk", async (limits) => {
   const folder = fs.mkdtempSync(join(tmpdir(), "p2pcache-conformance-"));
   const store = await PayloadStore.open({ ...storeOptions(folder), limits });
   const rez = RezCache.open(join(folder, "cache"));
@@ -34,3 +34,5 @@ testStore("disk", async (limits) => {
     },
   };
 });
+
+test.run();

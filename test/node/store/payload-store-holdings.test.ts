@@ -1,5 +1,5 @@
 import * as fs from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import * as assert from "uvu/assert";
 import type { VariantHash } from "../../../protocol/hash.ts";
 import {
@@ -26,10 +26,13 @@ test("an item is served while the commit moves its tree", async ({ open, payload
     isDone = true;
   });
   let loads = 0;
-  for (let item = 0; !isDone; item = (item + 1) % served.index.items, loads++) {
-    const bytes = await served.load(item);
-    assert.ok(Buffer.from(bytes).equals(itemBytes(payload, staged.hashOf(item))));
-  }
+  const loadAll = async () => {
+    for (let item = 0; !isDone; item = (item + 1) % served.index.items, loads++) {
+      const bytes = await served.load(item);
+      assert.ok(Buffer.from(bytes).equals(itemBytes(payload, staged.hashOf(item))));
+    }
+  };
+  await Promise.all(Array.from({ length: 32 }, loadAll));
   await commit;
   assert.ok(loads > 0);
 });
@@ -276,45 +279,37 @@ const changes: readonly (readonly [what: string, path: string, fault: RegExp, ch
     "another target of a link",
     "dangling",
     /points elsewhere/,
-    (tree) => within(tree, () => (fs.rmSync(join(tree, "dangling")), fs.symlinkSync("there", join(tree, "dangling")))),
+    (tree) => replace(join(tree, "dangling"), (path) => fs.symlinkSync("there", path)),
   ],
   [
     "a file in the place of a link",
     "dangling",
     /not a link/,
-    (tree) => within(tree, () => (fs.rmSync(join(tree, "dangling")), fs.writeFileSync(join(tree, "dangling"), ""))),
+    (tree) => replace(join(tree, "dangling"), (path) => fs.writeFileSync(path, "")),
   ],
   [
     "a link in the place of a directory",
     "empty",
     /not a directory/,
-    (tree) => within(tree, () => (fs.rmdirSync(join(tree, "empty")), fs.symlinkSync("lib", join(tree, "empty")))),
+    (tree) => replace(join(tree, "empty"), (path) => fs.symlinkSync("lib", path)),
   ],
   [
     "a link in the place of a file",
     "lib/deep/4.py",
     /not a regular file/,
-    (tree) =>
-      within(
-        join(tree, "lib/deep"),
-        () => (fs.rmSync(join(tree, "lib/deep/4.py")), fs.symlinkSync("5.py", join(tree, "lib/deep/4.py"))),
-      ),
+    (tree) => replace(join(tree, "lib/deep/4.py"), (path) => fs.symlinkSync("5.py", path)),
   ],
   [
     "a directory in the place of a large file",
     "big/one",
     /not a regular file/,
-    (tree) =>
-      within(
-        join(tree, "big"),
-        () => (fs.rmSync(join(tree, "big/one")), fs.mkdirSync(join(tree, "big/one"), { mode: 0o555 })),
-      ),
+    (tree) => replace(join(tree, "big/one"), (path) => fs.mkdirSync(path, { mode: 0o555 })),
   ],
   [
     "another length",
     "big/one",
     /bytes, not/,
-    (tree) => (fs.chmodSync(join(tree, "big/one"), 0o600), fs.truncateSync(join(tree, "big/one"), 5)),
+    (tree) => replace(join(tree, "big/one"), (path) => fs.writeFileSync(path, "short", { mode: 0o444 })),
   ],
 ];
 for (const [what, path, fault, change] of changes) {
@@ -358,5 +353,13 @@ test("a store that closes during a check does not call the payload damaged", asy
   assert.is(lost, 0);
   assert.is((await open()).announced().length, 1);
 });
+
+/** Puts something else in the place of an entry, in a directory that is read-only. */
+function replace(path: string, make: (path: string) => void): void {
+  within(dirname(path), () => {
+    fs.rmSync(path, { recursive: true });
+    make(path);
+  });
+}
 
 test.run();

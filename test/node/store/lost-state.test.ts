@@ -1,0 +1,205 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import * as assert from "uvu/assert";
+import { Catalogue } from "../../../node/store/catalogue.ts";
+import { UnusableError } from "../../../protocol/errors.ts";
+import { release, treeDifferences, variantOf } from "../../support/payloads.ts";
+import { fetch, flipByte, rejects, storeSuite } from "./store-fixture.ts";
+
+const test = storeSuite("lost state");
+
+test("with its state lost a node finds its holdings again, and announces them once they were checked", async (context) => {
+  const { open, payload, statePath } = context;
+  const first = await open();
+  const path = await fetch(first, payload);
+  await first[Symbol.asyncDispose]();
+  fs.rmSync(statePath, { recursive: true });
+  const second = await open();
+  assert.is(second.holding(payload.hash)?.path, path);
+  assert.is(second.bytes, payload.record.root.bytes);
+  assert.equal((await second.check()).faults, []);
+  assert.equal(second.announced(), []);
+  assert.is(await second.serve(payload.record.payload), undefined);
+  await second.verifyUnsure();
+  assert.equal(second.announced(), [[payload.hash, payload.record.payload]]);
+});
+
+test("an index file with our key is not believed where no record of ours agrees", async (context) => {
+  const { open, payload, statePath, cachePath } = context;
+  const first = await open();
+  const path = await fetch(first, payload);
+  await first[Symbol.asyncDispose]();
+  fs.rmSync(statePath, { recursive: true });
+  const index = JSON.parse(fs.readFileSync(`${path}.json`, "utf8"));
+  const lies = [
+    { ...index, p2pcache: { ...index.p2pcache, payload: "ab".repeat(32) } },
+    { ...index, p2pcache: { ...index.p2pcache, variant: "ab".repeat(32) } },
+    { ...index, p2pcache: {} },
+    { ...index, handle: { ...index.handle, variables: { ...index.handle.variables, version: "2.0.0" } } },
+  ];
+  for (const lie of lies) {
+    fs.writeFileSync(`${path}.json`, JSON.stringify(lie));
+    const store = await open();
+    assert.equal(store.holdings(), [], JSON.stringify(lie));
+    await store[Symbol.asyncDispose]();
+  }
+  fs.writeFileSync(`${path}.json`, JSON.stringify(index));
+  const record = join(cachePath, ".sys/p2pcache/objects", payload.hash.slice(0, 2), `${payload.hash}.dsse.json`);
+  fs.renameSync(record, `${record}.away`);
+  const store = await open();
+  assert.equal(store.holdings(), []);
+  await store[Symbol.asyncDispose]();
+  fs.renameSync(`${record}.away`, record);
+  assert.is((await open()).holdings().length, 1);
+});
+
+test("what has gone from the cache, or is another's now, is dropped from the catalogue", async (context) => {
+  const { open, payload, source } = context;
+  const spoil: readonly ((path: string) => void)[] = [
+    (path) => fs.rmSync(`${path}.json`),
+    (path) => {
+      fs.chmodSync(path, 0o755);
+      fs.renameSync(path, join(context.folder, `${performance.now()}`));
+    },
+    (path) => {
+      const { handle } = JSON.parse(fs.readFileSync(`${path}.json`, "utf8"));
+      fs.writeFileSync(`${path}.json`, JSON.stringify({ handle }));
+    },
+  ];
+  for (const change of spoil) {
+    const variant = variantOf(`foo${spoil.indexOf(change)}`);
+    const each = await release(source, { variant });
+    const first = await open();
+    const path = await fetch(first, each);
+    await first[Symbol.asyncDispose]();
+    change(path);
+    const second = await open();
+    assert.equal(second.holdings(), [], String(change));
+    assert.equal((await second.check()).faults, []);
+    await second[Symbol.asyncDispose]();
+  }
+  assert.equal(treeDifferences(source, await fetch(await open(), payload)), []);
+});
+
+const breaks: readonly (readonly [what: string, spoil: (index: string) => void | Promise<void>])[] = [
+  ["CURRENT is garbage", (index) => fs.writeFileSync(join(index, "CURRENT"), "garbage")],
+  [
+    "the manifest has gone",
+    (index) => fs.rmSync(join(index, fs.readdirSync(index).find((name) => name.startsWith("MANIFEST"))!)),
+  ],
+  [
+    "it is a file",
+    (index) => {
+      fs.rmSync(index, { recursive: true });
+      fs.writeFileSync(index, "");
+    },
+  ],
+  ["an entry is not one of ours", (index) => putRaw(index, "holding!x", { variant: 5 })],
+  ["its mark is strange", (index) => putRaw(index, "format", 5)],
+];
+for (const [what, spoil] of breaks) {
+  test(`a database of which ${what} is moved aside and made anew from the cache`, async ({
+    open,
+    payload,
+    statePath,
+    problems,
+  }) => {
+    const index = join(statePath, "index");
+    for (let i = 0; i < 2; i++) {
+      const store = await open();
+      if (i === 0) await fetch(store, payload);
+      await store[Symbol.asyncDispose]();
+      await spoil(index);
+    }
+    const store = await open();
+    assert.is(problems.length, 2);
+    assert.match(problems[0]!, /index\.broken-\d+/);
+    assert.is(fs.readdirSync(statePath).filter((name) => name.startsWith("index.broken-")).length, 1);
+    assert.is(store.holdings().length, 1);
+    assert.equal((await store.check()).faults, []);
+    assert.equal(store.announced(), []);
+    await store.verifyUnsure();
+    assert.is(store.announced().length, 1);
+  });
+}
+
+test("a database that may not be read is said to be so, and left where it is", async ({ open, statePath }) => {
+  await (await open())[Symbol.asyncDispose]();
+  const index = join(statePath, "index");
+  fs.chmodSync(index, 0);
+  const error = await rejects(open(), "UNUSABLE");
+  assert.instance(error, UnusableError);
+  assert.match(`${error.message} ${error.hint}`, /index.*chown/);
+  fs.chmodSync(index, 0o700);
+  assert.equal(fs.readdirSync(statePath), ["index"]);
+  await open();
+});
+
+test("a database of a newer p2pcache is left alone", async ({ open, statePath }) => {
+  await (await open())[Symbol.asyncDispose]();
+  await putRaw(join(statePath, "index"), "format", { version: 2 });
+  await rejects(open(), "UNKNOWN_VERSION");
+  assert.equal(fs.readdirSync(statePath), ["index"]);
+});
+
+test("what was placed before an unclean boot is neither announced nor served until it was checked", async (context) => {
+  const { open, payload, statePath, source } = context;
+  const other = await release(source, { variant: variantOf("bar") });
+  const first = await open();
+  await fetch(first, payload);
+  const otherPath = await fetch(first, other);
+  await first[Symbol.asyncDispose]();
+  await setBoot(statePath, "another boot");
+  flipByte(join(otherPath, "big/one"));
+  const second = await open();
+  const lost: string[] = [];
+  second.onLost = (variant) => void lost.push(variant);
+  assert.equal(second.announced(), []);
+  assert.is(await second.serve(payload.record.payload), undefined);
+  assert.is(second.holdings().length, 2);
+  await second.verifyUnsure();
+  assert.equal(second.announced(), [[payload.hash, payload.record.payload]]);
+  assert.equal(lost, [other.hash]);
+  assert.is(second.isDamaged(other.hash), true);
+  await second[Symbol.asyncDispose]();
+  assert.equal((await open()).announced(), [[payload.hash, payload.record.payload]]);
+});
+
+test("a start with many holdings answers within 2 s", async (context) => {
+  const { open, payload, statePath } = context;
+  const first = await open();
+  const path = await fetch(first, payload);
+  await first[Symbol.asyncDispose]();
+  const objects = join(
+    context.cachePath,
+    ".sys/p2pcache/objects",
+    payload.hash.slice(0, 2),
+    `${payload.hash}.dsse.json`,
+  );
+  assert.ok(fs.existsSync(objects));
+  const index = fs.readFileSync(`${path}.json`, "utf8");
+  for (let i = 0; i < 1000; i++) {
+    const directory = join(context.cachePath, `pkg${i}`, "1.0.0", "abcd");
+    fs.mkdirSync(join(directory, "a"), { recursive: true, mode: 0o755 });
+    fs.writeFileSync(join(directory, "a.json"), index);
+  }
+  fs.rmSync(statePath, { recursive: true });
+  const startedMs = performance.now();
+  const second = await open();
+  assert.ok(performance.now() - startedMs < 2_000);
+  assert.is(second.holdings().length, 1);
+});
+
+async function setBoot(statePath: string, unsureSinceBoot: string): Promise<void> {
+  await using catalogue = await Catalogue.open(join(statePath, "index"));
+  for (const entry of catalogue.all()) await catalogue.put({ ...entry, unsureSinceBoot });
+}
+
+async function putRaw(index: string, key: string, value: unknown): Promise<void> {
+  const { Level } = await import("level");
+  const database = new Level<string, unknown>(index, { valueEncoding: "json" });
+  await database.put(key, value);
+  await database.close();
+}
+
+test.run();
