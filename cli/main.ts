@@ -29,7 +29,9 @@ export async function main(argv: string[]): Promise<void> {
     await program(run).parseAsync(words, { from: "user" });
   } catch (error) {
     const shown = error instanceof CommanderError ? usageOf(error) : error;
-    if (shown !== undefined) out.fail(shown);
+    // What is interrupted says so in many ways.
+    const interrupted = signal.aborted && !(shown instanceof P2pCacheError);
+    if (shown !== undefined) out.fail(interrupted ? signal.reason : shown);
   }
   process.exitCode = out.exitCode;
   // Something that still waits for a mount that hangs must not keep us: what had to be said has been said.
@@ -87,4 +89,4 @@ function usageOf(error: CommanderError): UsageError | undefined {
   return new UsageError(message, { hint: hint ?? "p2pcache --help, or --help after the command" });
 }
 
-const lastMs = 1_000;
+const lastMs = 100;

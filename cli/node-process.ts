@@ -42,6 +42,7 @@ export async function spawnNode(options: SpawnOptions): Promise<ReadyNode> {
     if (typeof ready === "string") return JSON.parse(ready) as ReadyNode;
     throw startError(await exited, log);
   } catch (error) {
+    options.signal?.throwIfAborted();
     if (!late.aborted) throw error;
     child.kill();
     throw new UnreachableError(`the node did not start within ${readyMs / 1000} s`, { hint: `see ${log.path}` });

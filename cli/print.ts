@@ -97,7 +97,7 @@ function printLine(line: string): void {
 
 /** Names come from outside: none may move the cursor or pretend to be another line. */
 function oneLine(text: string): string {
-  return text.replaceAll(/\p{Cc}+/gu, " ").trim();
+  return text.replaceAll(/\p{Cc}+/gu, " ").trimEnd();
 }
 
 function stackOf(error: unknown): string {

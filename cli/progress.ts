@@ -63,20 +63,32 @@ export class ProgressReport implements Disposable {
   async #openBar(): Promise<void> {
     const { default: progress } = await import("cli-progress");
     if (this.#over) return;
+    const format = (options: object, { progress: share }: { progress: number }, payload: BarPayload) => {
+      const drawn = payload.isTotalKnown ? ` [${progress.Format.BarFormat(share, options)}]` : "";
+      return `${payload.what}${drawn} ${payload.text}`;
+    };
     const bar = new progress.SingleBar(
-      { format: "{what} [{bar}] {text}", barsize: 20, hideCursor: true, clearOnComplete: true, linewrap: true },
+      { format, barsize: 20, hideCursor: true, clearOnComplete: true, linewrap: true },
       progress.Presets.legacy,
     );
     let started = false;
     const update = (state: ProgressState, text: string) => {
-      const { what, doneBytes, totalBytes = 0 } = state;
-      if (!started) bar.start(Math.max(1, totalBytes), 0, { what, text });
+      const { what, doneBytes, totalBytes } = state;
+      const payload: BarPayload = { what, text, isTotalKnown: totalBytes !== undefined };
+      if (!started) bar.start(Math.max(1, totalBytes ?? 0), 0, payload);
       started = true;
-      bar.setTotal(Math.max(1, totalBytes));
-      bar.update(doneBytes, { what, text });
+      bar.setTotal(Math.max(1, totalBytes ?? 0));
+      bar.update(doneBytes, payload);
     };
     this.#bar = { update, stop: () => bar.stop() };
   }
+}
+
+/** What stands beside the bar. */
+interface BarPayload {
+  readonly what: string;
+  readonly text: string;
+  readonly isTotalKnown: boolean;
 }
 
 /** Adds up what is told of each variant of one fetch. */

@@ -62,8 +62,6 @@ export async function withCache<Answer>(
       const cache = { holdings: () => client.holdings(), verify, fsck: () => client.fsck() };
       return await Promise.race([ask(cache), promise]).finally(stop);
     }
-    // The workers of a node hold no process: here it is this command that waits for them.
-    using _held = holdProcess();
     await using node = await openNode(withoutNetwork(settings));
     const { promise, stop } = aborted(signal);
     const cache = {
@@ -104,11 +102,6 @@ function withoutNetwork(settings: Settings): Settings {
   return { ...settings, origins: [], transfer: { ...settings.transfer, peers: "never" } };
 }
 
-function holdProcess(): Disposable {
-  const timer = setInterval(() => undefined, timerMsMax);
-  return { [Symbol.dispose]: () => clearInterval(timer) };
-}
-
 /** Rejects when the signal is aborted. */
 function aborted(signal: AbortSignal): { readonly promise: Promise<never>; readonly stop: () => void } {
   const { promise, reject } = Promise.withResolvers<never>();
@@ -122,5 +115,3 @@ const busyCodes: ReadonlySet<string> = new Set(["CACHE_IN_USE", "STATE_IN_USE", 
 /** A node starts within 2 s (DESIGN section 2). */
 const patienceMs = 5_000;
 const retryMs = 50;
-/** Node's timers overflow beyond 24 days. */
-const timerMsMax: number = 24 * 24 * 3_600_000;

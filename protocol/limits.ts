@@ -2,7 +2,7 @@
 
 export const KIB = 1024;
 export const MIB: number = 1024 * KIB;
-export const GIB: number = 1024 * MIB;
+const GIB: number = 1024 * MIB;
 
 /** A name inside a tree: Linux refuses longer parts (limits.h, NAME_MAX). */
 export const nameBytesMax = 255;
@@ -24,7 +24,6 @@ export const runFileWeightMin: number = 4 * KIB;
 
 /** A manifest segment (DESIGN section 3). */
 export const segmentBytesMin: number = 64 * KIB;
-export const segmentBytesTarget: number = 128 * KIB;
 export const segmentBytesMax: number = 256 * KIB;
 /** A manifest root: 20,000 segments, more than `entriesMax` ever needs. It travels inside the record. */
 export const rootBytesMax: number = MIB;

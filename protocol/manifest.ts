@@ -58,7 +58,8 @@ export function decodeRoot(bytes: Uint8Array): ManifestRoot {
   if (!isCount(files, entries)) throw new FormatError(`a manifest root claims ${String(files)} files`);
   if (!isCount(total, payloadBytesMax)) throw new FormatError(`a manifest root claims ${String(total)} bytes`);
   // A run has a file of its own, and a large file a chunk for each 256 KiB begun.
-  if (!isCount(chunks, files + Math.floor(total / chunkBytesMin))) throw new FormatError(`a manifest root claims ${String(chunks)} chunks`);
+  if (!isCount(chunks, files + Math.floor(total / chunkBytesMin)))
+    throw new FormatError(`a manifest root claims ${String(chunks)} chunks`);
   if (typeof caseSensitive !== "boolean") throw new FormatError("a manifest root does not say caseSensitive");
   if (!Array.isArray(segments)) throw new FormatError("a manifest root has no list of segments");
   const refs = segments.map(parseSegmentRef);

@@ -34,7 +34,7 @@ export async function openSocketDirectory(socket: string): Promise<void> {
 }
 
 /** Whether somebody accepts connections on a Unix socket. */
-export function answers(socket: string): Promise<boolean> {
+function answers(socket: string): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const connection = connect(socket);
   connection.once("connect", () => resolve(true));

@@ -22,7 +22,7 @@ export function checkNoOtherWriter(directory: string): void {
 }
 
 /** `checkNoOtherWriter` for every directory from `/` down to `realPath`, which has no links in it. */
-export function checkPath(realPath: string): void {
+function checkPath(realPath: string): void {
   const parent = dirname(realPath);
   if (parent !== realPath) checkPath(parent);
   checkNoOtherWriter(realPath);
@@ -70,7 +70,7 @@ export function makeSafeDirectory(root: string, relative: string, onMade: (paren
 }
 
 /** Runs `action`; what the filesystem refuses becomes an error with a code and an exit. */
-export function asCacheErrors<T>(path: string, action: () => T): T {
+function asCacheErrors<T>(path: string, action: () => T): T {
   try {
     return action();
   } catch (error) {

@@ -16,7 +16,7 @@ import { bytesToHex, type ChunkHash, type Hasher } from "../../protocol/hash.ts"
 import { segmentBytesMax } from "../../protocol/limits.ts";
 
 /** Where a segment of what is held, or on its way in, lies. */
-export function segmentPath(objectsPath: string, hash: ChunkHash): string {
+function segmentPath(objectsPath: string, hash: ChunkHash): string {
   return join(objectsPath, hash.slice(0, 2), hash);
 }
 

@@ -168,9 +168,7 @@ export class Libp2pSwarm implements Swarm {
       const peer = connection.remotePeer.toString();
       readAnnouncement(frames, (message) => handlers.announced(peer, message));
     });
-    await this.#handle("swarm", (frames, connection) =>
-      this.#server.accept(connection.remotePeer.toString(), frames),
-    );
+    await this.#handle("swarm", (frames, connection) => this.#server.accept(connection.remotePeer.toString(), frames));
   }
 
   /** Registers a protocol; all but hello wait until the peer has been let in. */
@@ -221,11 +219,14 @@ export class Libp2pSwarm implements Swarm {
 }
 
 function parseAddress(text: string): Multiaddr {
+  let cause: unknown;
   try {
-    return multiaddr(text);
-  } catch (cause) {
-    throw new UsageError(`not a multiaddr: ${text}`, { cause, hint: "like /ip4/192.0.2.7/tcp/4001" });
+    const address = multiaddr(text);
+    if (address.getComponents().length > 0) return address;
+  } catch (error) {
+    cause = error;
   }
+  throw new UsageError(`not a multiaddr: ${text}`, { cause, hint: "like /ip4/192.0.2.7/tcp/4001" });
 }
 
 /** libp2p's defaults refuse the sixth connection a second from one host, and the eleventh that is not yet upgraded. */

@@ -16,7 +16,7 @@ import type { TransferLimits } from "../../protocol/transfer-limits.ts";
 import { engine, variantOf, writeSampleTree } from "./payloads.ts";
 
 export const limits: TransferLimits = { joinMs: 200, hopelessMs: 200, patienceMs: 600, inFlightBytesMax: 8 << 20 };
-export const publisher = "aa".repeat(32);
+const publisher = "aa".repeat(32);
 export const publishers: Publishers = new Map([[publisher, new Uint8Array(32)]]);
 
 /** A signature that a check can recompute: the hash of the message. */

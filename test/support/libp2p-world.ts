@@ -5,7 +5,7 @@ import { Libp2pSwarm, type SwarmOptions } from "../../node/swarm/libp2p-swarm.ts
 import type { SwarmWorld } from "../conformance/swarm-conformance.ts";
 import { Member } from "./swarm-member.ts";
 
-export const loopback = "/ip4/127.0.0.1/tcp/0";
+const loopback = "/ip4/127.0.0.1/tcp/0";
 export const networkKey: Uint8Array = new Uint8Array(32).fill(7);
 
 /** Options of a swarm on loopback, with a key of its own. */

@@ -9,7 +9,7 @@ import { parsePayloadId, parseVariantHash } from "../../../protocol/hash.ts";
 import { type RezHandle, rezHandle } from "../../../protocol/rez-handle.ts";
 
 /** What the cache of these tests takes for now. */
-export const nowMs = 1_800_000_000_000;
+const nowMs = 1_800_000_000_000;
 export const payload = parsePayloadId("ab".repeat(32));
 export const p2pcache = { payload, variant: parseVariantHash("cd".repeat(32)) };
 export const handle: RezHandle = rezHandle(

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { RezCache } from "../../../node/store/rez-cache.ts";
 import { type P2pCacheError, UnusableError } from "../../../protocol/errors.ts";
+import { needs } from "../../support/needs.ts";
 import {
   copyingSince,
   foreign,
@@ -132,6 +133,7 @@ test("a payload without index file is nothing, but its suffix is taken", async (
 });
 
 test("index files that are empty, bad or without handle match nothing, but their suffixes are taken", async (context) => {
+  if (!needs("mkfifo", "coreutils")) return;
   const { directory, cache } = context;
   makeDirectory(directory);
   fs.writeFileSync(join(directory, "a.json"), "");

@@ -1,9 +1,9 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { networkPrologue } from "../../../node/keys.ts";
-import { protocols } from "../../../node/swarm/protocols.ts";
 import { FrameStream } from "../../../node/swarm/frame-stream.ts";
 import { nextFrame } from "../../../node/swarm/frames.ts";
+import { protocols } from "../../../node/swarm/protocols.ts";
 import { LoopbackWorld, networkKey } from "../../support/libp2p-world.ts";
 import { RawPeer, rightHello } from "../../support/raw-peer.ts";
 import { Events, failureOf, Member, variantNamed, within } from "../../support/swarm-member.ts";
@@ -153,11 +153,17 @@ rule("a second hello changes nothing", async (world) => {
   await using raw = await RawPeer.open();
   const connection = await raw.enter(swarm);
   await raw.hello(connection, { ...rightHello, name: "somebody else" });
-  assert.equal(swarm.peers().map(({ name }) => name), ["raw"]);
+  assert.equal(
+    swarm.peers().map(({ name }) => name),
+    ["raw"],
+  );
   const frames = new FrameStream(await raw.stream(connection, "catalog"), protocols.catalog.answers);
   await frames.send({ kind: "want-record", variant: variantNamed("aa") });
   assert.ok((await nextFrame(frames, AbortSignal.timeout(2_000))).header.length > 0);
-  assert.is(member.heard.count(({ kind }) => kind === "ready"), 1);
+  assert.is(
+    member.heard.count(({ kind }) => kind === "ready"),
+    1,
+  );
 });
 
 test.run();

@@ -66,7 +66,8 @@ function make(stallMs?: number): { fake: FakeStream; frames: FrameStream } {
 test("a frame has been sent when all of it has left, not at the first sign of room", async () => {
   const { fake, frames } = make();
   const sent: number[] = [];
-  for (let i = 0; i < 3; i++) void frames.send({ kind: "record" }, new Uint8Array(1_000)).then(() => sent.push(i), ignore);
+  for (let i = 0; i < 3; i++)
+    void frames.send({ kind: "record" }, new Uint8Array(1_000)).then(() => sent.push(i), ignore);
   await new Promise(setImmediate);
   assert.is(fake.sent, 2);
   for (let i = 0; i < 100; i++) {

@@ -2,9 +2,9 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Swarm } from "../../../node/ports.ts";
 import { encodeMessage, type SwarmMessage } from "../../../protocol/messages.ts";
-import { noise } from "../../support/noise.ts";
 import { LoopbackWorld } from "../../support/libp2p-world.ts";
-import { RawPeer, RawStream } from "../../support/raw-peer.ts";
+import { noise } from "../../support/noise.ts";
+import { RawPeer, type RawStream } from "../../support/raw-peer.ts";
 import {
   bits,
   failureOf,
@@ -37,7 +37,7 @@ function rule(text: string, check: (scene: Scene) => Promise<void>): void {
     try {
       const member = new Member();
       member.payloads.set(payload, servedPayload(items));
-      const swarm = await world.add("node", member, { timings: { stallMs: 400, joinMs: 500, retryMs: 50 } });
+      const swarm = await world.add("node", member, { timings: { stallMs: 1_000, joinMs: 1_500, retryMs: 50 } });
       const connection = await raw.enter(swarm);
       const open = () => raw.swarm(connection);
       await within(20_000, text, check({ world, member, swarm, raw, open }));
@@ -85,7 +85,10 @@ for (const [what, trick] of Object.entries(tricks)) {
     await trick(stream);
     await stream.ended();
     await stillServes(scene);
-    assert.is(scene.member.heard.count(({ kind }) => kind === "left"), 0);
+    assert.is(
+      scene.member.heard.count(({ kind }) => kind === "left"),
+      0,
+    );
   });
 }
 
@@ -96,7 +99,10 @@ rule("sixty-four joins are let through, and free again after leaving", async ({ 
   for (let number = 0; number < 64; number++) await stream.say({ kind: "leave", number });
   for (let number = 64; number < 128; number++) await stream.say({ kind: "join", number, payload });
   await stream.came.until("the last answer", (event) => event.kind === "joined" && event.number === 127);
-  assert.is(stream.came.count(({ kind }) => kind === "joined"), 128);
+  assert.is(
+    stream.came.count(({ kind }) => kind === "joined"),
+    128,
+  );
 });
 
 rule("a join that is left before it was answered leaves nothing behind", async ({ member, open }) => {
@@ -187,7 +193,13 @@ rule("a peer that reads in sips does not make the node pile up what it asked for
 
 rule("a peer that asks for what is lacking and never reads the answers loses the stream", async (scene) => {
   const { member, open } = scene;
-  member.payloads.set(payload, servedPayload(Array.from({ length: 300 }, () => items[2]!), { have: bits(300, [2]) }));
+  member.payloads.set(
+    payload,
+    servedPayload(
+      Array.from({ length: 300 }, () => items[2]!),
+      { have: bits(300, [2]) },
+    ),
+  );
   const stream = await open();
   await stream.say({ kind: "join", number: 0, payload });
   await stream.came.until("an answer", ({ kind }) => kind === "joined");
@@ -210,7 +222,10 @@ rule("more streams than a protocol allows are reset", async ({ raw, swarm, open 
   for (let i = 0; i < 8; i++) {
     const extra = await open();
     await Promise.all([extra.say({ kind: "join", number: 0, payload }).catch(() => undefined), extra.ended()]);
-    assert.is(extra.came.count(({ kind }) => kind === "joined"), 0);
+    assert.is(
+      extra.came.count(({ kind }) => kind === "joined"),
+      0,
+    );
   }
   await streams[3]!.say({ kind: "request", number: 0, items: [2] });
   await streams[3]!.came.until("a piece", ({ kind }) => kind === "piece");
@@ -218,7 +233,11 @@ rule("more streams than a protocol allows are reset", async ({ raw, swarm, open 
 });
 
 /** The hostile peer serves: the node asks it. */
-function serving(text: string, serve: (stream: RawStream) => void, check: (scene: Scene, from: string) => Promise<void>) {
+function serving(
+  text: string,
+  serve: (stream: RawStream) => void,
+  check: (scene: Scene, from: string) => Promise<void>,
+) {
   rule(text, async (scene) => {
     await scene.raw.serveSwarm(serve);
     await check(scene, scene.raw.host.peerId.toString());
@@ -231,7 +250,8 @@ const answers: Readonly<Record<string, (stream: RawStream) => void>> = {
     void stream.frames.send({ kind: "joined", number: 0, all: false }, new Uint8Array(2)),
   "a have-map with bits beyond the payload": (stream: RawStream) =>
     void stream.frames.send({ kind: "joined", number: 0, all: false }, new Uint8Array([0xff])),
-  "a frame that is too large": (stream: RawStream) => stream.raw(header({ kind: "piece", number: 0, item: 0 }), 2 ** 30),
+  "a frame that is too large": (stream: RawStream) =>
+    stream.raw(header({ kind: "piece", number: 0, item: 0 }), 2 ** 30),
   "a message from the wrong side": (stream: RawStream) => void stream.say({ kind: "request", number: 0, items: [1] }),
   nothing: () => undefined,
 };
@@ -252,17 +272,22 @@ serving(
       void stream.frames.send({ kind: "piece", number, item }, new Uint8Array([item]));
     piece(0, 1);
     piece(7, 1);
-    void stream.came.until("a request", ({ kind }) => kind === "request").then(() => {
-      for (const item of [3, 2, 2, 3]) piece(0, item);
-      void stream.say({ kind: "gone", number: 0, items: [] });
-    });
+    void stream.came
+      .until("a request", ({ kind }) => kind === "request")
+      .then(() => {
+        for (const item of [3, 2, 2, 3]) piece(0, item);
+        void stream.say({ kind: "gone", number: 0, items: [] });
+      });
   },
   async ({ swarm }, from) => {
     const listener = new Listener();
     const join = await swarm.join(from, payload, 4, listener);
     join?.request([2]);
     await listener.until("the end", ({ kind }) => kind === "gone");
-    assert.equal(listener.all.map(({ kind }) => kind), ["piece", "gone"]);
+    assert.equal(
+      listener.all.map(({ kind }) => kind),
+      ["piece", "gone"],
+    );
     assert.is((await listener.bytesOf(2)).length, 1);
   },
 );

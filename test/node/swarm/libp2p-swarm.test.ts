@@ -4,7 +4,15 @@ import { Libp2pSwarm } from "../../../node/swarm/libp2p-swarm.ts";
 import { UnreachableError, UsageError } from "../../../protocol/errors.ts";
 import { testSwarm } from "../../conformance/swarm-conformance.ts";
 import { LoopbackWorld, swarmOptions } from "../../support/libp2p-world.ts";
-import { Events, failureOf, Listener, Member, payloadNamed, servedPayload, within } from "../../support/swarm-member.ts";
+import {
+  Events,
+  failureOf,
+  Listener,
+  Member,
+  payloadNamed,
+  servedPayload,
+  within,
+} from "../../support/swarm-member.ts";
 
 testSwarm("libp2p", async () => new LoopbackWorld());
 
@@ -36,7 +44,7 @@ rule("a bootstrap peer that comes back is dialled again, and announces anew", as
     timings: { retryMs: 30 },
     onUnreachable: (away) => unreachable.add(away),
   });
-  await member.ready(first);
+  await member.heard.until("what it holds", ({ kind }) => kind === "announced");
   await first[Symbol.asyncDispose]();
   await member.heard.until("that it left", ({ kind }) => kind === "left");
   assert.equal(swarm.peers(), []);
@@ -83,6 +91,7 @@ rule("a port that is in use is said to be, and nothing stays open", async (world
   assert.instance(failure, UnreachableError);
   assert.equal([failure.code, failure.exit], ["CANNOT_LISTEN", 6]);
   assert.match(failure.message, listen[0]!);
+  await new Promise(setImmediate);
   assert.equal(openSockets(), before);
 });
 
@@ -132,12 +141,18 @@ rule("three that know one of them all meet it, and one after the other may leave
   for (const [i, member] of members.entries()) {
     for (const swarm of swarms) if (swarm !== swarms[i]) await member.ready(swarm);
   }
-  assert.equal(swarms.map((swarm) => swarm.peers().length), [3, 3, 3, 3]);
+  assert.equal(
+    swarms.map((swarm) => swarm.peers().length),
+    [3, 3, 3, 3],
+  );
   await swarms[1]![Symbol.asyncDispose]();
   for (const i of [0, 2, 3]) {
     await members[i]!.heard.until("that it left", (event) => event.kind === "left" && event.peer === swarms[1]!.id);
   }
-  assert.equal([0, 2, 3].map((i) => swarms[i]!.peers().length), [2, 2, 2]);
+  assert.equal(
+    [0, 2, 3].map((i) => swarms[i]!.peers().length),
+    [2, 2, 2],
+  );
 });
 
 test.run();

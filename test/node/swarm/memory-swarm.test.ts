@@ -1,8 +1,8 @@
-import { MemoryNetwork } from "../../../node/swarm/memory-swarm.ts";
-import type { Swarm } from "../../../node/ports.ts";
-import { testSwarm } from "../../conformance/swarm-conformance.ts";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import type { Swarm } from "../../../node/ports.ts";
+import { MemoryNetwork } from "../../../node/swarm/memory-swarm.ts";
+import { testSwarm } from "../../conformance/swarm-conformance.ts";
 import { Listener, Member, payloadNamed, servedPayload } from "../../support/swarm-member.ts";
 
 testSwarm("memory", async () => {
