@@ -30,7 +30,7 @@ export const rootBytesMax: number = MIB;
 /** A release record: its root twice in base64, and room for requirements. */
 export const recordBytesMax: number = 2 * MIB;
 
-/** The header of a frame: a full directory goes in several frames, a have-map of 700,000 items fits. */
+/** The header of a frame: a thousand holdings of 70 bytes fit, and a full directory goes in several frames. */
 export const frameHeaderBytesMax: number = 128 * KIB;
 /** The raw bytes behind a frame's header: one item. Far below the 4 MiB at which js-libp2p gives up on a stream. */
 export const frameBodyBytesMax: number = chunkBytesMax;
