@@ -121,6 +121,9 @@ export class Fetcher {
   async #fetch(variant: VariantHash, options: FetchOptions, flight: Flight, signal: AbortSignal): Promise<FetchResult> {
     const origins = options.origin === "never" ? [] : this.#parts.origins;
     const swarm = options.peers === "never" ? undefined : this.#parts.swarm();
+    // A node that has just started knows nobody yet, and would ask the origin for what its peers have.
+    if (swarm !== undefined && this.#parts.store.holding(variant) === undefined)
+      await atMost(swarm.settled(), settleMs);
     const found = await findRecord({ ...this.#parts.recordSources, origins, swarm }, variant, { signal });
     const settled = this.#settled(variant, found.record);
     if (settled !== undefined) return settled;
@@ -174,7 +177,7 @@ export class Fetcher {
     const { store } = this.#parts;
     const { record } = found;
     const end = resultOf(variant, record);
-    const staged = await store.stage(variant, record, found.envelope);
+    const staged = await store.stage(variant, record, found.envelope, parts.signal);
     try {
       const bytes = await this.#transfer(staged, found, parts);
       const result = await store.commit(variant, staged, parts.signal);
@@ -245,4 +248,14 @@ function resultOf(variant: VariantHash, record: ReleaseRecord) {
   return { handle, variant, payload: record.payload, path: undefined, bytes: noBytes, seconds: 0 };
 }
 
+/** As long as a first dial and a hello take on a LAN, and a little more. */
+const settleMs = 1_500;
 const noBytes: BytesBySource = { local: 0, peers: 0, origin: 0 };
+
+/** Waits for a promise that never rejects, but not longer. */
+async function atMost(promise: Promise<void>, waitMs: number): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, waitMs);
+  await Promise.race([promise, late]);
+  clearTimeout(timer);
+}

@@ -134,9 +134,10 @@ export class CacheNode implements AsyncDisposable {
     await using opened = new AsyncDisposableStack();
     const { log = noLog, clock = systemClock } = options;
     const engine = openHashEngine();
+    const onProblem = (problem: string) => log("warn", "store-problem", { problem });
     const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
     const resolved = resolveDiskDefaults(settings, disk);
-    const store = opened.use(await PayloadStore.open(storeOptions(resolved, clock, engine)));
+    const store = opened.use(await PayloadStore.open({ ...storeOptions(resolved, clock, engine), onProblem }));
     const origins = await openOrigins(settings, network);
     const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins });
     store.onLost = (variant, fault) => node.#lost(variant, fault);

@@ -129,6 +129,8 @@ export interface Swarm extends AsyncDisposable {
   /** Multiaddrs at which it listens. */
   addresses(): readonly string[];
   peers(): readonly PeerFacts[];
+  /** Resolves once each configured peer was let in, or could not be reached at first; never rejects. */
+  settled(): Promise<void>;
   /** Says to every peer what this node holds now. */
   announce(): void;
   /** A variant's record from a peer; undefined when it has none. @throws {UnreachableError} */
@@ -171,7 +173,7 @@ export interface FetchStore {
   /** What somebody else has put at a variant's place in Rez's cache. */
   foreign(variant: Variant): { readonly path: string; readonly state: string } | undefined;
   /** @throws {NoSpaceError} before anything is written. */
-  stage(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array): Promise<StagedTree>;
+  stage(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array, signal?: AbortSignal): Promise<StagedTree>;
   /** Puts a complete tree where Rez finds it. @throws {BusyError} with the tree kept in staging. */
   commit(hash: VariantHash, staged: StagedTree, signal?: AbortSignal): Promise<CommitResult>;
   /** Ends work on a staged payload; what was verified stays for the next try. */

@@ -25,12 +25,15 @@ export interface ServiceLimits {
   readonly slots: number;
   /** Bytes that are read and sent at a time, to everyone. */
   readonly sendingBytesMax: number;
+  /** Of the slots, how many one stream may hold: a peer that does not read must not keep the others from theirs. */
+  readonly slotsPerStreamMax: number;
   /** Items that wait for a slot, per stream. */
   readonly queuedPerStreamMax: number;
 }
 
 export const defaultServiceLimits: ServiceLimits = {
   slots: 8,
+  slotsPerStreamMax: 4,
   // 32 MiB: DESIGN section 7, rule 6.
   sendingBytesMax: 32 * 1024 * 1024,
   queuedPerStreamMax: 64,
@@ -43,6 +46,8 @@ export class Service {
   readonly #givenBytes = new Map<PeerName, number>();
   /** What the peer that was served last had got before: whoever comes now begins there, not at nothing. */
   #levelBytes = 0;
+  /** Slots in use, by stream. */
+  readonly #held = new Map<number, number>();
   #sending = 0;
   #sendingBytes = 0;
 
@@ -61,6 +66,7 @@ export class Service {
       case "done":
         this.#sending--;
         this.#sendingBytes -= event.request.sizeBytes;
+        this.#hold(event.request.stream, -1);
         return this.#fillSlots();
       case "left":
         this.#queues.delete(event.stream);
@@ -110,6 +116,7 @@ export class Service {
       if (request === undefined) break;
       this.#sending++;
       this.#sendingBytes += request.sizeBytes;
+      this.#hold(request.stream, 1);
       this.#levelBytes = this.#givenBytes.get(request.peer)!;
       this.#givenBytes.set(request.peer, this.#levelBytes + request.sizeBytes);
       actions.push({ kind: "send", request });
@@ -122,10 +129,17 @@ export class Service {
     return actions;
   }
 
+  #hold(stream: number, change: 1 | -1): void {
+    const held = (this.#held.get(stream) ?? 0) + change;
+    if (held === 0) this.#held.delete(stream);
+    else this.#held.set(stream, held);
+  }
+
   /** The first item of the peer that got least since anyone had to wait. */
   #next(): ServiceRequest | undefined {
     let best: { stream: number; queue: ServiceRequest[]; given: number } | undefined;
     for (const [stream, queue] of this.#queues) {
+      if ((this.#held.get(stream) ?? 0) >= this.#limits.slotsPerStreamMax) continue;
       const given = this.#givenBytes.get(queue[0]!.peer) ?? 0;
       if (best === undefined || given < best.given) best = { stream, queue, given };
     }

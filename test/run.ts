@@ -24,8 +24,8 @@ async function runAll(filters: readonly string[]): Promise<number> {
   const outcomes: Outcome[] = [];
   try {
     const unprivileged = files.some((file) => file.unprivileged) ? unprivilegedUser(checkout) : ourselves;
-    const waiting = files.entries();
-    const work = async () => {
+    const numbered = [...files.entries()];
+    const work = async (waiting: Iterable<[number, TestFile]>) => {
       for (const [index, file] of waiting) {
         if (interrupt.signal.aborted) return;
         const user = file.unprivileged ? unprivileged : ourselves;
@@ -35,7 +35,9 @@ async function runAll(filters: readonly string[]): Promise<number> {
         report(outcome);
       }
     };
-    await Promise.all(Array.from({ length: filesAtOnce }, work));
+    const together = numbered.filter(([, file]) => !file.alone).values();
+    await Promise.all(Array.from({ length: filesAtOnce }, () => work(together)));
+    await work(numbered.filter(([, file]) => file.alone));
   } finally {
     rmSync(homes, { recursive: true, force: true });
   }

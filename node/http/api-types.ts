@@ -54,6 +54,7 @@ export interface ApiNode {
       readonly onProgress?: (progress: { text: string; totalBytes: number; bytes: ApiBytes }) => void;
     },
   ): Promise<ApiVariant>;
+  hashOf(thing: NamedThing): string;
   verify(things: readonly NamedThing[]): Promise<{ readonly checked: number; readonly damaged: readonly object[] }>;
   fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }>;
 }

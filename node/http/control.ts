@@ -1,10 +1,10 @@
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import { P2pCacheError } from "../../protocol/errors.ts";
+import { P2pCacheError, UsageError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
 import { variantText } from "../../protocol/variant.ts";
 import { type ApiEvent, type ApiNode, type ApiVariant, errorShape } from "./api-types.ts";
 import { parseFetchBody, parseThings } from "./bodies.ts";
-import { listenOn, openSocketDirectory, prepareSocketDirectory } from "./sockets.ts";
+import { listenOn } from "./sockets.ts";
 
 export interface ControlOptions {
   readonly node: ApiNode;
@@ -18,11 +18,11 @@ export interface ControlOptions {
 
 /** The local API: HTTP on two Unix sockets (DESIGN section 10). */
 export class ControlServer implements AsyncDisposable {
-  readonly #servers: readonly FastifyInstance[];
+  readonly #opened: AsyncDisposableStack;
   readonly #calls: Calls;
 
-  private constructor(servers: readonly FastifyInstance[], calls: Calls) {
-    this.#servers = servers;
+  private constructor(opened: AsyncDisposableStack, calls: Calls) {
+    this.#opened = opened;
     this.#calls = calls;
   }
 
@@ -34,12 +34,17 @@ export class ControlServer implements AsyncDisposable {
     addUserRoutes(user, options);
     addUserRoutes(admin, options);
     addAdminRoutes(admin, options);
-    await prepareSocketDirectory(options.socket);
-    await prepareSocketDirectory(options.adminSocket);
-    await listenOn(user, options.socket, 0o660);
-    await listenOn(admin, options.adminSocket, 0o600);
-    await openSocketDirectory(options.socket);
-    return new ControlServer([user, admin], calls);
+    await using opened = new AsyncDisposableStack();
+    opened.defer(() => calls.end());
+    const sockets = [
+      [user, options.socket, 0o660],
+      [admin, options.adminSocket, 0o600],
+    ] as const;
+    for (const [server, socket, mode] of sockets) {
+      opened.defer(() => server.close());
+      opened.defer(await listenOn(server, socket, mode));
+    }
+    return new ControlServer(opened.move(), calls);
   }
 
   /** Resolves once nobody has called for this long. */
@@ -48,7 +53,7 @@ export class ControlServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#servers.map((server) => server.close()));
+    await this.#opened.disposeAsync();
   }
 }
 
@@ -74,6 +79,12 @@ class Calls {
     return promise;
   }
 
+  /** Nobody waits for an idle time any more. */
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#waiting = undefined;
+  }
+
   #watch(): void {
     if (this.#waiting === undefined || this.#open > 0) return;
     clearTimeout(this.#timer);
@@ -88,7 +99,7 @@ function makeServer(calls: Calls): FastifyInstance {
     reply.raw.once("close", end);
   });
   server.setErrorHandler((error, _request, reply) => {
-    const shape = errorShape(error);
+    const shape = errorShape(isBadRequest(error) ? new UsageError(error.message, { cause: error }) : error);
     void reply.status(shape.exit === 2 ? 400 : 500).send({ error: shape });
   });
   server.setNotFoundHandler((request, reply) => {
@@ -96,6 +107,12 @@ function makeServer(calls: Calls): FastifyInstance {
     void reply.status(404).send({ error });
   });
   return server;
+}
+
+/** fastify's own refusals: a body that is no JSON, or too large. */
+function isBadRequest(error: unknown): error is Error {
+  const { statusCode } = error as { statusCode?: number };
+  return error instanceof Error && statusCode !== undefined && statusCode >= 400 && statusCode < 500;
 }
 
 function addUserRoutes(server: FastifyInstance, { node, version }: ControlOptions): void {
@@ -116,7 +133,7 @@ function addUserRoutes(server: FastifyInstance, { node, version }: ControlOption
     return stream(request, reply, async (signal, send) => {
       const onProgress = throttled((progress: Progress) => send({ kind: "progress", ...progress }));
       const fetchOne = (thing: NamedThing) => node.fetch(thing, { ...options, signal, onProgress });
-      return { variants: await Promise.all(things.map((thing) => attempt(thing, fetchOne))) };
+      return { variants: await Promise.all(things.map((thing) => attempt(node, thing, fetchOne))) };
     });
   });
 }
@@ -141,6 +158,7 @@ async function stream(
   const left = new AbortController();
   reply.hijack();
   reply.raw.writeHead(200, { "content-type": "application/x-ndjson" });
+  reply.raw.flushHeaders();
   reply.raw.once("close", () => left.abort(new P2pCacheError("INTERRUPTED", 130, "the caller has gone")));
   const send: Send = (event) => void reply.raw.write(`${JSON.stringify(event)}\n`);
   request.raw.resume();
@@ -153,7 +171,11 @@ async function stream(
 }
 
 /** One variant that cannot be had does not keep the others from coming. */
-async function attempt(thing: NamedThing, fetchOne: (thing: NamedThing) => Promise<ApiVariant>): Promise<ApiVariant> {
+async function attempt(
+  node: ApiNode,
+  thing: NamedThing,
+  fetchOne: (thing: NamedThing) => Promise<ApiVariant>,
+): Promise<ApiVariant> {
   try {
     return await fetchOne(thing);
   } catch (cause) {
@@ -164,7 +186,8 @@ async function attempt(thing: NamedThing, fetchOne: (thing: NamedThing) => Promi
     const reason = error.message;
     return {
       handle,
-      variant: "",
+      // A payload that nobody holds is of no variant that we know.
+      variant: thing.kind === "payload" ? "" : node.hashOf(thing),
       payload: undefined,
       path: undefined,
       outcome: "failed",

@@ -1,36 +1,32 @@
-import { chmod, lstat, mkdir, unlink } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, realpath, rename, rm, unlink } from "node:fs/promises";
 import { connect } from "node:net";
-import { dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { FastifyInstance } from "fastify";
-import { BusyError, UnusableError } from "../../protocol/errors.ts";
+import { BusyError } from "../../protocol/errors.ts";
+import { checkPath } from "../path-guard.ts";
 
 /**
- * Makes the directory of a node's sockets, safe against other users: ours, and closed to them until the sockets have
- * their final modes.
- * @throws {UnusableError} when it belongs to somebody else.
+ * Listens on a Unix socket with a mode of its own, from the first moment on: it is made in a directory that is closed to
+ * others, and moved to its place. One that a dead node left is replaced.
+ * @returns how to take it away again.
+ * @throws {BusyError} SOCKET_IN_USE when a live process answers on it; {UnusableError} when another user could replace it.
  */
-export async function prepareSocketDirectory(socket: string): Promise<void> {
+export async function listenOn(server: FastifyInstance, socket: string, mode: number): Promise<() => Promise<void>> {
   const directory = dirname(socket);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  const { uid } = await lstat(directory);
-  if (uid !== process.getuid?.()) throw new UnusableError(`the directory ${directory} belongs to another user`);
-  await chmod(directory, 0o700);
-}
-
-/**
- * Listens on a Unix socket with a mode of its own. One that a dead node left is replaced.
- * @throws {BusyError} when a live process answers on it.
- */
-export async function listenOn(server: FastifyInstance, socket: string, mode: number): Promise<void> {
+  await mkdir(directory, { recursive: true, mode: 0o755 });
+  checkPath(await realpath(directory));
   if (await answers(socket)) throw new BusyError(`another process listens on ${socket}`, { code: "SOCKET_IN_USE" });
-  await unlink(socket).catch(() => undefined);
-  await server.listen({ path: socket });
-  await chmod(socket, mode);
-}
-
-/** All sockets have their modes: those whom the modes let in may come. */
-export async function openSocketDirectory(socket: string): Promise<void> {
-  await chmod(dirname(socket), 0o755);
+  // Short, since a socket's path has 107 bytes at most.
+  const closed = await mkdtemp(join(directory, "."));
+  try {
+    const draft = join(closed, basename(socket).slice(0, 1));
+    await server.listen({ path: draft });
+    await chmod(draft, mode);
+    await rename(draft, socket);
+  } finally {
+    await rm(closed, { recursive: true, force: true });
+  }
+  return () => unlink(socket).catch(() => undefined);
 }
 
 /** Whether somebody accepts connections on a Unix socket. */

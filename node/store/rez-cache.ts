@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { nextSuffix, type RezHandle, rezCacheDirectory } from "../../protocol/rez-handle.ts";
+import { checkNoOtherWriter } from "../path-guard.ts";
 import { clearDeadDrafts } from "./owner.ts";
 import {
   deleteEmptyParents,
@@ -13,7 +14,7 @@ import {
   unlinkIfThere,
   writeIndexFile,
 } from "./rez-files.ts";
-import { cacheError, checkNoOtherWriter, makeCacheDirectories, makeSafeDirectory } from "./rez-guard.ts";
+import { cacheError, makeCacheDirectories, makeSafeDirectory } from "./rez-guard.ts";
 import {
   type Found,
   findHandle,

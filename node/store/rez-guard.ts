@@ -1,32 +1,7 @@
-import { accessSync, chmodSync, constants, lstatSync, mkdirSync, realpathSync, type Stats } from "node:fs";
+import { accessSync, chmodSync, constants, existsSync, lstatSync, mkdirSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { NoSpaceError, P2pCacheError, UnusableError } from "../../protocol/errors.ts";
-
-/**
- * Refuses a directory in which another user may put, rename or delete things: what we verified could become something
- * else. Sticky directories pass (/tmp): in them only an entry's owner may rename it.
- * @throws {UnusableError} naming the directory and its mode.
- */
-export function checkNoOtherWriter(directory: string): void {
-  const stat = lstatSync(directory);
-  if (!stat.isDirectory()) throw new UnusableError(`${directory} is not a directory`);
-  if (stat.uid !== 0 && stat.uid !== process.geteuid?.()) {
-    throw notSafe(directory, stat, "it belongs to another user", `chown it to the user that runs p2pcache`);
-  }
-  if ((stat.mode & constants.S_IWOTH) !== 0 && !isSticky(stat)) {
-    throw notSafe(directory, stat, "everybody may write there", `chmod o-w ${directory}`);
-  }
-  if ((stat.mode & constants.S_IWGRP) !== 0 && !isSticky(stat) && stat.gid !== process.getegid?.()) {
-    throw notSafe(directory, stat, "a group that is not ours may write there", `chmod g-w ${directory}`);
-  }
-}
-
-/** `checkNoOtherWriter` for every directory from `/` down to `realPath`, which has no links in it. */
-function checkPath(realPath: string): void {
-  const parent = dirname(realPath);
-  if (parent !== realPath) checkPath(parent);
-  checkNoOtherWriter(realPath);
-}
+import { checkNoOtherWriter, checkPath } from "../path-guard.ts";
 
 /**
  * Makes `<path>/.sys` and what is in it (REZ.md section 2), and the cache itself where it is missing.
@@ -35,7 +10,7 @@ function checkPath(realPath: string): void {
  */
 export function makeCacheDirectories(path: string): string {
   return asCacheErrors(path, () => {
-    mkdirSync(path, { recursive: true, mode: 0o755 });
+    makeDirectories(path);
     const root = realpathSync(path);
     checkPath(root);
     const system = join(root, ".sys");
@@ -50,6 +25,13 @@ export function makeCacheDirectories(path: string): string {
     for (const directory of [root, system, join(system, "to_delete"), ours]) checkWritable(directory);
     return root;
   });
+}
+
+/** `mkdir -p`, one by one: Node's own way never ends below /proc, where nothing can be made. */
+function makeDirectories(path: string): void {
+  if (existsSync(path)) return;
+  makeDirectories(dirname(path));
+  mkdirSync(path, { mode: 0o755 });
 }
 
 /** `mkdir -p` of `relative` under `root`, each new directory 0755 and each old one safe. @returns its path. */
@@ -99,18 +81,6 @@ function checkWritable(directory: string): void {
     const reason = hasCode(cause, "EROFS") ? "it is on a read-only mount" : "this process may not write there";
     throw new UnusableError(`${directory} cannot be used: ${reason}`, { cause });
   }
-}
-
-function notSafe(directory: string, stat: Stats, reason: string, hint: string): UnusableError {
-  const mode = (stat.mode & 0o7777).toString(8).padStart(4, "0");
-  return new UnusableError(`${directory} cannot be trusted: ${reason} (mode ${mode}, owner ${stat.uid}:${stat.gid})`, {
-    hint,
-    details: { directory, mode, uid: stat.uid, gid: stat.gid },
-  });
-}
-
-function isSticky(stat: Stats): boolean {
-  return (stat.mode & 0o1000) !== 0;
 }
 
 const refusals = new Map([

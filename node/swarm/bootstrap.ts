@@ -25,8 +25,10 @@ export class Bootstrap {
     this.#onUnreachable = options.onUnreachable ?? (() => undefined);
   }
 
-  start(): void {
-    for (const address of this.#addresses) void this.#keep(address, this.#firstRetryMs);
+  /** Resolves once each peer was dialled for the first time: the ids of those that were reached. Never rejects. */
+  async start(): Promise<string[]> {
+    const dialled = this.#addresses.map((address) => this.#keep(address, this.#firstRetryMs));
+    return (await Promise.all(dialled)).filter((peer) => peer !== undefined);
   }
 
   stop(): void {
@@ -35,7 +37,7 @@ export class Bootstrap {
   }
 
   /** Never rejects: a peer that is away is tried again later. */
-  async #keep(address: Multiaddr, retryMs: number): Promise<void> {
+  async #keep(address: Multiaddr, retryMs: number): Promise<string | undefined> {
     try {
       const { signal } = this.#stopped;
       const connection = await this.#host.dial(address, { signal });
@@ -48,9 +50,11 @@ export class Bootstrap {
       };
       connection.addEventListener("close", onClose, { once: true });
       if (connection.status !== "open") onClose();
+      return connection.remotePeer.toString();
     } catch (error) {
       this.#report(address, error as Error);
       this.#later(address, retryMs);
+      return undefined;
     }
   }
 

@@ -58,6 +58,7 @@ export class Libp2pSwarm implements Swarm {
   readonly #timings: SwarmTimings;
   readonly #clients = new Map<PeerName, Promise<ExchangeClient>>();
   #announcing: NodeJS.Timeout | undefined;
+  #settled: Promise<void> = Promise.resolve();
 
   private constructor(host: Libp2p, options: SwarmOptions, handlers: SwarmHandlers, bootstrap: Bootstrap) {
     this.#host = host;
@@ -101,7 +102,7 @@ export class Libp2pSwarm implements Swarm {
       throw new UnreachableError(`cannot listen on ${listen.join(", ")}`, { cause, code: "CANNOT_LISTEN" });
     }
     swarm.#gate.start();
-    bootstrap.start();
+    swarm.#settled = swarm.#settle(bootstrap.start());
     return swarm;
   }
 
@@ -115,6 +116,10 @@ export class Libp2pSwarm implements Swarm {
 
   peers(): readonly PeerFacts[] {
     return this.#gate.peers();
+  }
+
+  settled(): Promise<void> {
+    return this.#settled;
   }
 
   announce(): void {
@@ -187,6 +192,10 @@ export class Libp2pSwarm implements Swarm {
       if (name !== "hello") stream.resume();
     };
     await this.#host.handle(id, handler, { maxInboundStreams: streamsMax, maxOutboundStreams: streamsMax });
+  }
+
+  async #settle(dialled: Promise<string[]>): Promise<void> {
+    await Promise.all((await dialled).map((peer) => this.#gate.isReady(peer)));
   }
 
   /** One stream to a peer carries all payloads that are joined there. */

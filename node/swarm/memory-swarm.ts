@@ -70,6 +70,10 @@ export class MemorySwarm implements Swarm {
     });
   }
 
+  settled(): Promise<void> {
+    return Promise.resolve();
+  }
+
   announce(): void {
     for (const peer of this.#peers.keys()) this.#announcer.tell(peer);
   }

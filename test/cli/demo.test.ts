@@ -1,5 +1,6 @@
 // runs unprivileged
 // deadline: 300 s
+// alone
 import type { ChildProcess } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,5 +1,6 @@
 // runs unprivileged
 // deadline: 300 s
+// alone
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";

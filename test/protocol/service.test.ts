@@ -2,7 +2,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { defaultServiceLimits, Service, type ServiceAction, type ServiceRequest } from "../../protocol/service.ts";
 
-const limits = { slots: 2, sendingBytesMax: 1000, queuedPerStreamMax: 3 };
+const limits = { slots: 2, slotsPerStreamMax: 100, sendingBytesMax: 1000, queuedPerStreamMax: 3 };
 const request = (peer: string, item: number, sizeBytes = 100, stream = peer.charCodeAt(0)): ServiceRequest => {
   return { peer, stream, number: 0, item, sizeBytes };
 };
@@ -115,6 +115,13 @@ test("of a stream that has left nothing more is sent, and the others go on", () 
 test("by default no more is sent at a time than a node may, nor fewer items than disks like", () => {
   assert.is(defaultServiceLimits.sendingBytesMax, 32 * 1024 * 1024);
   assert.ok(defaultServiceLimits.slots >= 8 && defaultServiceLimits.queuedPerStreamMax >= defaultServiceLimits.slots);
+});
+
+test("one stream cannot hold all slots: another one's item goes at once", () => {
+  const service = new Service({ ...limits, slots: 4, slotsPerStreamMax: 2 });
+  assert.equal(sent(service.step(requested(request("a", 0), request("a", 1), request("a", 2)))), ["a0", "a1"]);
+  assert.equal(sent(service.step(requested(request("b", 0)))), ["b0"]);
+  assert.equal(sent(service.step(done(request("a", 0)))), ["a2"]);
 });
 
 test.run();

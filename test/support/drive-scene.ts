@@ -75,6 +75,10 @@ class ScriptedSwarm implements Swarm {
   addresses(): readonly string[] {
     return [];
   }
+  settled(): Promise<void> {
+    return Promise.resolve();
+  }
+
   announce(): void {}
   async record(): Promise<undefined> {}
   async [Symbol.asyncDispose](): Promise<void> {}

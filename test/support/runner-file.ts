@@ -11,6 +11,8 @@ export interface TestFile {
   readonly path: string;
   readonly deadlineMs: number;
   readonly unprivileged: boolean;
+  /** It measures time: it runs while no other file does. */
+  readonly alone: boolean;
 }
 
 export interface Outcome {
@@ -43,11 +45,12 @@ const graceMs = 1_000;
 
 /** Reads what a test file's first lines ask for. */
 export function describeFile(checkout: string, path: string, long: boolean): TestFile {
-  const head = readFileSync(join(checkout, path), "utf8").split("\n", 3);
+  const head = readFileSync(join(checkout, path), "utf8").split("\n", 4);
   const seconds = head.map((line) => /^\/\/ deadline: (\d+) s$/.exec(line)?.[1]).find((found) => found !== undefined);
   const deadlineMs = seconds === undefined ? defaultDeadlineMs : Number(seconds) * 1000;
   const unprivileged = path.startsWith("test/node/store/") || head[0] === "// runs unprivileged";
-  return { path, deadlineMs: long ? deadlineMs * longFactor : deadlineMs, unprivileged };
+  const alone = head.includes("// alone");
+  return { path, deadlineMs: long ? deadlineMs * longFactor : deadlineMs, unprivileged, alone };
 }
 
 /** Runs one file in a process group of its own, and looks at what it left behind. Never rejects for what the file does. */

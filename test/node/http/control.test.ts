@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -43,6 +43,9 @@ class FakeNode implements ApiNode {
   async fetch(_thing: unknown, options: Parameters<ApiNode["fetch"]>[1]) {
     this.signals.add(options.signal!);
     return await this.onFetch(options);
+  }
+  hashOf() {
+    return "v".repeat(64);
   }
   async verify() {
     return { checked: 3, damaged: [] };
@@ -200,12 +203,32 @@ rule("one variant that fails does not keep the others from coming", async ({ cli
   };
   const done = await client.fetch({ things: [thing, thing] }, () => undefined, {});
   assert.equal(
-    done.map(({ outcome, error }) => [outcome, error?.code]),
+    done.map(({ outcome, error, variant: named }) => [outcome, error?.code, named === "v".repeat(64)]),
     [
-      ["failed", "NOT_FOUND"],
-      ["local", undefined],
+      ["failed", "NOT_FOUND", true],
+      ["local", undefined, false],
     ],
   );
+});
+
+rule("a body that is no JSON, or too large, is the caller's fault", async ({ sockets }) => {
+  for (const body of ["{", "x".repeat(5 * 1024 * 1024)]) {
+    const { statusCode, text } = await post(sockets.socket, "/v1/fetch", body);
+    assert.ok(statusCode >= 400 && statusCode < 500, `${statusCode}`);
+    const { error } = JSON.parse(text) as { error: { code: string; exit: number } };
+    assert.equal([error.code, error.exit], ["USAGE", 2]);
+  }
+});
+
+rule("a directory in which everybody may write is refused, and its mode is left alone", async ({ node, home }) => {
+  const open = join(home, "open");
+  mkdirSync(open);
+  chmodSync(open, 0o777);
+  const sockets = { socket: join(open, "node.sock"), adminSocket: join(open, "admin.sock") };
+  const error = await ControlServer.open({ node, version: "1", ...sockets, onStop: () => undefined }).catch((e) => e);
+  assert.is(error.code, "UNUSABLE");
+  assert.is(statSync(open).mode & 0o777, 0o777);
+  assert.equal(readdirSync(open), []);
 });
 
 rule("a verify streams its result", async ({ client }) => {
@@ -314,5 +337,19 @@ rule("a directory of somebody else, or one that cannot be made, is refused", asy
   }
   chmodSync(join(home, "run"), 0o755);
 });
+
+/** One call with a body as it stands. */
+async function post(socketPath: string, path: string, body: string): Promise<{ statusCode: number; text: string }> {
+  const { promise, resolve, reject } = Promise.withResolvers<{ statusCode: number; text: string }>();
+  const headers = { "content-type": "application/json" };
+  const call = request({ socketPath, method: "POST", path, headers }, (response) => {
+    const chunks: Buffer[] = [];
+    response.on("data", (chunk: Buffer) => chunks.push(chunk));
+    response.on("end", () => resolve({ statusCode: response.statusCode!, text: Buffer.concat(chunks).toString() }));
+  });
+  call.once("error", reject);
+  call.end(body);
+  return await promise;
+}
 
 test.run();
