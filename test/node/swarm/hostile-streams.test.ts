@@ -2,6 +2,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Swarm } from "../../../node/ports.ts";
 import { encodeMessage, type SwarmMessage } from "../../../protocol/messages.ts";
+import { defaultServiceLimits } from "../../../protocol/service.ts";
 import { LoopbackWorld } from "../../support/libp2p-world.ts";
 import { noise } from "../../support/noise.ts";
 import { RawPeer, type RawStream } from "../../support/raw-peer.ts";
@@ -123,6 +124,7 @@ rule("a join that is left before it was answered leaves nothing behind", async (
 });
 
 rule("a request for what was not joined is gone, and a flood of requests is busy", async ({ member, open }) => {
+  const slots = defaultServiceLimits.slotsPerStreamMax;
   let loads = 0;
   const turn = Promise.withResolvers<void>();
   const many = Array.from({ length: 4_000 }, () => items[2]!);
@@ -141,10 +143,10 @@ rule("a request for what was not joined is gone, and a flood of requests is busy
     await stream.say({ kind: "request", number: 0, items: Array.from({ length: 250 }, (_, k) => i + k) });
   }
   const busy = () => stream.came.all.reduce((sum, event) => sum + (event.kind === "busy" ? event.items.length : 0), 0);
-  await stream.came.until("refusals", () => busy() === 4_000 - 64 - 8);
-  assert.is(loads, 8);
+  await stream.came.until("refusals", () => busy() === 4_000 - 64 - slots);
+  assert.is(loads, slots);
   turn.resolve();
-  await stream.came.until("all pieces", () => stream.came.count(({ kind }) => kind === "piece") === 64 + 8);
+  await stream.came.until("all pieces", () => stream.came.count(({ kind }) => kind === "piece") === 64 + slots);
 });
 
 rule("a peer that asks and never reads loses the stream, and others get their turn", async (scene) => {
