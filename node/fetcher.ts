@@ -9,6 +9,7 @@ import { Flight } from "./flight.ts";
 import type { Clock, FetchStore, Holding, Origin, StagedTree, Swarm } from "./ports.ts";
 import { type FoundRecord, findRecord, type RecordSources } from "./record-finder.ts";
 import { type BytesBySource, TransferDrive } from "./transfer-drive.ts";
+import { Turns } from "./turns.ts";
 
 /** Overrides of one fetch; absent ones are as configured. */
 export interface FetchOptions {
@@ -64,6 +65,8 @@ export class Fetcher {
   readonly #drives = new Map<PayloadId, TransferDrive>();
   /** Whoever has a payload's staging tree for itself; others wait. */
   readonly #staging = new Map<PayloadId, Promise<void>>();
+  readonly #searches = new Turns(searchesAtOnce);
+  readonly #transfers = new Turns(transfersAtOnce);
   #closed: Error | undefined;
 
   constructor(parts: FetcherParts) {
@@ -124,7 +127,7 @@ export class Fetcher {
     // A node that has just started knows nobody yet, and would ask the origin for what its peers have.
     if (swarm !== undefined && this.#parts.store.holding(variant) === undefined)
       await atMost(swarm.settled(), settleMs);
-    const found = await findRecord({ ...this.#parts.recordSources, origins, swarm }, variant, { signal });
+    const found = await this.#search(variant, { origins, swarm }, signal);
     const settled = this.#settled(variant, found.record);
     if (settled !== undefined) return settled;
     const release = await this.#reserve(found.record.payload, signal);
@@ -173,7 +176,29 @@ export class Fetcher {
     };
   }
 
+  async #search(
+    variant: VariantHash,
+    sources: { readonly origins: readonly Origin[]; readonly swarm: Swarm | undefined },
+    signal: AbortSignal,
+  ): Promise<FoundRecord> {
+    const end = await this.#searches.take(signal);
+    try {
+      return await findRecord({ ...this.#parts.recordSources, ...sources }, variant, { signal });
+    } finally {
+      end();
+    }
+  }
+
   async #bringIn(variant: VariantHash, found: FoundRecord, parts: TransferPartners): Promise<FetchResult> {
+    const end = await this.#transfers.take(parts.signal);
+    try {
+      return await this.#transferAndPlace(variant, found, parts);
+    } finally {
+      end();
+    }
+  }
+
+  async #transferAndPlace(variant: VariantHash, found: FoundRecord, parts: TransferPartners): Promise<FetchResult> {
     const { store } = this.#parts;
     const { record } = found;
     const end = resultOf(variant, record);
@@ -248,6 +273,10 @@ function resultOf(variant: VariantHash, record: ReleaseRecord) {
   return { handle, variant, payload: record.payload, path: undefined, bytes: noBytes, seconds: 0 };
 }
 
+/** Each search has a stream open to up to four peers, and a peer takes 16 of them from one connection. */
+const searchesAtOnce = 8;
+/** Each transfer may have 16 MiB on its way: together 64 MiB (DESIGN section 7, rule 6). */
+const transfersAtOnce = 4;
 /** As long as a first dial and a hello take on a LAN, and a little more. */
 const settleMs = 1_500;
 const noBytes: BytesBySource = { local: 0, peers: 0, origin: 0 };

@@ -15,7 +15,7 @@ import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature
 import { type Log, noLog } from "./log.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
-import { checkAdmission, requireNetwork } from "./settings/load.ts";
+import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
@@ -61,9 +61,12 @@ export interface NodeStatus {
 
 /** One thing that is wrong with what is held. */
 export interface Damage {
+  /** Of the variant. */
   readonly path: string;
-  readonly item: string;
+  /** The item whose bytes are wrong, where that is known. */
+  readonly item: number | null;
   readonly file: string;
+  readonly fault: string;
 }
 
 export interface NodeOptions {
@@ -236,17 +239,20 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** Compares held trees with their manifests; all of them when none is named. */
-  async verify(things: readonly NamedThing[]): Promise<{ checked: number; damaged: Damage[] }> {
+  async verify(
+    things: readonly NamedThing[],
+    { signal }: { readonly signal?: AbortSignal } = {},
+  ): Promise<{ checked: number; damaged: Damage[] }> {
     const held = this.#store.holdings();
     const variants =
       things.length === 0 ? held.map(({ variant }) => variant) : things.map((thing) => this.hashOf(thing));
     const damaged: Damage[] = [];
     for (const variant of variants) {
+      signal?.throwIfAborted();
       const holding = this.#store.holding(variant);
       if (holding === undefined) throw new NotFoundError(`${variant} is not held here`);
-      for (const { path, fault } of await this.#store.verify(variant)) {
-        damaged.push({ path: holding.path, item: fault, file: path });
-      }
+      const faults = await this.#store.verify(variant, signal);
+      damaged.push(...faults.map(({ path: file, item, fault }) => ({ path: holding.path, item, file, fault })));
     }
     return { checked: variants.length, damaged };
   }
@@ -369,17 +375,12 @@ function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: C
 }
 
 async function openOrigins(settings: Settings, network: string): Promise<Origin[]> {
-  const origins: Origin[] = [];
-  for (const origin of settings.origins) {
-    if (origin.policy === "never") continue;
-    if (origin.kind !== "folder") {
-      throw new UsageError(
-        `the origin ${origin.name} is of the kind ${origin.kind}, which this release cannot read yet`,
-      );
-    }
-    origins.push(await FolderRepository.open({ name: origin.name, path: origin.path, network }));
-  }
-  return origins;
+  checkOrigins(settings);
+  const opening = settings.origins.flatMap((origin) => {
+    if (origin.kind !== "folder" || origin.policy === "never") return [];
+    return [FolderRepository.open({ name: origin.name, path: origin.path, network })];
+  });
+  return await Promise.all(opening);
 }
 
 function publishersOf(settings: Settings): Publishers {

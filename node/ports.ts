@@ -36,11 +36,11 @@ export interface Origin {
   chunk(hash: ChunkHash, sizeBytes: number, options?: WaitOptions): Promise<Uint8Array>;
 }
 
-/** An origin that this machine may publish to. Nothing in it is ever changed or removed. */
+/** An origin that this machine may publish to. Nothing in it is ever changed or removed, but for what was cut short. */
 export interface Repository extends Origin {
-  /** Whether a chunk or segment lies there already. */
-  has(hash: ChunkHash): Promise<boolean>;
-  /** Writes a chunk or segment durably; one that is there already is left alone. */
+  /** Whether a chunk or segment lies there with just so many bytes: what was cut short is missing. */
+  has(hash: ChunkHash, sizeBytes: number): Promise<boolean>;
+  /** Writes a chunk or segment durably; one of that size that is there already is left alone, another is replaced. */
   putChunk(hash: ChunkHash, bytes: Uint8Array): Promise<void>;
   /**
    * Writes a record exclusively, once all that it names has been written.

@@ -76,6 +76,10 @@ class RecordSearch {
   async gather(asked: readonly Promise<Uint8Array | undefined>[], signal: AbortSignal | undefined): Promise<void> {
     const all = Promise.all(asked.map((answer) => this.#take(answer)));
     const { promise: moment, resolve } = Promise.withResolvers<void>();
+    const late = setTimeout(() => {
+      this.#silences.push(new UnreachableError(`no answer in ${searchMs / 1000} s`));
+      resolve();
+    }, searchMs);
     let timer: NodeJS.Timeout | undefined;
     void this.#first.promise.then(() => {
       timer = setTimeout(resolve, othersMs);
@@ -87,6 +91,7 @@ class RecordSearch {
       await Promise.race([all, moment, aborted.promise]);
     } finally {
       clearTimeout(timer);
+      clearTimeout(late);
       signal?.removeEventListener("abort", onAbort);
     }
   }
@@ -134,5 +139,7 @@ class RecordSearch {
 
 /** Holders that are asked for a record: it is the same everywhere, and one of them may be gone. */
 const peersAskedMax = 4;
+/** How long anybody is awaited at all: an origin that hangs must not keep other searches from their turn. */
+const searchMs = 15_000;
 /** How long slower sources are awaited for a higher revision, once one is there. */
 const othersMs = 500;

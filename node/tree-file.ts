@@ -11,8 +11,8 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
-import { ChunkCorruptError, ChunkMissingError, TreeDamagedError } from "../protocol/errors.ts";
-import { compareBytes, type Hasher } from "../protocol/hash.ts";
+import { ChunkCorruptError, ChunkMissingError, FormatError, TreeDamagedError } from "../protocol/errors.ts";
+import { compareBytes, digestBytes, type Hasher } from "../protocol/hash.ts";
 import type { ChunkLayout, FileRange } from "../protocol/layout.ts";
 import { shown } from "../protocol/paths.ts";
 import type { FileFacts } from "../protocol/segments.ts";
@@ -22,13 +22,15 @@ import type { FileFacts } from "../protocol/segments.ts";
 
 /**
  * Verifies a chunk and writes it to every place that it has in the tree.
- * @throws {ChunkCorruptError} when the bytes are not the chunk's: nothing is written then.
+ * @throws {ChunkCorruptError} when the bytes are not the chunk's; {FormatError} when the manifest contradicts itself:
+ * nothing is written then.
  */
 export function writeChunk(treePath: string, layouts: readonly ChunkLayout[], bytes: Uint8Array, hasher: Hasher): void {
   const { chunk } = layouts[0]!;
   if (bytes.length !== chunk.sizeBytes || compareBytes(hasher(bytes), chunk.digest) !== 0) {
     throw new ChunkCorruptError(`${bytes.length} bytes are not the chunk that they were said to be`);
   }
+  for (const layout of layouts) checkFileDigests(layout, bytes, hasher);
   for (const { ranges } of layouts) {
     let offset = 0;
     for (const range of ranges) {
@@ -90,6 +92,21 @@ export function openNew(path: string, mode: number): number {
     if (codeOf(error) !== "EEXIST") throw error;
     rmSync(path, { recursive: true });
     return openSync(path, flags, mode);
+  }
+}
+
+/** A run's chunk and its files' own digests are two words about the same bytes: they must agree. */
+function checkFileDigests({ ranges, fileDigests }: ChunkLayout, bytes: Uint8Array, hasher: Hasher): void {
+  if (fileDigests === undefined) return;
+  let offset = 0;
+  for (const [i, { path, sizeBytes }] of ranges.entries()) {
+    const digest = fileDigests.subarray(i * digestBytes, (i + 1) * digestBytes);
+    if (compareBytes(hasher(bytes.subarray(offset, offset + sizeBytes)), digest) !== 0) {
+      throw new FormatError(
+        `the manifest contradicts itself: the hash of ${shown(path)} is not that of its run's bytes`,
+      );
+    }
+    offset += sizeBytes;
   }
 }
 

@@ -88,6 +88,7 @@ export function announcementParts(
   const parts = Math.max(1, Math.ceil(whole.length / holdingsPerPart));
   return Array.from({ length: parts }, (_, part) => ({
     kind: "announce",
+    version: 1,
     epoch,
     sequence,
     part,

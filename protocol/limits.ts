@@ -47,4 +47,4 @@ export const textBytesMax = 256;
 /** Asked for and not yet answered, per stream: js-libp2p aborts a paused reader past 4 MiB (DESIGN section 6). */
 export const streamInFlightBytesMax: number = 3 * MIB;
 /** Asked for and not yet stored, per transfer: keeps a node under its memory bar. */
-export const transferInFlightBytesMax: number = 24 * MIB;
+export const transferInFlightBytesMax: number = 16 * MIB;

@@ -64,8 +64,9 @@ export class ManifestChecker {
     if (this.#large !== undefined) throw new FormatError(`the chunks of ${shown(this.#large.path)} are cut off`);
     if (this.#files !== this.#root.files) throw new FormatError("a manifest's files are not as many as its root says");
     if (this.#bytes !== this.#root.bytes) throw new FormatError("a manifest's files are not as long as its root says");
-    if (this.#collides !== this.#root.caseSensitive) {
-      throw new FormatError("a manifest's caseSensitive is not what its names say");
+    // Not the other way round: what collides depends on the Unicode version, and a flag too many does no harm.
+    if (this.#collides && !this.#root.caseSensitive) {
+      throw new FormatError("names of a manifest collide, and its root does not say caseSensitive");
     }
     if (this.#rules.externalLinks) return;
     for (const [path, target] of this.#links) {

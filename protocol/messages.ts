@@ -27,6 +27,8 @@ export type HelloMessage =
 /** `/p2pcache/directory/1`: all that its sender holds whole, in `parts` frames. */
 export interface DirectoryMessage {
   readonly kind: "announce";
+  /** It will be signed and relayed, so the protocol's own version does not go with it. */
+  readonly version: 1;
   /** `(epoch, sequence)` is ordered: a later one replaces an earlier one. */
   readonly epoch: number;
   readonly sequence: number;
@@ -86,13 +88,14 @@ export function decodeHello(header: Uint8Array): HelloMessage | undefined {
 export function decodeDirectory(header: Uint8Array): DirectoryMessage | undefined {
   const value = decodeMap(header);
   if (value?.kind !== "announce") return undefined;
-  const { epoch, sequence, part, parts, whole } = value;
+  const { version, epoch, sequence, part, parts, whole } = value;
+  if (version !== 1) return undefined;
   if (!isCount(epoch) || !isCount(sequence) || !isCount(parts, partsMax) || !isCount(part, parts - 1)) return undefined;
   if (!isListOf(whole, isPairOfHashes, announcementHoldingsMax)) return undefined;
   const pairs = whole.map(
     ([variant, payload]) => [hashFromBytes<"variant">(variant), hashFromBytes<"payload">(payload)] as const,
   );
-  return { kind: "announce", epoch, sequence, part, parts, whole: pairs };
+  return { kind: "announce", version, epoch, sequence, part, parts, whole: pairs };
 }
 
 /** A message of the catalog protocol, or undefined for any other bytes. */

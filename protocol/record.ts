@@ -155,7 +155,7 @@ export function trustedRecord(
 }
 
 /**
- * The one of two records of a variant that counts: the higher revision (P6).
+ * The one of two records of a variant that counts: the higher revision (P6); of two that name one tree, the later one.
  * @throws {NotTrustedError} when both have one revision and different trees: a conflict, which names both.
  */
 export function newerRecord(a: ReleaseRecord, b: ReleaseRecord): ReleaseRecord {
@@ -165,7 +165,13 @@ export function newerRecord(a: ReleaseRecord, b: ReleaseRecord): ReleaseRecord {
       { code: "RECORD_CONFLICT", hint: "an admin must publish a higher revision that supersedes one of them" },
     );
   }
-  return b.revision > a.revision ? b : a;
+  if (a.revision !== b.revision) return b.revision > a.revision ? b : a;
+  // Two words about one tree: which of them counts must not depend on who was asked first.
+  return rank(b) > rank(a) ? b : a;
+}
+
+function rank({ releasedAt, attributes, inPlaceRoot }: ReleaseRecord): string {
+  return JSON.stringify([releasedAt, attributes, inPlaceRoot]);
 }
 
 export const defaultAttributes: RecordAttributes = {

@@ -158,7 +158,7 @@ function unpackFacts(fields: unknown[], sizeMin: number, sizeMax: number): FileF
   const [executable, mtimeSeconds, sizeBytes, digest] = fields.slice(2);
   if (typeof executable !== "boolean")
     throw new FormatError(`the file ${shown(path)} does not say whether it can be run`);
-  if (typeof mtimeSeconds !== "number" || !Number.isSafeInteger(mtimeSeconds) || Math.abs(mtimeSeconds) > mtimeMax) {
+  if (typeof mtimeSeconds !== "number" || !Number.isSafeInteger(mtimeSeconds) || !isKeptTime(mtimeSeconds)) {
     throw new FormatError(`the file ${shown(path)} has an impossible time`);
   }
   if (!isCount(sizeBytes, sizeMax) || sizeBytes < sizeMin) {
@@ -216,5 +216,10 @@ function expectFields(fields: unknown[], count: number): void {
 
 /** Chunks of a large file are this long at least, but for its last one: so that lists stay short. */
 export const listedChunkBytesMin: number = chunkBytesMin;
-/** Far past any file's time, and exact in a timespec. */
-const mtimeMax = 2 ** 40;
+/**
+ * Whether ext4 keeps a time as it is: 34 bits from 1901 to 2446, in whole seconds since 1970 (ext4(5), inode timestamps).
+ * Others would be found damaged wherever they are placed.
+ */
+export function isKeptTime(seconds: number): boolean {
+  return seconds >= -(2 ** 31) && seconds < 2 ** 34 - 2 ** 31;
+}

@@ -18,7 +18,7 @@ export function addConfig(parent: Command, run: Run): void {
     );
   const checking = group
     .command("check")
-    .description("Look at the files and directories that the settings name.")
+    .description("Say what would keep a node from running, what has no effect, and which files are not there.")
     .addHelpText("after", "\nExample:\n  p2pcache config check --config ./config.toml")
     .action((_options: object, self: Command) => run(self, check));
   addSharedFlags(group);
@@ -32,10 +32,14 @@ async function show({ settings, out }: Context, options: { readonly origin: bool
   out.result("config", shown, () => showSettings(loaded, options));
 }
 
-async function check({ settings, out }: Context): Promise<void> {
-  const problems = await checkSettings(settings());
+async function check({ settings, flags, out }: Context): Promise<void> {
+  const loaded = settings();
+  const problems = await checkSettings(loaded);
+  // What was said while the settings were read is not said again, but stands in the JSON.
+  const said = new Set(flags.quiet === true ? [] : loaded.warnings);
+  const unsaid = problems.filter(({ key, message }) => key !== undefined || !said.has(message));
   out.list("config-check", "problems", problems, () =>
-    problems.map(({ severity, key, message, hint }) => {
+    unsaid.map(({ severity, key, message, hint }) => {
       const text = `${severity}: ${key === undefined ? "" : `${key}: `}${message}`;
       return hint === undefined ? text : `${text} (${hint})`;
     }),

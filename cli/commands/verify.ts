@@ -21,13 +21,13 @@ async function verify(context: Context, words: readonly string[]): Promise<void>
   const named = await readHandles(context, settings, words);
   const things = named.map(({ thing }) => thing);
   const { checked, damaged } = await withCache(context, settings, (cache) => cache.verify(things));
-  out.result("verify", { checked, damaged }, () => damaged.map(({ path, file, item }) => `${path}/${file}: ${item}`));
+  out.result("verify", { checked, damaged }, () => damaged.map(({ path, file, fault }) => `${path}/${file}: ${fault}`));
   out.note(`${checked} checked, ${damaged.length} damaged`);
   if (damaged.length === 0) return;
   const trees = [...new Set(damaged.map(({ path }) => path))];
   out.fail(
     new TreeDamagedError(`${damaged.length} files or directories are damaged in ${trees.join(", ")}`, {
-      hint: "fetch them again: p2pcache fetch puts whole trees beside damaged ones",
+      hint: "fetch them again: p2pcache fetch puts a whole tree beside the damaged one, which then goes",
       details: { trees },
     }),
   );

@@ -126,7 +126,15 @@ export class NodeClient {
 
 export interface VerifyResult {
   readonly checked: number;
-  readonly damaged: readonly { readonly path: string; readonly item: string; readonly file: string }[];
+  readonly damaged: readonly {
+    /** Of the variant's tree. */
+    readonly path: string;
+    /** The chunk's index in its payload; null where the fault is of no chunk. */
+    readonly item: number | null;
+    /** In the tree. */
+    readonly file: string;
+    readonly fault: string;
+  }[];
 }
 
 const apiVersion = 1;

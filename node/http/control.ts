@@ -6,8 +6,13 @@ import { type ApiEvent, type ApiNode, type ApiVariant, errorShape } from "./api-
 import { parseFetchBody, parseThings } from "./bodies.ts";
 import { listenOn } from "./sockets.ts";
 
+/** A node whose checks end with their caller. */
+type VerifyingNode = ApiNode & {
+  verify(things: readonly NamedThing[], options: { readonly signal: AbortSignal }): ReturnType<ApiNode["verify"]>;
+};
+
 export interface ControlOptions {
-  readonly node: ApiNode;
+  readonly node: VerifyingNode;
   readonly version: string;
   /** Unix sockets; the first for those who use the cache, the second for its owner. */
   readonly socket: string;
@@ -121,7 +126,7 @@ function addUserRoutes(server: FastifyInstance, { node, version }: ControlOption
   server.get("/v1/peers", () => ({ peers: node.peers() }));
   server.post("/v1/verify", (request, reply) => {
     const things = parseThings((request.body as { things?: unknown } | null)?.things);
-    return stream(request, reply, () => node.verify(things));
+    return stream(request, reply, (signal) => node.verify(things, { signal }));
   });
   server.post("/v1/fetch", (request, reply) => {
     const { things, origin, peers, timeoutMs } = parseFetchBody(request.body);

@@ -34,7 +34,7 @@ export interface FolderOptions {
 
 /**
  * A repository in a folder (DESIGN section 4): plain files that are written beside their place, made durable and then
- * moved there, and never changed again. An abort is answered at once; the system call behind it ends when it does.
+ * moved there, and never changed again; one of a wrong size is replaced by the same way. An abort is answered at once; the system call behind it ends when it does.
  */
 export class FolderRepository implements Repository {
   readonly name: string;
@@ -73,9 +73,9 @@ export class FolderRepository implements Repository {
     return await abortable(this.#chunk(hash, sizeBytes), options);
   }
 
-  async has(hash: ChunkHash): Promise<boolean> {
+  async has(hash: ChunkHash, sizeBytes: number): Promise<boolean> {
     await this.#check();
-    if (!(await this.#exists(chunkPath(hash)))) return false;
+    if (!(await this.#exists(chunkPath(hash), sizeBytes))) return false;
     this.#leftBehind(chunkPath(hash));
     return true;
   }
@@ -84,8 +84,9 @@ export class FolderRepository implements Repository {
   async putChunk(hash: ChunkHash, bytes: Uint8Array): Promise<void> {
     await this.#begin();
     const path = chunkPath(hash);
-    if (await this.#exists(path)) return this.#leftBehind(path);
-    // Whoever else writes it meanwhile writes the same bytes, so that replacing it changes nothing.
+    if (await this.#exists(path, bytes.length)) return this.#leftBehind(path);
+    // Whoever else writes it meanwhile writes the same bytes, so that replacing it changes nothing; what was cut short
+    // is replaced whole.
     await this.#write(path, bytes, rename);
   }
 
@@ -156,10 +157,11 @@ export class FolderRepository implements Repository {
     await this.#check();
   }
 
-  async #exists(path: string): Promise<boolean> {
+  /** With `sizeBytes`: as a file of just that size. */
+  async #exists(path: string, sizeBytes?: number): Promise<boolean> {
     try {
-      await lstat(this.#absolute(path));
-      return true;
+      const stats = await lstat(this.#absolute(path));
+      return sizeBytes === undefined || (stats.isFile() && stats.size === sizeBytes);
     } catch (error) {
       if (isCode(error, "ENOENT")) return false;
       throw this.#failure(path, error);

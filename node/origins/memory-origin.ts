@@ -34,14 +34,14 @@ export class MemoryRepository implements Repository {
     return new Uint8Array(bytes);
   }
 
-  async has(hash: ChunkHash): Promise<boolean> {
+  async has(hash: ChunkHash, sizeBytes: number): Promise<boolean> {
     this.#begin();
-    return this.chunks.has(hash);
+    return this.chunks.get(hash)?.length === sizeBytes;
   }
 
   async putChunk(hash: ChunkHash, bytes: Uint8Array): Promise<void> {
     this.#begin();
-    if (!this.chunks.has(hash)) this.chunks.set(hash, new Uint8Array(bytes));
+    if (this.chunks.get(hash)?.length !== bytes.length) this.chunks.set(hash, new Uint8Array(bytes));
   }
 
   async putRecord(variant: VariantHash, revision: number, envelope: Uint8Array): Promise<void> {

@@ -10,7 +10,7 @@ import {
   ManifestBuilder,
 } from "../../protocol/manifest-builder.ts";
 import { linkLeavesTree, shown } from "../../protocol/paths.ts";
-import { type ChunkRef, encodedPartBytes, type FileFacts } from "../../protocol/segments.ts";
+import { type ChunkRef, encodedPartBytes, type FileFacts, isKeptTime } from "../../protocol/segments.ts";
 import type { HashEngine } from "../hasher.ts";
 import {
   openTree,
@@ -338,14 +338,12 @@ function isSame(seen: BigIntStats, now: BigIntStats): boolean {
 }
 
 function factsOf(path: string, stats: BigIntStats, sizeBytes: number, digest: Uint8Array): FileFacts {
-  return {
-    path,
-    executable: (stats.mode & 0o100n) !== 0n,
-    // Division of integers goes towards zero; before 1970 that is not down.
-    mtimeSeconds: Number((stats.mtimeNs - (((stats.mtimeNs % second) + second) % second)) / second),
-    sizeBytes,
-    digest,
-  };
+  // Division of integers goes towards zero; before 1970 that is not down.
+  const mtimeSeconds = Number((stats.mtimeNs - (((stats.mtimeNs % second) + second) % second)) / second);
+  if (!isKeptTime(mtimeSeconds)) {
+    throw unpublishable(`the time of ${shown(path)} is not one that every filesystem keeps`, { hint: "touch it" });
+  }
+  return { path, executable: (stats.mode & 0o100n) !== 0n, mtimeSeconds, sizeBytes, digest };
 }
 
 const second = 1_000_000_000n;

@@ -37,7 +37,7 @@ export interface PublishOptions {
   readonly supersede?: boolean;
   readonly stripSpecial?: boolean;
   readonly allowPrivate?: boolean;
-  /** Content bytes and files read so far. */
+  /** Content bytes and files read so far; from the start again where a release is mended. */
   readonly onProgress?: (bytes: number, files: number) => void;
   readonly signal?: AbortSignal;
 }
@@ -58,7 +58,8 @@ export interface Published {
 
 /**
  * Releases a tree as a variant: chunks and segments first, those that the repository lacks; the record last. Where the
- * latest record says the same already, nothing is written and its revision is answered.
+ * latest record says the same already, no record is written, its revision is answered, and what the repository has lost
+ * of the tree is written again.
  * @throws {NotTrustedError} (ALREADY_RELEASED) when the latest record differs and `supersede` is not given, before
  * anything is written; (RECORD_CONFLICT) when somebody else releases the same revision meanwhile; {FormatError} when
  * the record would break a rule; what `importTree` and the repository throw.
@@ -68,12 +69,13 @@ export async function publishVariant(options: PublishOptions): Promise<Published
   const hash = variantHash(variant, engine.hash);
   recordBody(options, emptyTree, 0, undefined); // A bad name or time is refused before any work.
   const latest = await latestRelease(options, hash);
-  const upload = new Upload(repository, latest !== undefined && !supersede ? "nothing" : "what is missing");
-  const manifest = await readTree(options, upload);
+  const upload = new Upload(repository);
+  const find = latest !== undefined && !supersede;
+  const manifest = await readTree(options, upload, find ? "find" : "write");
   const totals = totalsOf(hash, manifest);
   if (latest !== undefined) {
     const difference = differenceFrom(latest, manifest.payload, options);
-    if (difference === undefined) return { ...totals, revision: latest.record.revision, newChunks: 0, newBytes: 0 };
+    if (difference === undefined) return { ...totals, ...(await repair(options, latest, hash, upload)) };
     if (!supersede) throw alreadyReleased(latest.record, difference);
   }
   const revision = latest === undefined ? 0 : latest.record.revision + 1;
@@ -88,46 +90,81 @@ export async function publishVariant(options: PublishOptions): Promise<Published
 interface LatestRelease {
   readonly record: ReleaseRecord;
   readonly keyids: readonly string[];
+  readonly envelope: Uint8Array;
 }
 
-/** Takes items in, and writes those that the repository lacks: or none, to learn a tree's payload only. */
+/** What comes of each item of a tree: what the repository lacks is noted, or written; or what was noted is written. */
+type Pass = "find" | "write" | "write found";
+
+/** Takes items in, and finds and writes those that the repository lacks. */
 class Upload {
   readonly #repository: Repository;
-  readonly #mode: "nothing" | "what is missing";
   readonly #seen = new Set<ChunkHash>();
+  readonly #found = new Set<ChunkHash>();
+  written = 0;
   newChunks = 0;
   newBytes = 0;
 
-  constructor(repository: Repository, mode: "nothing" | "what is missing") {
+  constructor(repository: Repository) {
     this.#repository = repository;
-    this.#mode = mode;
   }
 
-  async chunk(hash: ChunkHash, bytes: Uint8Array): Promise<void> {
-    if (!(await this.#put(hash, bytes))) return;
+  /** Items that were found missing, and not written yet. */
+  get missing(): number {
+    return this.#found.size;
+  }
+
+  async chunk(pass: Pass, hash: ChunkHash, bytes: Uint8Array): Promise<void> {
+    if (!(await this.item(pass, hash, bytes))) return;
     this.newChunks++;
     this.newBytes += bytes.length;
   }
 
-  async segment(hash: ChunkHash, bytes: Uint8Array): Promise<void> {
-    await this.#put(hash, bytes);
-  }
-
-  async #put(hash: ChunkHash, bytes: Uint8Array): Promise<boolean> {
-    if (this.#mode === "nothing" || this.#seen.has(hash)) return false;
-    this.#seen.add(hash);
-    if (await this.#repository.has(hash)) return false;
+  /** Answers whether the item was written. */
+  async item(pass: Pass, hash: ChunkHash, bytes: Uint8Array): Promise<boolean> {
+    if (pass === "write found") {
+      if (!this.#found.delete(hash)) return false;
+    } else {
+      if (this.#seen.has(hash)) return false;
+      this.#seen.add(hash);
+      if (await this.#repository.has(hash, bytes.length)) return false;
+      if (pass === "find") this.#found.add(hash);
+    }
+    if (pass === "find") return false;
     await this.#repository.putChunk(hash, bytes);
+    this.written++;
     return true;
   }
 }
 
-async function readTree(options: PublishOptions, upload: Upload): Promise<BuiltManifest> {
+/**
+ * The tree is what the latest record says: writes what was found missing. That takes another reading of the tree, since
+ * nothing may be written before its payload is known; it is rare.
+ */
+async function repair(
+  options: PublishOptions,
+  latest: LatestRelease,
+  hash: VariantHash,
+  upload: Upload,
+): Promise<Pick<Published, "revision" | "newChunks" | "newBytes">> {
+  const { revision } = latest.record;
+  if (upload.missing > 0) {
+    const { payload } = await readTree(options, upload, "write found");
+    if (payload !== latest.record.payload) throw alreadyReleased(latest.record, "with another tree");
+  }
+  // The same bytes again write nothing, and make durable what was written before them.
+  if (upload.written > 0) await options.repository.putRecord(hash, revision, latest.envelope);
+  return { revision, newChunks: upload.newChunks, newBytes: upload.newBytes };
+}
+
+async function readTree(options: PublishOptions, upload: Upload, pass: Pass): Promise<BuiltManifest> {
   const { engine, attributes, stripSpecial, allowPrivate, onProgress, signal } = options;
   return await importTree(options.treePath, {
     engine,
-    onChunk: (hash, bytes) => upload.chunk(hash, bytes),
-    onSegment: (hash, bytes) => upload.segment(hash, bytes),
+    onChunk: (hash, bytes) => upload.chunk(pass, hash, bytes),
+    onSegment: async (hash, bytes) => {
+      await upload.item(pass, hash, bytes);
+    },
     externalLinks: attributes.externalLinks,
     ...(stripSpecial === undefined ? {} : { stripSpecial }),
     ...(allowPrivate === undefined ? {} : { allowPrivate }),
@@ -147,7 +184,7 @@ async function latestRelease(options: PublishOptions, hash: VariantHash): Promis
       `${repository.name} has a record of ${variantText(record.variant)} in another variant's place`,
     );
   }
-  return { record, keyids: envelope.signatures.map(({ keyid }) => keyid) };
+  return { record, keyids: envelope.signatures.map(({ keyid }) => keyid), envelope: bytes };
 }
 
 /** How a release differs from what was asked; undefined where it says the same, signed by the same key. */

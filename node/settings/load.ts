@@ -90,10 +90,26 @@ export function checkAdmission(settings: Settings, known: { readonly policy?: bo
   const { admission, keyFile } = settings.network;
   if (admission === "open" || known.policy === true) return;
   if (admission === "key" && keyFile !== undefined) return;
-  const lacks = admission === "key" ? "network.key_file is not set" : "there is no policy that names the members";
-  throw new UsageError(`${lacks}, so anybody could join this node`, {
+  if (admission === "members") {
+    const key =
+      keyFile === undefined ? '"key" with a network.key_file' : '"key", for who has the key of network.key_file';
+    throw new UsageError('network.admission is "members", and this release has no member lists yet', {
+      hint: `write admission = ${key}, or "open" under [network]`,
+    });
+  }
+  throw new UsageError("network.key_file is not set, so anybody could join this node", {
     hint: 'set network.key_file (make one with `p2pcache key network`), or write admission = "open" under [network]',
   });
+}
+
+/** Refuses origins that this release cannot read; one that is never asked may be of any kind. @throws {UsageError} */
+export function checkOrigins(settings: Settings): void {
+  for (const { name, kind, policy } of settings.origins) {
+    if (kind === "folder" || policy === "never") continue;
+    throw new UsageError(`the origin ${name} is of the kind ${kind}, and this release reads folder origins only`, {
+      hint: 'write kind = "folder" with the path of its mount, or policy = "never"',
+    });
+  }
 }
 
 /** Values by key from one place. */
@@ -299,7 +315,7 @@ const policies = ["auto", "limited", "never"];
 function risks({ trust, node, network }: Settings): string[] {
   const all: [boolean, string][] = [
     [trust.mode === "hash-only", "trust.mode is hash-only: releases are taken from anybody who can write to an origin"],
-    [!node.encryption, "node.encryption is off: bulk bytes can be read on their way"],
+    [!node.encryption, "node.encryption is off, which has no effect yet: this release encrypts all bytes on their way"],
     [network.admission === "open", "network.admission is open: anybody on this network can join this node"],
   ];
   return all.flatMap(([holds, text]) => (holds ? [text] : []));

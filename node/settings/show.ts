@@ -1,8 +1,8 @@
 import { stat } from "node:fs/promises";
 import { P2pCacheError } from "../../protocol/errors.ts";
-import { privateFileFault } from "../keys.ts";
+import { loadNetworkKey, privateFileFault } from "../keys.ts";
 import { hideSecrets } from "./explain.ts";
-import { checkAdmission, type LoadedSettings, requireNetwork } from "./load.ts";
+import { checkAdmission, checkOrigins, type LoadedSettings, requireNetwork } from "./load.ts";
 import { settingKey } from "./table.ts";
 
 /** One key as `config show --json` prints it; a value that is not set is absent. */
@@ -44,16 +44,21 @@ export function showSettingsJson(
   return { schema: "p2pcache/config/1", settings: shownSettings(loaded, options), warnings: loaded.warnings };
 }
 
-/** Looks at the files and directories that the settings name; nothing is changed. */
+/**
+ * What would keep a node from running, by the checks that opening one makes; what of the settings has no effect; and the
+ * files and directories that they name. Nothing is changed.
+ */
 export async function checkSettings(loaded: LoadedSettings): Promise<SettingProblem[]> {
   const { settings } = loaded;
   const found: (SettingProblem | undefined)[] = [
     faultOf("network.name", () => requireNetwork(settings)),
-    // Whether there is a policy is known to a running node only; it refuses by itself.
-    settings.network.admission === "members" ? undefined : faultOf("network.admission", () => checkAdmission(settings)),
-    await keyFileProblem("network.key_file", settings.network.keyFile, "network key", "p2pcache key network"),
+    // A node without peers lets nobody in.
+    settings.transfer.peers === "never" ? undefined : faultOf("network.admission", () => checkAdmission(settings)),
+    faultOf("origin", () => checkOrigins(settings)),
+    await networkKeyProblem(loaded),
     await publisherKeyProblem(loaded),
     ...sourceProblems(loaded),
+    ...idleSettings(loaded),
   ];
   for (const [id, path] of settings.repositories) found.push(await directoryProblem(`repositories.${id}`, path));
   for (const path of settings.cache.chain) found.push(await directoryProblem("cache.chain", path));
@@ -102,15 +107,18 @@ function faultOf(key: string, check: () => unknown): SettingProblem | undefined 
   }
 }
 
-async function keyFileProblem(
-  key: string,
-  path: string | undefined,
-  what: string,
-  makeWith: string,
-): Promise<SettingProblem | undefined> {
-  if (path === undefined) return undefined;
-  const fault = await privateFileFault(path, what, makeWith);
-  return fault === undefined ? undefined : problem("error", key, fault.message, fault.hint);
+/** The key is read by a node with peers only. */
+async function networkKeyProblem({ settings }: LoadedSettings): Promise<SettingProblem | undefined> {
+  const { keyFile } = settings.network;
+  if (keyFile === undefined) return undefined;
+  const severity = settings.transfer.peers === "never" ? "warning" : "error";
+  try {
+    (await loadNetworkKey(keyFile)).fill(0);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof P2pCacheError)) throw error;
+    return problem(severity, "network.key_file", error.message, error.hint);
+  }
 }
 
 /** Most machines publish nothing: a key that nobody named may be missing, and any fault of it stops no node. */
@@ -118,8 +126,10 @@ async function publisherKeyProblem(loaded: LoadedSettings): Promise<SettingProbl
   const path = loaded.settings.publish.keyFile;
   const named = loaded.origins.get("publish.key") !== "default";
   if (!named && !(await exists(path))) return undefined;
-  const found = await keyFileProblem("publish.key", path, "publisher key", "p2pcache key gen");
-  return found?.message.startsWith("there is no") ? { ...found, severity: "warning" } : found;
+  const fault = await privateFileFault(path, "publisher key", "p2pcache key gen");
+  if (fault === undefined) return undefined;
+  const severity = fault.message.startsWith("there is no") ? "warning" : "error";
+  return problem(severity, "publish.key", fault.message, fault.hint);
 }
 
 function* sourceProblems({ settings }: LoadedSettings): Generator<SettingProblem> {
@@ -128,13 +138,51 @@ function* sourceProblems({ settings }: LoadedSettings): Generator<SettingProblem
     yield problem("warning", "trust.publishers", "nobody's releases are trusted", "name the publishers' keys");
   }
   const origin = origins.some(({ policy }) => policy !== "never");
-  const peers = transfer.peers !== "never" && (node.mdns || node.bootstrap.length > 0);
+  // Peers are not looked for by mDNS yet.
+  const peers = transfer.peers !== "never" && node.bootstrap.length > 0;
   if (!origin && !peers) {
     yield problem("warning", "origin", "there is no origin and no way to find peers", "add an [[origin]]");
   }
   if (network.admission === "open" && network.keyFile !== undefined) {
     yield problem("warning", "network.admission", "it is open, yet network.key_file keeps out who lacks that key");
   }
+}
+
+/** Settings that are read and checked, and that nothing acts on in this release. */
+function* idleSettings({ settings, values, origins }: LoadedSettings): Generator<SettingProblem> {
+  const { cache, network, node, transfer } = settings;
+  const isSet = (key: string): boolean => (origins.get(key) ?? "default") !== "default";
+  const idle: [string, boolean][] = [
+    ["network.admission", network.admission === "members" && transfer.peers === "never"],
+    ["node.mdns", node.mdns && isSet("node.mdns")],
+    ["node.lanes", node.lanes !== 0 && isSet("node.lanes")],
+    ["cache.chain", cache.chain.length > 0],
+    ...alwaysIdle.map((key): [string, boolean] => [key, isSet(key)]),
+  ];
+  for (const [key, holds] of idle) if (holds) yield noEffect(key);
+  const tables = (values.get("origin") ?? []) as readonly Readonly<Record<string, unknown>>[];
+  for (const [i, table] of tables.entries()) {
+    const name = settings.origins[i]!.name;
+    for (const field of ["slots", "rate"]) if (field in table) yield noEffect(`origin ${name} ${field}`);
+    if (table.in_place === true) yield noEffect(`origin ${name} in_place`);
+    if (table.policy === "limited") yield noEffect(`origin ${name} policy`, "limited is taken for auto");
+  }
+}
+
+const alwaysIdle = [
+  "node.announce_loopback",
+  "node.lane_ports",
+  "cache.max_variants",
+  "cache.max_age",
+  "cache.min_idle",
+  "cache.pinned_bytes_max",
+  "local_packages",
+  "transfer.up",
+  "transfer.down",
+];
+
+function noEffect(key: string, more?: string): SettingProblem {
+  return problem("warning", key, `has no effect yet in this release${more === undefined ? "" : `: ${more}`}`);
 }
 
 async function directoryProblem(key: string, path: string): Promise<SettingProblem | undefined> {

@@ -6,7 +6,7 @@ import { isMap } from "../../protocol/cbor.ts";
 import { BusyError, FormatError, UnusableError, VersionError } from "../../protocol/errors.ts";
 import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
 import { parseVariant, type Variant } from "../../protocol/variant.ts";
-import { hasCode } from "./rez-guard.ts";
+import { closeToOthers, hasCode } from "./rez-guard.ts";
 
 /** What the catalogue keeps of a variant that lies whole in the cache. */
 export interface CatalogueEntry {
@@ -51,6 +51,8 @@ export class Catalogue implements AsyncDisposable {
    */
   static async open(path: string, options: CatalogueOptions = {}): Promise<Catalogue> {
     try {
+      // A file in the directory's place is moved aside like any other broken database.
+      if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) closeToOthers(path);
       return await Catalogue.#load(path);
     } catch (error) {
       checkBroken(path, error);
@@ -58,6 +60,7 @@ export class Catalogue implements AsyncDisposable {
       options.onProblem?.(`the node's database was broken, lies now at ${aside}, and is made anew: ${String(error)}`);
     }
     try {
+      closeToOthers(path);
       return await Catalogue.#load(path);
     } catch (cause) {
       const hint = `see that ${dirname(path)} can be written, then start again`;
@@ -149,7 +152,7 @@ const durable = { sync: true };
 
 /** Lets pass only what a new database mends. */
 function checkBroken(path: string, error: unknown): void {
-  if (error instanceof VersionError) throw error;
+  if (error instanceof VersionError || error instanceof UnusableError) throw error;
   const cause = error instanceof Error ? error.cause : undefined;
   if (hasCode(cause, "LEVEL_LOCKED")) {
     throw new BusyError(`the database at ${path} is open in another process`, { code: "CACHE_IN_USE", cause: error });

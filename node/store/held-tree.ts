@@ -1,5 +1,5 @@
 import { ChunkMissingError, FormatError } from "../../protocol/errors.ts";
-import type { ItemIndex, ManifestRoot } from "../../protocol/manifest.ts";
+import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
 import { type JobPlace, type TreeFault, treeFaultsMax } from "./item-jobs.ts";
 import type { ItemWorkers } from "./item-workers.ts";
 
@@ -23,23 +23,34 @@ export function loadItem(
 
 /**
  * Compares a placed tree with its manifest, bytes and all: one segment after the other, so that peers and transfers get
- * their turn. What says nothing about the tree (too many open files, a store that closes) is thrown.
+ * their turn, and so that a signal can end it. What says nothing about the tree (too many open files, a store that closes) is thrown.
  */
 export async function verifyHeldTree(
   workers: ItemWorkers,
   at: JobPlace,
   { root, rootBytes }: { readonly root: ManifestRoot; readonly rootBytes: Uint8Array },
+  signal?: AbortSignal,
 ): Promise<readonly TreeFault[]> {
   const faults: TreeFault[] = [];
+  const index = new ItemIndex(root);
+  let reading: number | null = null;
   try {
-    for (const { hash: segment } of root.segments) {
-      faults.push(...(await workers.do<"verifySegment">({ kind: "verifySegment", at, segment })));
+    for (const [i, { hash: segment }] of root.segments.entries()) {
+      signal?.throwIfAborted();
+      reading = i;
+      for (const { path, chunk, fault } of await workers.do<"verifySegment">({ kind: "verifySegment", at, segment })) {
+        faults.push({ path, item: chunk === undefined ? null : index.firstChunkItem(i) + chunk, fault });
+      }
       if (faults.length >= treeFaultsMax) return faults.slice(0, treeFaultsMax);
     }
-    faults.push(...(await workers.do<"verifyNames">({ kind: "verifyNames", at, rootBytes })));
+    signal?.throwIfAborted();
+    reading = null;
+    const others = await workers.do<"verifyNames">({ kind: "verifyNames", at, rootBytes });
+    faults.push(...others.map(({ path, fault }) => ({ path, item: null, fault })));
   } catch (error) {
     if (!(error instanceof ChunkMissingError) && !(error instanceof FormatError)) throw error;
-    faults.push({ path: "", fault: error.message });
+    // A manifest segment is an item itself.
+    faults.push({ path: "", item: reading, fault: error.message });
   }
   return faults.slice(0, treeFaultsMax);
 }

@@ -21,6 +21,8 @@ export class Holdings {
   readonly #damaged = new Set<VariantHash>();
   /** Placed before an unclean boot: neither served nor announced until checked. */
   readonly #unsure = new Set<VariantHash>();
+  /** Another tree takes their place just now: what is found of the old one says nothing. */
+  readonly #replacing = new Set<VariantHash>();
   /** Called when a holding is found damaged or gone. */
   onLost: (variant: VariantHash, fault: string) => void = () => undefined;
 
@@ -62,7 +64,7 @@ export class Holdings {
   /** It is damaged or gone. That outlives this process: only a check that finds nothing, or a new fetch, ends it. */
   async lose(entry: CatalogueEntry, fault: string): Promise<void> {
     const { catalogue, onProblem } = this.#parts;
-    if (catalogue.get(entry.hash) !== entry || this.#damaged.has(entry.hash)) return;
+    if (!this.#isCurrent(entry) || this.#damaged.has(entry.hash)) return;
     this.#damaged.add(entry.hash);
     this.#unsure.delete(entry.hash);
     this.onLost(entry.hash, fault);
@@ -75,10 +77,33 @@ export class Holdings {
 
   /** It was checked, or the machine goes down in good order. */
   async makeSure(entry: CatalogueEntry): Promise<void> {
+    if (!this.#isCurrent(entry)) return;
     this.#unsure.delete(entry.hash);
     this.#damaged.delete(entry.hash);
     const { unsureSinceBoot, isDamaged, ...sure } = entry;
     if (unsureSinceBoot !== undefined || isDamaged !== undefined) await this.#parts.catalogue.put(sure);
+  }
+
+  /**
+   * Puts an entry where there was another, or none, once `place` has put its tree there; undefined where it could not.
+   * Until then the old one stays what it was.
+   */
+  async replace<Entry extends CatalogueEntry | undefined>(
+    hash: VariantHash,
+    place: () => Promise<Entry>,
+  ): Promise<Entry> {
+    this.#replacing.add(hash);
+    try {
+      const entry = await place();
+      if (entry === undefined) return entry;
+      await this.#parts.catalogue.put(entry);
+      this.#damaged.delete(hash);
+      this.#unsure.delete(hash);
+      await forgetHeldRecord(this.#parts.objectsPath, hash);
+      return entry;
+    } finally {
+      this.#replacing.delete(hash);
+    }
   }
 
   /** It is no longer held. */
@@ -87,6 +112,10 @@ export class Holdings {
     await forgetHeldRecord(this.#parts.objectsPath, variant);
     this.#damaged.delete(variant);
     this.#unsure.delete(variant);
+  }
+
+  #isCurrent(entry: CatalogueEntry): boolean {
+    return this.#parts.catalogue.get(entry.hash) === entry && !this.#replacing.has(entry.hash);
   }
 
   #isSound({ hash }: CatalogueEntry): boolean {

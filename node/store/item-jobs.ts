@@ -69,6 +69,16 @@ export interface Measured {
 /** One thing that is wrong with a placed tree. */
 export interface TreeFault {
   readonly path: string;
+  /** The item whose bytes are wrong, of several the first; null where none is, or it is not known. */
+  readonly item: number | null;
+  readonly fault: string;
+}
+
+/** What is wrong with one path of a segment. */
+export interface SegmentFault {
+  readonly path: string;
+  /** The place among the segment's chunks of the one that is wrong. */
+  readonly chunk?: number;
   readonly fault: string;
 }
 
@@ -85,8 +95,8 @@ export interface ItemJobResults {
   readonly rehash: Uint8Array;
   readonly finish: undefined;
   readonly sync: undefined;
-  readonly verifySegment: readonly TreeFault[];
-  readonly verifyNames: readonly TreeFault[];
+  readonly verifySegment: readonly SegmentFault[];
+  readonly verifyNames: readonly SegmentFault[];
   readonly measure: Measured;
 }
 

@@ -21,7 +21,7 @@ const engine = openHashEngine();
 /** Layouts of the segments used last: 64 of them are the chunks of a payload of about 60,000 files. */
 const layouts = new RecentMap<ChunkHash, ChunkLayout[]>(64);
 /** Runs that were read last: many peers ask for the same run within a moment, and each costs up to 512 opens. */
-const runs = new RecentBytes(16 * MIB);
+const runs = new RecentBytes(8 * MIB);
 const port = parentPort!;
 let written = 0;
 
@@ -32,6 +32,9 @@ port.on("message", ({ id, job }: { id: number; job: ItemJob }) => {
     port.postMessage({ id, result }, transfer);
   } catch (error) {
     port.postMessage({ id, failure: failureOf(error) });
+  } finally {
+    // Given to us, and done with: freed now and not when the collector comes round, which is many chunks later.
+    if ("bytes" in job) (job.bytes.buffer as ArrayBuffer).transfer(0);
   }
 });
 

@@ -17,8 +17,8 @@ import { ItemWorkers } from "./item-workers.ts";
 import { CacheOwner } from "./owner.ts";
 import { loadRecord, loadRecordOf, storeRecord, writeDurably } from "./record-objects.ts";
 import { checkEntries, endIntent, entryOf, intentPath, isEntry, type RecoveryPlace, recoverStore } from "./recovery.ts";
-import { RezCache } from "./rez-cache.ts";
-import { cacheError } from "./rez-guard.ts";
+import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
+import { cacheError, closeToOthers } from "./rez-guard.ts";
 import type { LockTiming } from "./rez-lock.ts";
 import { type DiskSpace, readDiskSpace, SpaceLedger, type SpaceLimits } from "./space.ts";
 import type { StagedPayload } from "./staged-payload.ts";
@@ -86,6 +86,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const { statePath, onProblem = () => undefined } = options;
     const rez = RezCache.open(options.cachePath, options.lock === undefined ? {} : { lock: options.lock });
     await makeDirectory(statePath);
+    closeToOthers(statePath);
     const owners = [join(rez.ownPath, "owner"), join(statePath, "owner")].map((path) => {
       const owner = CacheOwner.claim(path);
       opened.defer(() => owner.release());
@@ -188,8 +189,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   }
 
   /**
-   * Puts a complete staged tree where Rez finds it, and records the holding.
-   * @throws {BusyError} REZ_LOCK_HELD, with the tree kept in staging.
+   * Puts a complete staged tree where Rez finds it, and records the holding, in the place of what was held before.
+   * @throws {BusyError} REZ_LOCK_HELD, with the tree kept in staging and what was held before as it was.
    */
   async commit(hash: VariantHash, staged: StagedPayload, signal?: AbortSignal): Promise<CommitResult> {
     const { payload } = staged;
@@ -220,14 +221,15 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     return { index: new ItemIndex(record.root), root: record.root, have, load };
   }
 
-  /** Compares a held tree with its manifest, bytes and all. */
-  async verify(variant: VariantHash): Promise<readonly TreeFault[]> {
+  /** Compares a held tree with its manifest, bytes and all. A signal ends it with nothing changed. */
+  async verify(variant: VariantHash, signal?: AbortSignal): Promise<readonly TreeFault[]> {
     const entry = this.#catalogue.get(variant);
     const record = entry === undefined ? undefined : await this.#holdings.record(entry);
     if (entry === undefined || record === undefined) {
-      return [{ path: "", fault: "its release record has gone from this disk" }];
+      return [{ path: "", item: null, fault: "its release record has gone from this disk" }];
     }
-    const faults = await verifyHeldTree(this.#workers, this.#jobPlace(entry), record);
+    const faults = await verifyHeldTree(this.#workers, this.#jobPlace(entry), record, signal);
+    signal?.throwIfAborted();
     if (this.#catalogue.get(variant) !== entry) return faults; // Replaced or removed meanwhile.
     if (faults.length > 0) await this.#holdings.lose(entry, `${faults[0]!.path} ${faults[0]!.fault}`);
     else await this.#holdings.makeSure(entry);
@@ -298,45 +300,47 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const { record } = staged;
     const handle = this.#handleOf(record.variant);
     assert(handle !== undefined, "what is committed was asked for by a configured repository");
-    await staged.finish();
-    await this.#clearPlace(hash, handle, signal);
-    const placement = {
-      handle,
-      variantRequires: record.attributes.variantRequires,
-      p2pcache: { payload: record.payload, variant: hash },
-      indexMode: this.#options.indexMode,
-    };
-    const result = await this.#rez.place({
-      ...placement,
-      tree: staged.treePath,
-      ...(signal === undefined ? {} : { signal }),
-      onIntent: (spot) => writeDurably(intentPath(staged.path), JSON.stringify({ hash, spot, placement })),
+    await staged.finish(signal);
+    await this.#tidied;
+    let taken: Found | undefined;
+    const entry = await this.#holdings.replace(hash, async () => {
+      const result = await this.#placeTree(hash, handle, staged, signal);
+      if (result.kind === "placed") return entryOf(hash, record, { directory: join(result.path, ".."), ...result });
+      taken = result.found;
+      return undefined;
     });
-    if (result.kind === "taken") {
-      await this.#staging.throwAway(staged);
-      return { kind: "taken", path: result.found.rootPath };
-    }
-    const entry = entryOf(hash, record, { directory: join(result.path, ".."), suffix: result.suffix });
-    await this.#catalogue.put(entry);
+    if (entry === undefined) return await this.#leaveTaken(hash, staged, taken!);
     // Its intent goes last with it: a crash before leads to the same end.
     await this.#staging.throwAway(staged).catch((error: unknown) => this.#place.onProblem(String(error)));
     return { kind: "placed", holding: holdingOf(entry) };
   }
 
   /**
-   * Removes an earlier revision, a damaged tree, or one of ours that is not in the catalogue: never mended in place, since
-   * programs may be running from it.
+   * Moves a tree in beside an earlier revision, a damaged tree, or one that the catalogue does not know, which then goes:
+   * never mended in place, since programs may be running from it.
    */
-  async #clearPlace(hash: VariantHash, handle: RezHandle, signal: AbortSignal | undefined): Promise<void> {
-    await this.#tidied;
-    for (
-      let found = this.#rez.locate(handle);
-      found.kind !== "absent" && found.ours;
-      found = this.#rez.locate(handle)
-    ) {
-      if ((await this.#rez.remove(found, signal)) === "copying") throw beingCopied(found.rootPath);
-    }
-    await this.#holdings.forget(hash);
+  #placeTree(hash: VariantHash, handle: RezHandle, staged: StagedPayload, signal?: AbortSignal): Promise<PlaceResult> {
+    const { record, treePath: tree } = staged;
+    const placement = {
+      handle,
+      variantRequires: record.attributes.variantRequires,
+      p2pcache: { payload: record.payload, variant: hash },
+      indexMode: this.#options.indexMode,
+    };
+    return this.#rez.place({
+      ...{ ...placement, tree },
+      ...(signal === undefined ? {} : { signal }),
+      replaces: () => true,
+      onIntent: (spot) => writeDurably(intentPath(staged.path), JSON.stringify({ hash, spot, placement })),
+    });
+  }
+
+  async #leaveTaken(hash: VariantHash, staged: StagedPayload, found: Found): Promise<CommitResult> {
+    if (found.ours) throw beingCopied(found.rootPath);
+    await this.#staging.throwAway(staged);
+    const before = this.#catalogue.get(hash);
+    if (before !== undefined && !this.#isThere(before)) await this.#holdings.forget(hash);
+    return { kind: "taken", path: found.rootPath };
   }
 
   /** Reads an item from wherever its tree lies now: a commit may move it between two tries. */

@@ -9,7 +9,7 @@ import type { Catalogue, CatalogueEntry } from "./catalogue.ts";
 import { pathOf } from "./holdings.ts";
 import { readBootId } from "./owner.ts";
 import { loadRecordOf } from "./record-objects.ts";
-import type { Found, Placement, RezCache, Spot } from "./rez-cache.ts";
+import type { Found, IntendedSpot, Placement, RezCache, Spot } from "./rez-cache.ts";
 import { deleteTree } from "./rez-files.ts";
 
 /** What recovery works on: a cache and a state that this process owns. */
@@ -27,7 +27,7 @@ export interface RecoveryPlace {
 /** What a commit writes down before it moves anything. */
 interface Intent {
   readonly hash: VariantHash;
-  readonly spot: Spot;
+  readonly spot: IntendedSpot;
   readonly placement: Omit<Placement, "tree">;
 }
 
@@ -137,6 +137,7 @@ async function readIntent(path: string): Promise<Intent | undefined> {
     const { name, version, location } = placement.handle.variables;
     const isWhole =
       [spot.directory, spot.suffix, location].every((text) => typeof text === "string") &&
+      (spot.replaces === undefined || Array.isArray(spot.replaces)) &&
       Number.isSafeInteger(placement.indexMode) &&
       isPathPart(name) &&
       (version === undefined || isPathPart(version));

@@ -35,6 +35,12 @@ export interface Spot {
   readonly suffix: string;
 }
 
+/** A spot as it is told before anything moves. */
+export interface IntendedSpot extends Spot {
+  /** The entries of ours that go once the new one is there: suffix and payload of each, so that none goes by mistake. */
+  readonly replaces?: readonly string[];
+}
+
 /** What is said of a payload in its index file. */
 export interface Placement {
   readonly handle: RezHandle;
@@ -49,7 +55,9 @@ export interface Placement {
 
 /** `onIntent` is awaited under the lock and before anything is moved; it makes the intent durable, in milliseconds. */
 export interface PlaceRequest extends Placement {
-  readonly onIntent: (spot: Spot) => Promise<void>;
+  readonly onIntent: (spot: IntendedSpot) => Promise<void>;
+  /** Which of our own entries that Rez can use the new one replaces; none when it is left out. */
+  readonly replaces?: (found: Found) => boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -106,7 +114,8 @@ export class RezCache {
 
   /**
    * Moves a finished tree to where Rez finds it (REZ.md section 6). What others left half done is theirs: reported as
-   * taken, to be removed first if the caller wants so; what we left half done is replaced.
+   * taken, to be removed first if the caller wants so; what we left half done is replaced. What is replaced goes only
+   * when the new entry is in its place, under another suffix: programs may be running from the old one.
    * @throws {BusyError} REZ_LOCK_HELD. {NoSpaceError} {UnusableError} with the tree back where it was.
    */
   async place(request: PlaceRequest): Promise<PlaceResult> {
@@ -115,13 +124,14 @@ export class RezCache {
       using _lock = await this.#takeLock(request.signal);
       const relative = rezCacheDirectory(request.handle, sha1);
       const directory = makeSafeDirectory(this.path, relative, syncDirectory);
-      for (let found = this.locate(request.handle); found.kind !== "absent"; found = this.locate(request.handle)) {
-        if (!found.ours || found.kind === "cached" || found.kind === "copying") return { kind: "taken", found };
-        trash.push(...this.#takeOut(found));
-      }
+      const old = findHandle(directory, request.handle, this.#wallMs());
+      const found = old.find((each) => !isReplaced(each, request));
+      if (found !== undefined) return { kind: "taken", found };
       const suffix = nextSuffix(takenSuffixes(directory));
-      await request.onIntent({ directory, suffix });
+      const replaces = old.length === 0 ? {} : { replaces: old.map(replacedKey) };
+      await request.onIntent({ directory, suffix, ...replaces });
       this.#moveIn({ directory, suffix }, request);
+      for (const each of old) trash.push(...this.#takeOut(each));
       return { kind: "placed", path: join(directory, suffix), suffix };
     } catch (error) {
       throw cacheError(this.path, error);
@@ -132,9 +142,9 @@ export class RezCache {
 
   /**
    * Ends, after a crash, what `place` had announced to `onIntent`. "finished": the payload is where Rez finds it.
-   * "undone": it is not, and nothing of it is left outside `placement.tree`.
+   * and what it replaces is gone. "undone": it is not, and nothing of it is left outside `placement.tree`.
    */
-  async finishPlacing(spot: Spot, placement: Placement, signal?: AbortSignal): Promise<"finished" | "undone"> {
+  async finishPlacing(spot: IntendedSpot, placement: Placement, signal?: AbortSignal): Promise<"finished" | "undone"> {
     const trash: string[] = [];
     try {
       using _lock = await this.#takeLock(signal);
@@ -142,17 +152,20 @@ export class RezCache {
       const isOurSpot = spot.directory === this.directoryOf(placement.handle) && /^[a-z]+$/.test(spot.suffix);
       if (!isOurSpot || existsSync(placement.tree) || !existsSync(rootPath)) return "undone";
       checkNoOtherWriter(spot.directory);
-      const found = this.locate(placement.handle);
-      const isThere = existsSync(`${rootPath}.json`);
-      if (isThere) return found.kind === "cached" && isPlaced(found, spot, placement) ? "finished" : "undone";
-      if (found.kind !== "absent") {
+      const all = findHandle(spot.directory, placement.handle, this.#wallMs());
+      const old = all.filter((found) => found.ours && spot.replaces?.includes(replacedKey(found)));
+      if (existsSync(`${rootPath}.json`)) {
+        if (!all.some((found) => found.kind === "cached" && isPlaced(found, spot, placement))) return "undone";
+      } else if (all.length > old.length) {
         // Somebody else was faster; a second entry of one handle would only confuse Rez (REZ.md section 4).
         const aside = moveAside(rootPath, this.#toDelete, qualifiedName(spot.directory));
         if (aside !== undefined) trash.push(aside);
         return "undone";
+      } else {
+        chmodSync(rootPath, 0o555);
+        this.#writeIndex(spot, placement);
       }
-      chmodSync(rootPath, 0o555);
-      this.#writeIndex(spot, placement);
+      for (const each of old) trash.push(...this.#takeOut(each));
       return "finished";
     } catch (error) {
       throw cacheError(this.path, error);
@@ -214,6 +227,7 @@ export class RezCache {
       chmodSync(rootPath, 0o555);
       this.#writeIndex(spot, placement);
     } catch (error) {
+      unlinkIfThere(`${rootPath}.json`);
       chmodSync(rootPath, 0o755);
       renameSync(rootPath, placement.tree);
       throw error;
@@ -259,6 +273,17 @@ export class RezCache {
       }
     }
   }
+}
+
+/** Others' entries never are; ours that Rez cannot use always are; a copy under way never is. */
+function isReplaced(found: Found, { replaces }: PlaceRequest): boolean {
+  if (!found.ours || found.kind === "copying") return false;
+  return found.kind !== "cached" || replaces?.(found) === true;
+}
+
+/** Says which entry an intent replaces: a suffix alone may have been given again. */
+function replacedKey({ suffix, payload }: Found): string {
+  return `${suffix} ${payload}`;
 }
 
 function isPlaced(found: Found, spot: Spot, { p2pcache }: Placement): boolean {

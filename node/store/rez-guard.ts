@@ -1,4 +1,4 @@
-import { accessSync, chmodSync, constants, existsSync, lstatSync, mkdirSync, realpathSync } from "node:fs";
+import { accessSync, chmodSync, constants, existsSync, lstatSync, mkdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { NoSpaceError, P2pCacheError, UnusableError } from "../../protocol/errors.ts";
 import { checkNoOtherWriter, checkPath } from "../path-guard.ts";
@@ -49,6 +49,22 @@ export function makeSafeDirectory(root: string, relative: string, onMade: (paren
     checkNoOtherWriter(directory);
   }
   return directory;
+}
+
+/**
+ * Makes a directory that is for its owner alone, or closes one that lets others in: under umask 0 what libraries make
+ * in it is open to everybody.
+ * @throws {UnusableError} when it belongs to somebody else.
+ */
+export function closeToOthers(directory: string): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const { uid, mode } = statSync(directory);
+  const ownUid = process.geteuid?.();
+  if (ownUid !== undefined && uid !== ownUid) {
+    const hint = `chown it to user ${ownUid}, who runs p2pcache, or set another node.state`;
+    throw new UnusableError(`${directory} cannot be used: it belongs to user ${uid}`, { hint });
+  }
+  if ((mode & 0o077) !== 0) chmodSync(directory, mode & 0o700);
 }
 
 /** Runs `action`; what the filesystem refuses becomes an error with a code and an exit. */

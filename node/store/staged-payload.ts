@@ -141,8 +141,8 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
    * All items are in: final modes, links and times, and all of it made durable.
    * @throws {TreeDamagedError} when something of it was changed since it came; the next try fetches that again.
    */
-  finish(): Promise<void> {
-    return this.#underway(this.#finish());
+  finish(signal?: AbortSignal): Promise<void> {
+    return this.#underway(this.#finish(signal));
   }
 
   /** Waits for what is being written, and lets go of it. */
@@ -187,7 +187,7 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
     await this.#mark(items);
   }
 
-  async #finish(): Promise<void> {
+  async #finish(signal: AbortSignal | undefined): Promise<void> {
     if (this.have.count < this.index.items) {
       throw new TreeDamagedError(
         `${this.index.items - this.have.count} items of ${this.payload} have been lost in staging`,
@@ -196,9 +196,9 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
     this.#isFinished = true;
     await this.#workers.do<"finish">({ kind: "finish", at: this.#place, rootBytes: this.record.rootBytes });
     try {
-      // Node has no syncfs: one child that syncs the filesystem beats an fsync for each of 100,000 files.
-      await promisify(execFile)("sync", ["-f", this.treePath]);
+      await syncFilesystem(this.treePath, signal);
     } catch {
+      signal?.throwIfAborted();
       await this.#workers.do<"sync">({ kind: "sync", at: this.#place, rootBytes: this.record.rootBytes });
     }
   }
@@ -266,6 +266,23 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
 
 /** Chunks that one job hashes again: about 32 MiB, so that other jobs get their turn. */
 const rehashBatch = 64;
+
+/** Node has no syncfs: one child that syncs the filesystem beats an fsync for each of 100,000 files. */
+async function syncFilesystem(path: string, signal: AbortSignal | undefined): Promise<void> {
+  const timeout = AbortSignal.timeout(syncMs);
+  const either = signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
+  const run = promisify(execFile)("sync", ["-f", path], { signal: either, killSignal: "SIGKILL" });
+  try {
+    await run;
+  } catch (error) {
+    // One that waits for a disk cannot be killed; this process can end without it.
+    run.child.unref();
+    throw error;
+  }
+}
+
+/** Longer than a disk takes for what one fetch wrote; with much more than that to write, each file is synced by itself. */
+const syncMs = 60_000;
 
 /** The bitmap's file; whatever else lies in its place is thrown away. */
 async function openHaveFile(path: string): Promise<FileHandle> {

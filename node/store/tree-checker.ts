@@ -5,26 +5,29 @@ import { compareBytes, type Hasher } from "../../protocol/hash.ts";
 import { type ChunkLayout, chunkLayouts, type FileRange } from "../../protocol/layout.ts";
 import type { SegmentPart } from "../../protocol/segments.ts";
 import { fileMode, readChunk, readRange } from "../tree-file.ts";
-import { type TreeFault, treeFaultsMax } from "./item-jobs.ts";
+import { type SegmentFault, treeFaultsMax } from "./item-jobs.ts";
 import { expectedNames, namesIn, type Parts } from "./tree-maker.ts";
 
 /** Compares what a segment lists with a placed tree: types, modes, times, targets and contents. */
-export function verifySegment(treePath: string, parts: readonly SegmentPart[], hasher: Hasher): TreeFault[] {
+export function verifySegment(treePath: string, parts: readonly SegmentPart[], hasher: Hasher): SegmentFault[] {
   const faults = new Faults();
   for (const part of parts) {
     if (part.kind === "run" || part.kind === "continuation") continue;
     const fault = entryFault(join(treePath, part.path), part);
     if (fault !== undefined) faults.add(part.path, fault);
   }
-  for (const layout of chunkLayouts(parts)) {
+  for (const [chunk, layout] of chunkLayouts(parts).entries()) {
     if (isRight(treePath, layout, hasher)) continue;
-    for (const range of layout.ranges) checkRange(treePath, range, digestOf(parts, range), hasher, faults);
+    for (const range of layout.ranges) {
+      const fault = rangeFault(treePath, range, digestOf(parts, range), hasher);
+      if (fault !== undefined) faults.add(range.path, fault, chunk);
+    }
   }
   return faults.list;
 }
 
 /** What lies in a placed tree beside what its manifest lists, and what is wrong with its top. */
-export function verifyNames(treePath: string, parts: Parts): TreeFault[] {
+export function verifyNames(treePath: string, parts: Parts): SegmentFault[] {
   const faults = new Faults();
   const top = lstatSync(treePath, { throwIfNoEntry: false });
   const topFault = directoryFault(top);
@@ -37,17 +40,27 @@ export function verifyNames(treePath: string, parts: Parts): TreeFault[] {
   return faults.list;
 }
 
-/** One fault a path, and no more than are of use. */
+/** One entry a path, with all that is wrong there, and no more entries than are of use. */
 class Faults {
-  readonly list: TreeFault[] = [];
-  readonly #paths = new Set<string>();
+  readonly #byPath = new Map<string, SegmentFault>();
 
-  add(path: string, fault: string): void {
-    if (this.#paths.has(path) || this.list.length >= treeFaultsMax) return;
-    this.#paths.add(path);
-    this.list.push({ path, fault });
+  get list(): SegmentFault[] {
+    return [...this.#byPath.values()];
+  }
+
+  /** `chunk` is the one whose bytes are wrong; the first one of a path is told. */
+  add(path: string, fault: string, chunk?: number): void {
+    const known = this.#byPath.get(path);
+    if (known === undefined && this.#byPath.size >= treeFaultsMax) return;
+    const first = known?.chunk ?? chunk;
+    // What cannot be read any more was said to be missing, or something else, before.
+    const isSaid = known !== undefined && (fault === unreadable || known.fault.endsWith(fault));
+    const text = known === undefined ? fault : isSaid ? known.fault : `${known.fault}, and ${fault}`;
+    this.#byPath.set(path, { path, fault: text, ...(first === undefined ? {} : { chunk: first }) });
   }
 }
+
+const unreadable = "cannot be read as the file that it was";
 
 function isRight(treePath: string, layout: ChunkLayout, hasher: Hasher): boolean {
   try {
@@ -60,22 +73,21 @@ function isRight(treePath: string, layout: ChunkLayout, hasher: Hasher): boolean
 }
 
 /** The chunk is wrong: a run's files are known each by its own hash, a slice is all that there is of its chunk. */
-function checkRange(
+function rangeFault(
   treePath: string,
   range: FileRange,
   digest: Uint8Array | undefined,
   hasher: Hasher,
-  faults: Faults,
-): void {
+): string | undefined {
   const bytes = new Uint8Array(range.sizeBytes);
   try {
     readRange(treePath, range, bytes);
   } catch (error) {
     if (!(error instanceof P2pCacheError)) throw error;
-    return faults.add(range.path, "cannot be read as the file that it was");
+    return unreadable;
   }
   const isOwn = digest !== undefined && compareBytes(hasher(bytes), digest) === 0;
-  if (!isOwn) faults.add(range.path, "has other content");
+  return isOwn ? undefined : "has other content";
 }
 
 /** The hash of a whole small file; a slice has none of its own. */
@@ -97,9 +109,15 @@ function entryFault(path: string, part: Exclude<SegmentPart, { kind: "run" | "co
     case "large":
       if (!stat.isFile()) return "is not a regular file";
       if (stat.size !== part.sizeBytes) return `has ${stat.size} bytes, not ${part.sizeBytes}`;
-      if (modeOf(stat) !== fileMode(part)) return `has mode ${modeOf(stat).toString(8)}`;
-      return Math.floor(stat.mtimeMs / 1000) === part.mtimeSeconds ? undefined : "has another time";
+      return fileFault(stat, part);
   }
+}
+
+/** Mode and time; contents are compared chunk by chunk. */
+function fileFault(stat: Stats, part: Extract<SegmentPart, { kind: "small" | "large" }>): string | undefined {
+  const hasMode = modeOf(stat) === fileMode(part) ? [] : [`has mode ${modeOf(stat).toString(8)}`];
+  const hasTime = Math.floor(stat.mtimeMs / 1000) === part.mtimeSeconds ? [] : ["has another time"];
+  return hasMode.length + hasTime.length === 0 ? undefined : [...hasMode, ...hasTime].join(", and ");
 }
 
 function directoryFault(stat: Stats | undefined): string | undefined {

@@ -147,9 +147,15 @@ test("a damaged tree is found by verify, with and without a node: exit 4", async
     if (stopFirst) await machine.run(["node", "stop"]);
     const ended = await machine.run(["verify", "--json"]);
     assert.equal([ended.code, errorIn(ended).code], [4, "TREE_DAMAGED"]);
-    const { checked, damaged } = JSON.parse(ended.stdout) as { checked: number; damaged: { file: string }[] };
+    const { checked, damaged } = JSON.parse(ended.stdout) as {
+      checked: number;
+      damaged: { path: string; file: string; item: number | null; fault: string }[];
+    };
     assert.is(checked, 1);
-    assert.ok(damaged.some(({ file }) => file === "bin/tool"));
+    const { path, item, fault } = damaged.find(({ file }) => file === "bin/tool")!;
+    assert.is(path, stdout.trimEnd());
+    assert.type(item, "number");
+    assert.match(fault, /mode 755.*other content/);
   }
 });
 

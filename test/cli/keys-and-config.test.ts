@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { errorIn, p2pcache } from "../support/command-line.ts";
+import { type Ended, errorIn, p2pcache } from "../support/command-line.ts";
 import { Studio } from "../support/studio.ts";
 
 const test = suite<{ home: string }>("keys and configuration");
@@ -82,6 +82,20 @@ test("config check is silent about what is in order, and exits 2 for what keeps 
   const unknown = await p2pcache(["config", "check", "--config", config]);
   assert.is(unknown.code, 2);
   assert.match(unknown.stderr, "network.nmae");
+  writeFileSync(config, '[network]\nname = "studio"\nadmission = "members"\n');
+  const members = await p2pcache(["config", "check", "--config", config]);
+  assert.is(members.code, 2);
+  assert.match(members.stdout, "no member lists yet");
+});
+
+test("config check says each risk once", async ({ home }) => {
+  const config = join(home, "config.toml");
+  writeFileSync(config, '[network]\nname = "studio"\nadmission = "open"\n[node]\nencryption = "off"\n');
+  const times = ({ stdout, stderr }: Ended) => `${stdout}${stderr}`.split("node.encryption is off").length - 1;
+  const words = ["config", "check", "--config", config];
+  const [plain, quiet] = [await p2pcache(words), await p2pcache([...words, "--quiet"])];
+  assert.equal([plain.code, times(plain), times(quiet)], [0, 1, 1]);
+  assert.match((await p2pcache([...words, "--json"])).stdout, "node.encryption is off");
 });
 
 test.run();

@@ -49,14 +49,22 @@ function chunkRules(rule: Rule): void {
   rule("a chunk that was not put is missing", async (repository) => {
     await repository.putChunk(hash, noise(1, 10));
     const missing = parseChunkHash("ac".repeat(32));
-    assert.is(await repository.has(missing), false);
+    assert.is(await repository.has(missing, 10), false);
     await rejects(repository.chunk(missing, 10), "CHUNK_MISSING");
   });
 
   rule("has says what was put", async (repository) => {
-    assert.is(await repository.has(hash), false);
+    assert.is(await repository.has(hash, 10), false);
     await repository.putChunk(hash, noise(1, 10));
-    assert.is(await repository.has(hash), true);
+    assert.is(await repository.has(hash, 10), true);
+  });
+
+  rule("a chunk that was cut short counts as missing, and is replaced", async (repository) => {
+    await repository.putChunk(hash, noise(1, 10).subarray(0, 4));
+    assert.is(await repository.has(hash, 10), false);
+    await repository.putChunk(hash, noise(1, 10));
+    assert.is(await repository.has(hash, 10), true);
+    assert.equal([...(await repository.chunk(hash, 10))], [...noise(1, 10)]);
   });
 
   rule("a chunk of another size than asked for is corrupt", async (repository) => {

@@ -3,6 +3,7 @@
 // alone
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { openHashEngine } from "../../node/hasher.ts";
@@ -18,6 +19,8 @@ import { listTree, makeTree } from "../support/trees.ts";
 
 const variant: Variant = { kind: "rez", repository: "studio", name: "tools", version: "1.0" };
 const rounds = process.env.P2PCACHE_LONG === undefined ? 10 : 20;
+/** A fetch of this payload takes about a second. */
+const killMsMax = 1_500;
 const seed = Number(process.env.P2PCACHE_SEED ?? Date.now() % 1_000_000);
 
 test(`a node that is killed while it fetches answers in 2 s, resumes, and places an equal tree (seed ${seed})`, async () => {
@@ -31,10 +34,14 @@ test(`a node that is killed while it fetches answers in 2 s, resumes, and places
     const machine = `machine${round}`;
     const config = studio.configure(machine);
     const first = await studio.start(config);
-    await killMidway(first.client, random(), () => kill(first));
+    // By turns at a share of the bytes, and at a moment that may also fall into checking, finishing or placing.
+    if (round % 2 === 0) await killMidway(first.client, random(), () => kill(first));
+    else await killSoon(first.client, random() * killMsMax, () => kill(first));
     const { verified, total } = verifiedBytes(join(studio.path, machine, "cache"));
     const second = await studio.start(config);
-    assert.ok(second.readyMs < 2_000, `ready after ${second.readyMs} ms`);
+    // P2; on a machine so busy that a first start takes a second, what a crash left may at most double it.
+    const allowedMs = Math.max(2_000, 2 * first.readyMs);
+    assert.ok(second.readyMs < allowedMs, `ready after ${second.readyMs} ms, the first time after ${first.readyMs} ms`);
     const started = performance.now();
     await second.client.status();
     assert.ok(performance.now() - started < 2_000, "the status call is answered at once");
@@ -58,6 +65,13 @@ async function killMidway(client: NodeClient, share: number, end: () => Promise<
   };
   await client.fetch({ things: [{ kind: "variant", variant }] }, onProgress, {}).catch(() => undefined);
   await (killing ?? end());
+}
+
+/** Fetches, and kills the node after a while; the fetch may be over by then. */
+async function killSoon(client: NodeClient, afterMs: number, end: () => Promise<void>): Promise<void> {
+  const killing = sleep(afterMs).then(end);
+  await client.fetch({ things: [{ kind: "variant", variant }] }, () => undefined, {}).catch(() => undefined);
+  await killing;
 }
 
 /** What a dead node had verified and written: bytes of the marked chunks, and of all of them. */

@@ -126,6 +126,25 @@ rule("a tree that somebody changed is found by verify, no longer served, and bro
   assert.is(first.holdings()[0]!.state, "whole");
 });
 
+rule("ninety variants at once come from one peer, without the origin", async ({ settings, open, studio, log }) => {
+  const things = [];
+  for (let i = 0; i < 90; i++) {
+    const tree = join(studio.path, "packages", `many${i}`);
+    mkdirSync(tree, { mode: 0o755 });
+    writeFileSync(join(tree, "file"), `${i}`);
+    const one: Variant = { kind: "rez", repository: "studio", name: `many${i}` };
+    await studio.publish(one, tree);
+    things.push({ kind: "variant", variant: one } as const);
+  }
+  const first = await open(settings("first"));
+  await Promise.all(things.map((one) => first.fetch(one)));
+  const second = await open(settings("second", { bootstrap: [addressOf(first)], originPolicy: "never" }));
+  await log.until("that they met", ({ event, facts }) => event === "peer-joined" && facts.peer === first.id);
+  const results = await Promise.all(things.map((one) => second.fetch(one)));
+  assert.equal([...new Set(results.map(({ outcome }) => outcome))], ["fetched"]);
+  assert.is(second.holdings().length, 90);
+});
+
 rule("a second node on the same cache, or the same state, is refused", async ({ settings, open }) => {
   const own = settings("first");
   await open(own);

@@ -1,4 +1,4 @@
-import { chmod } from "node:fs/promises";
+import { chmod, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { parse } from "smol-toml";
 import * as assert from "uvu/assert";
@@ -189,7 +189,63 @@ test("a check finds what is missing, exposed or not there, and says how bad that
   await chmod(publisher, 0o644);
   assert.equal((await found()).slice(0, 2), ["error network.key_file", "error publish.key"]);
   const bare = (await checkSettings(await loadToml(home, ""))).map(({ severity, key }) => `${severity} ${key}`);
-  assert.equal(bare, ["error network.name", "error network.admission", "warning trust.publishers"]);
+  assert.equal(bare, ["error network.name", "error network.admission", "warning trust.publishers", "warning origin"]);
+});
+
+test("a check finds what opening a node would refuse", async ({ home }) => {
+  const key = join(home, "network.key");
+  const check = async (toml: string) =>
+    (await checkSettings(await loadToml(home, `network.name = "studio"\n${toml}`))).filter(
+      ({ severity }) => severity === "error",
+    );
+  await generateNetworkKey(key);
+  const [members] = await check(`network.admission = "members"\nnetwork.key_file = "${key}"`);
+  assert.match(members!.message, "no member lists yet");
+  assert.match(members!.hint!, /"key".*"open"/);
+  const peersNever = 'network.admission = "members"\ntransfer.peers = "never"';
+  assert.equal(await check(peersNever), []);
+  const http = `network.key_file = "${key}"\n[[origin]]\nkind = "http"\nurl = "https://o/x"`;
+  const found = await check(http);
+  assert.equal([found.length, found[0]!.key], [1, "origin"]);
+  assert.match(found[0]!.message, "reads folder origins only");
+  assert.equal(await check(`${http}\npolicy = "never"`), []);
+  await writeFile(key, "no key\n");
+  assert.equal(
+    (await check(`network.key_file = "${key}"`)).map((problem) => problem.key),
+    ["network.key_file"],
+  );
+});
+
+test("a check names the settings that have no effect yet, where they are set", async ({ home }) => {
+  const idle = async (toml: string) =>
+    (await checkSettings(await loadToml(home, toml)))
+      .filter(({ message }) => message.includes("no effect yet"))
+      .map((problem) => problem.key);
+  assert.equal(await idle("node.mdns = false\nnode.lanes = 0\n[[origin]]\nkind = 'folder'\npath = '/o'"), []);
+  const toml = `network.admission = "members"
+node = { mdns = true, lanes = 4, lane_ports = "4000-4001" }
+cache = { chain = ["/c"], max_age = "9 d", max_variants = 5 }
+transfer = { peers = "never", up = "1 MB/s", down = "1 MB/s" }
+[[origin]]
+kind = "folder"
+path = "/o"
+slots = 2
+rate = "1 MB/s"
+in_place = true`;
+  assert.equal(await idle(toml), [
+    "network.admission",
+    "node.mdns",
+    "node.lanes",
+    "cache.chain",
+    "node.lane_ports",
+    "cache.max_variants",
+    "cache.max_age",
+    "transfer.up",
+    "transfer.down",
+    "origin origin slots",
+    "origin origin rate",
+    "origin origin in_place",
+  ]);
 });
 
 test("every key is described for people", () => {

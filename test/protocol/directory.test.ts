@@ -93,7 +93,7 @@ test("of a peer that has gone nothing counts any more, and it may begin again", 
 test("the variants of a payload are found", () => {
   const directory = new Directory();
   directory.learn("a", {
-    ...{ kind: "announce", epoch: 1, sequence: 1, part: 0, parts: 1 },
+    ...{ kind: "announce", version: 1, epoch: 1, sequence: 1, part: 0, parts: 1 },
     whole: [
       [variant(1), payload(7)],
       [variant(2), payload(7)],
@@ -106,7 +106,7 @@ test("the variants of a payload are found", () => {
 
 test("who holds nothing says so in one part", () => {
   assert.equal(announcementParts(3, 4, [], 10), [
-    { kind: "announce", epoch: 3, sequence: 4, part: 0, parts: 1, whole: [] },
+    { kind: "announce", version: 1, epoch: 3, sequence: 4, part: 0, parts: 1, whole: [] },
   ]);
   const directory = new Directory();
   announce(directory, "a", 1, 1, 1);

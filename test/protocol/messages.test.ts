@@ -53,14 +53,14 @@ test("the largest announcement fits a frame", () => {
   const [pair] = fc.sample(fc.tuple(variantHash, payloadId), { numRuns: 1, seed: 1 });
   const max = Number.MAX_SAFE_INTEGER;
   const whole = Array.from({ length: 1000 }, () => pair!);
-  const message = { kind: "announce", epoch: max, sequence: max, part: 998, parts: 999, whole } as const;
+  const message = { kind: "announce", version: 1, epoch: max, sequence: max, part: 998, parts: 999, whole } as const;
   const bytes = encodeMessage(message);
   assert.ok(bytes.length <= frameHeaderBytesMax);
   assert.equal(decodeDirectory(bytes), message);
 });
 
 const okHello = { kind: "hello", versions: [1], network: "n", name: "a", site: "", rack: "" };
-const okAnnounce = { kind: "announce", epoch: 1, sequence: 1, part: 0, parts: 1, whole: [] };
+const okAnnounce = { kind: "announce", version: 1, epoch: 1, sequence: 1, part: 0, parts: 1, whole: [] };
 const strangers: readonly (readonly [string, (header: Uint8Array) => unknown, unknown])[] = [
   ["a text", decodeHello, "hello"],
   ["a list", decodeHello, [okHello]],

@@ -26,6 +26,7 @@ export const hello: fc.Arbitrary<HelloMessage> = fc.oneof(
 
 export const directory: fc.Arbitrary<DirectoryMessage> = record({
   kind: fc.constant("announce" as const),
+  version: fc.constant(1 as const),
   epoch: fc.maxSafeNat(),
   sequence: fc.maxSafeNat(),
   part: fc.nat(999),

@@ -137,7 +137,7 @@ export class FetchWorld {
       record: async (variant) => (store.holding(variant) === undefined ? undefined : await store.record(variant)),
       serve: (payload) => store.serve(payload),
       announcement: () => [
-        { kind: "announce", epoch: 1, sequence: sequence++, part: 0, parts: 1, whole: store.announced() },
+        { kind: "announce", version: 1, epoch: 1, sequence: sequence++, part: 0, parts: 1, whole: store.announced() },
       ],
       peerReady: (peer) => fetcher.consider(peer),
       peerLeft: (peer) => fetcher.left(peer),

@@ -57,7 +57,7 @@ const swarm = await Libp2pSwarm.open(
     record: async () => await falseRecord(),
     serve: async (payload) => (payload === record.payload ? served : undefined),
     announcement: () => [
-      { kind: "announce", epoch: 1, sequence: 0, part: 0, parts: 1, whole: [[variant, record.payload]] },
+      { kind: "announce", version: 1, epoch: 1, sequence: 0, part: 0, parts: 1, whole: [[variant, record.payload]] },
     ],
     peerReady: () => undefined,
     peerLeft: () => undefined,

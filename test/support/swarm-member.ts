@@ -67,7 +67,7 @@ export class Member {
     record: async (variant) => this.records.get(variant),
     serve: async (payload) => this.payloads.get(payload),
     announcement: () => [
-      { kind: "announce", epoch: 1, sequence: this.#sequence++, part: 0, parts: 1, whole: this.holdings },
+      { kind: "announce", version: 1, epoch: 1, sequence: this.#sequence++, part: 0, parts: 1, whole: this.holdings },
     ],
     peerReady: (peer) => this.heard.add({ kind: "ready", peer }),
     peerLeft: (peer) => this.heard.add({ kind: "left", peer }),

@@ -12,8 +12,8 @@ test("an error that is queued fails one call", async () => {
   const error = new UnreachableError("gone");
   repository.failNext(error);
   const hash = parseChunkHash("ab".repeat(32));
-  assert.is(await repository.has(hash).catch((reason: unknown) => reason), error);
-  assert.is(await repository.has(hash), false);
+  assert.is(await repository.has(hash, 10).catch((reason: unknown) => reason), error);
+  assert.is(await repository.has(hash, 10), false);
 });
 
 test.run();

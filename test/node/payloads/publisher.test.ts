@@ -1,4 +1,13 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
@@ -10,7 +19,7 @@ import { type Published, type PublishOptions, publishVariant } from "../../../no
 import { type P2pCacheError, UnreachableError } from "../../../protocol/errors.ts";
 import type { ChunkHash } from "../../../protocol/hash.ts";
 import { MIB } from "../../../protocol/limits.ts";
-import { decodeEnvelope, defaultAttributes, trustedRecord } from "../../../protocol/record.ts";
+import { decodeEnvelope, decodeRecord, defaultAttributes, trustedRecord } from "../../../protocol/record.ts";
 import { variantHash } from "../../../protocol/variant.ts";
 import { noise } from "../../support/noise.ts";
 
@@ -50,6 +59,47 @@ inTree("a second publish of the same tree writes nothing", async (_tree, publish
     rmSync(path, { recursive: true });
   }
 });
+
+for (const supersede of [false, true]) {
+  const how = supersede ? "with supersede" : "without supersede";
+  inTree(`a second publish ${how} writes what the repository has lost, and no record`, async (_tree, publish) => {
+    const repository = new MemoryRepository("memory");
+    const first = await publish(repository);
+    const [record] = repository.records.get(first.variant)!;
+    const { root } = decodeRecord(decodeEnvelope(record!).body, engine.hash);
+    const whole = new Map(repository.chunks);
+    const segments = new Set(root.segments.map((segment) => segment.hash));
+    const [lost, short] = [...whole.keys()].filter((hash) => !segments.has(hash));
+    repository.chunks.delete(lost!);
+    repository.chunks.delete(root.segments[0]!.hash);
+    repository.chunks.set(short!, whole.get(short!)!.subarray(1));
+    const second = await publish(repository, { supersede, now: "2026-07-02T08:00:00Z" });
+    const newBytes = whole.get(lost!)!.length + whole.get(short!)!.length;
+    assert.equal(second, { ...first, newChunks: 2, newBytes });
+    for (const [hash, bytes] of whole) assert.ok(Buffer.from(repository.chunks.get(hash)!).equals(bytes));
+    assert.equal([repository.chunks.size, repository.records.get(first.variant)], [whole.size, [record]]);
+  });
+}
+
+inTree(
+  "a chunk that was cut short in a folder is mended in place, and nothing else lies there then",
+  async (_, publish) => {
+    const path = mkdtempSync(join(tmpdir(), "publisher-repository-"));
+    try {
+      const options = { name: "filer", path, network: "studio", publishes: true };
+      await publish(await FolderRepository.open(options));
+      const before = readdirSync(path, { recursive: true, encoding: "utf8" }).sort();
+      const chunk = join(path, before.find((name) => /^chunks\/..\/./.test(name))!);
+      const whole = readFileSync(chunk);
+      truncateSync(chunk, 5);
+      await publish(await FolderRepository.open(options));
+      assert.ok(readFileSync(chunk).equals(whole));
+      assert.equal(readdirSync(path, { recursive: true, encoding: "utf8" }).sort(), before);
+    } finally {
+      rmSync(path, { recursive: true });
+    }
+  },
+);
 
 inTree("another tree needs supersede, and nothing is written without it", async (tree, publish) => {
   const repository = new MemoryRepository("memory");

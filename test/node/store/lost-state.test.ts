@@ -123,6 +123,29 @@ for (const [what, spoil] of breaks) {
   });
 }
 
+test("state and database are closed to others, also where they were open", async ({ open, statePath }) => {
+  const paths = [statePath, join(statePath, "index")];
+  for (const loosen of [false, true]) {
+    if (loosen) for (const path of paths) fs.chmodSync(path, 0o777);
+    await (await open())[Symbol.asyncDispose]();
+    assert.equal(
+      paths.map((path) => fs.statSync(path).mode & 0o777),
+      [0o700, 0o700],
+    );
+  }
+});
+
+test("a state directory of somebody else is refused", async ({ open, statePath }) => {
+  const isRoot = process.geteuid?.() === 0;
+  if (isRoot) {
+    fs.mkdirSync(statePath);
+    fs.chownSync(statePath, 4242, 0);
+  }
+  const error = await rejects(open(isRoot ? {} : { statePath: "/" }), "UNUSABLE");
+  assert.match(error.message, /belongs to user/);
+  if (isRoot) assert.equal(fs.readdirSync(statePath), []);
+});
+
 test("a database that may not be read is said to be so, and left where it is", async ({ open, statePath }) => {
   await (await open())[Symbol.asyncDispose]();
   const index = join(statePath, "index");

@@ -192,7 +192,8 @@ test("a superseding payload takes the place of the old one, which goes the Rez w
   assert.is(store.holdings().length, 1);
   assert.equal(store.announced(), [[newer.hash, newer.record.payload]]);
   assert.is(await store.serve(payload.record.payload), undefined);
-  assert.is(old === path || !fs.existsSync(old), true);
+  assert.is.not(path, old);
+  assert.not(fs.existsSync(old));
   assert.equal(fs.readdirSync(join(store.cachePath, ".sys/to_delete")), []);
   assert.equal((await store.check()).faults, []);
 });

@@ -328,7 +328,10 @@ test("two payloads are fetched at once, and the same one by one after the other"
   const store = await open({ lock: systemTiming });
   const trees = [source, join(folder, "other"), source, source];
   const paths = await Promise.all([payload, other, twin, payload].map((each) => fetchAndLeave(store, each)));
-  for (const [i, path] of paths.entries()) assert.equal(treeDifferences(trees[i]!, path), [], `${i}`);
+  // The first and the last are one variant: whichever came later lies beside where the other was.
+  const last = fs.existsSync(paths[0]!) ? paths[0]! : paths[3]!;
+  assert.is.not(paths[0], paths[3]);
+  for (const [i, path] of [last, paths[1]!, paths[2]!].entries()) assert.equal(treeDifferences(trees[i]!, path), []);
   assert.is(store.holdings().length, 3);
   assert.equal((await store.check()).faults, []);
 });

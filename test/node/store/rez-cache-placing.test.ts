@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import * as assert from "uvu/assert";
 import { ownerData } from "../../../node/store/owner.ts";
 import { BusyError, UnusableError } from "../../../protocol/errors.ts";
+import { parsePayloadId } from "../../../protocol/hash.ts";
 import { rezHandle } from "../../../protocol/rez-handle.ts";
 import {
   copyingSince,
@@ -81,8 +82,9 @@ test("our own entry is taken while it is whole and replaced when its payload has
   foreign(directory, "a", { p2pcache });
   assert.is((await place(context)).kind, "taken");
   fs.rmdirSync(join(directory, "a"));
-  assert.equal(await place(context), { kind: "placed", path: join(directory, "a"), suffix: "a" });
+  assert.equal(await place(context), { kind: "placed", path: join(directory, "b"), suffix: "b" });
   assert.not.ok(fs.existsSync(tree));
+  assert.equal(fs.readdirSync(directory).sort(), ["b", "b.json"]);
   assert.is(located(cache).kind, "cached");
 });
 
@@ -138,7 +140,79 @@ test("nothing is placed below a directory that another may write, or a link", as
   assert.ok(fs.existsSync(tree));
 });
 
+test("the old entry goes when the new one is in its place, and not before", async (context) => {
+  const { cache, directory, tree } = context;
+  const old = { ...p2pcache, payload: parsePayloadId("12".repeat(32)) };
+  foreign(directory, "a", { p2pcache: old });
+  const index = fs.readFileSync(join(directory, "a.json"), "utf8");
+  const request = { ...placement(context), replaces: () => true };
+  const untouched = () => {
+    assert.equal(fs.readdirSync(directory).sort(), ["a", "a.json"]);
+    assert.is(fs.readFileSync(join(directory, "a.json"), "utf8"), index);
+    assert.ok(fs.existsSync(join(tree, "bin", "tool")));
+  };
+  const failing = { ...request, onIntent: () => Promise.reject(new Error("disk")) };
+  assert.instance(await rejectionOf(cache.place(failing)), Error);
+  untouched();
+  const lock = join(cache.path, ".sys", ".lock.lock");
+  fs.writeFileSync(lock, "");
+  const waiting = { ...request, onIntent: async () => {} };
+  assert.instance(await rejectionOf(cache.place(waiting)), BusyError);
+  untouched();
+  fs.rmSync(lock);
+  const onIntent = async (spot: object) => {
+    assert.equal(spot, { directory, suffix: "b", replaces: [`a ${old.payload}`] });
+    untouched();
+  };
+  assert.is((await cache.place({ ...request, onIntent })).kind, "placed");
+  assert.equal(fs.readdirSync(directory).sort(), ["b", "b.json"]);
+  assert.equal(toDelete(cache), []);
+});
+
+test("a copy of ours under way, and what others have, is not replaced", async (context) => {
+  const { cache, directory } = context;
+  const request = { ...placement(context), replaces: () => true, onIntent: async () => {} };
+  foreign(directory, "a", { p2pcache });
+  copyingSince(directory, "a", 100);
+  assert.is((await cache.place(request)).kind, "taken");
+  fs.rmSync(join(directory, ".copying-a"));
+  foreign(directory, "b");
+  assert.is((await cache.place(request)).kind, "taken");
+  assert.equal(fs.readdirSync(directory).sort(), ["a", "a.json", "b", "b.json"]);
+});
+
 // After a crash
+
+for (const step of ["moved", "indexed", "marked"] as const) {
+  test(`of two entries the newer stays after a crash when it was ${step}`, async (context) => {
+    const { cache, directory, tree } = context;
+    const old = parsePayloadId("12".repeat(32));
+    foreign(directory, "a", { p2pcache: { ...p2pcache, payload: old } });
+    const spot = { directory, suffix: "b", replaces: [`a ${old}`] };
+    if (step === "moved") fs.renameSync(tree, join(directory, "b"));
+    else {
+      await cache.place({ ...placement(context), replaces: () => true, onIntent: async () => {} });
+      foreign(directory, "a", { p2pcache: { ...p2pcache, payload: old } });
+    }
+    if (step === "marked") fs.renameSync(join(directory, "a.json"), join(directory, ".a.json.removing"));
+    assert.is(await cache.finishPlacing(spot, placement(context)), "finished");
+    await cache.emptyOwnLeftovers();
+    assert.equal(fs.readdirSync(directory).sort(), ["b", "b.json"]);
+    assert.is(located(cache).payload, payload);
+    assert.equal(toDelete(cache), []);
+  });
+}
+
+test("an intent never costs an entry that has come after it", async (context) => {
+  const { cache, directory, tree } = context;
+  const newer = parsePayloadId("34".repeat(32));
+  foreign(directory, "a", { p2pcache: { ...p2pcache, payload: newer } });
+  fs.renameSync(tree, join(directory, "b"));
+  const spot = { directory, suffix: "b", replaces: [`a ${payload}`] };
+  assert.is(await cache.finishPlacing(spot, placement(context)), "undone");
+  assert.equal(fs.readdirSync(directory).sort(), ["a", "a.json"]);
+  assert.is(located(cache).payload, newer);
+});
 
 test("a tree that was moved but has no index file yet is finished", async (context) => {
   const { cache, directory, tree } = context;

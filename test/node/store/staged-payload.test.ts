@@ -125,4 +125,29 @@ test("what was written is no longer reserved, every copy of it", async ({ staged
   assert.equal(wrote, [sizesBytes[item]! * (1 + copies.length)]);
 });
 
+test("a commit that is given up does not wait for the disk", async ({ staged, payload, folder, gates }) => {
+  const chunks = missingChunks(staged, await describe(staged, payload));
+  const puts = chunks.map((item) => staged.put(item, itemBytes(payload, staged.hashOf(item))));
+  for (let i = 0; staged.have.count < staged.index.items; i++) {
+    gates[i]?.resolve();
+    if (gates[i] === undefined) i--;
+    await setImmediate();
+  }
+  await Promise.all(puts);
+  const [before, left, reason] = [process.env.PATH, new AbortController(), new Error("stop")];
+  fs.mkdirSync(join(folder, "bin"));
+  fs.writeFileSync(join(folder, "bin", "sync"), "#!/bin/sh\ntouch $2.syncing\nexec sleep 20\n", { mode: 0o755 });
+  process.env.PATH = `${join(folder, "bin")}:${before}`;
+  try {
+    const finished = staged.finish(left.signal).catch((error: unknown) => error);
+    while (!fs.existsSync(`${staged.treePath}.syncing`)) await setImmediate();
+    const startMs = performance.now();
+    left.abort(reason);
+    assert.is(await finished, reason);
+    assert.ok(performance.now() - startMs < 5_000);
+  } finally {
+    process.env.PATH = before;
+  }
+});
+
 test.run();

@@ -28,12 +28,13 @@ function runLayout(): ChunkLayout {
   return {
     chunk: { digest: engine.hash(bytes), sizeBytes: 30 },
     ranges: [small("a", 10, false), small("b", 20, true)],
+    fileDigests: Buffer.concat([engine.hash(bytes.subarray(0, 10)), engine.hash(bytes.subarray(10))]),
   };
 }
 
 function sliceLayout(offsetBytes: number, path = "large"): ChunkLayout {
   const range = { path, offsetBytes, sizeBytes: 30, whole: undefined };
-  return { chunk: { digest: engine.hash(bytes), sizeBytes: 30 }, ranges: [range] };
+  return { chunk: { digest: engine.hash(bytes), sizeBytes: 30 }, ranges: [range], fileDigests: undefined };
 }
 
 test("the files of a run are there whole, with their modes and times", ({ tree }) => {
@@ -42,6 +43,15 @@ test("the files of a run are there whole, with their modes and times", ({ tree }
   assert.is(fs.statSync(join(tree, "b")).mtimeMs, 1_000_020_000);
   assert.equal([...fs.readFileSync(join(tree, "b"))], [...bytes.subarray(10)]);
   assert.equal([...readChunk(tree, runLayout(), engine.hash)], [...bytes]);
+});
+
+test("a manifest whose files have other hashes than their run's bytes is refused before anything is written", async ({
+  tree,
+}) => {
+  const layout = runLayout();
+  const lying = { ...layout, fileDigests: layout.fileDigests!.map((byte, i) => (i === 40 ? byte ^ 1 : byte)) };
+  await rejects((async () => writeChunk(tree, [lying], bytes, engine.hash))(), "BAD_FORMAT");
+  assert.equal(fs.readdirSync(tree), []);
 });
 
 test("slices go to their places, in any order, and to all places of a chunk", ({ tree }) => {
