@@ -133,7 +133,11 @@ test("the higher revision counts, in either order", () => {
   assert.is(newerRecord(record, newer), newer);
   assert.is(newerRecord(newer, record), newer);
   assert.is(newerRecord(record, { ...record }).payload, record.payload);
-  const later = { ...record, releasedAt: "2999-01-01T00:00:00Z", attributes: { ...record.attributes, cachable: false } };
+  const later = {
+    ...record,
+    releasedAt: "2999-01-01T00:00:00Z",
+    attributes: { ...record.attributes, cachable: false },
+  };
   assert.is(newerRecord(record, later), later);
   assert.is(newerRecord(later, record), later);
 });
