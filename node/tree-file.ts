@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { ChunkCorruptError, ChunkMissingError, FormatError, TreeDamagedError } from "../protocol/errors.ts";
 import { compareBytes, digestBytes, type Hasher } from "../protocol/hash.ts";
 import type { ChunkLayout, FileRange } from "../protocol/layout.ts";
+import { chunkBytesMax } from "../protocol/limits.ts";
 import { shown } from "../protocol/paths.ts";
 import type { FileFacts } from "../protocol/segments.ts";
 
@@ -46,6 +47,22 @@ export function writeChunk(treePath: string, layouts: readonly ChunkLayout[], by
  */
 export function readChunk(treePath: string, layout: ChunkLayout, hasher: Hasher): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(layout.chunk.sizeBytes);
+  fillChunk(treePath, layout, hasher, bytes);
+  return bytes;
+}
+
+/**
+ * The same for whoever wants to know only whether the chunk is right: one buffer a thread is used again and again, since
+ * 10 GB of fresh ones would be garbage faster than it is collected.
+ */
+export function checkChunk(treePath: string, layout: ChunkLayout, hasher: Hasher): void {
+  scratch ??= new Uint8Array(chunkBytesMax);
+  fillChunk(treePath, layout, hasher, scratch.subarray(0, layout.chunk.sizeBytes));
+}
+
+let scratch: Uint8Array | undefined;
+
+function fillChunk(treePath: string, layout: ChunkLayout, hasher: Hasher, bytes: Uint8Array): void {
   let offset = 0;
   for (const range of layout.ranges) {
     readRange(treePath, range, bytes.subarray(offset, offset + range.sizeBytes));
@@ -53,7 +70,6 @@ export function readChunk(treePath: string, layout: ChunkLayout, hasher: Hasher)
   }
   if (compareBytes(hasher(bytes), layout.chunk.digest) !== 0)
     throw damaged(`the content of ${rangeNames(layout)} has changed`);
-  return bytes;
 }
 
 /** Reads one file, or one stretch of it, as it is now. @throws {ChunkMissingError} {TreeDamagedError} */

@@ -7,7 +7,7 @@ import { decodeRoot, type ManifestRoot } from "../../protocol/manifest.ts";
 import { ManifestChecker } from "../../protocol/manifest-checker.ts";
 import { decodeCheckedSegment, decodeSegment, type SegmentPart } from "../../protocol/segments.ts";
 import { openHashEngine } from "../hasher.ts";
-import { readChunk, writeChunk } from "../tree-file.ts";
+import { checkChunk, readChunk, writeChunk } from "../tree-file.ts";
 import type { ChunkPlace, ItemJob, JobFailure, JobPlace, PreparedChunks } from "./item-jobs.ts";
 import { RecentBytes, RecentMap } from "./recent.ts";
 import { cacheError } from "./rez-guard.ts";
@@ -123,7 +123,7 @@ function sync(at: JobPlace, root: ManifestRoot): void {
 
 function isRight(at: JobPlace, place: ChunkPlace): boolean {
   try {
-    readChunk(at.treePath, layoutAt(at, place), engine.hash);
+    checkChunk(at.treePath, layoutAt(at, place), engine.hash);
     return true;
   } catch {
     return false;

@@ -4,7 +4,7 @@ import { P2pCacheError } from "../../protocol/errors.ts";
 import { compareBytes, type Hasher } from "../../protocol/hash.ts";
 import { type ChunkLayout, chunkLayouts, type FileRange } from "../../protocol/layout.ts";
 import type { SegmentPart } from "../../protocol/segments.ts";
-import { fileMode, readChunk, readRange } from "../tree-file.ts";
+import { checkChunk, fileMode, readRange } from "../tree-file.ts";
 import { type SegmentFault, treeFaultsMax } from "./item-jobs.ts";
 import { expectedNames, namesIn, type Parts } from "./tree-maker.ts";
 
@@ -64,7 +64,7 @@ const unreadable = "cannot be read as the file that it was";
 
 function isRight(treePath: string, layout: ChunkLayout, hasher: Hasher): boolean {
   try {
-    readChunk(treePath, layout, hasher);
+    checkChunk(treePath, layout, hasher);
     return true;
   } catch (error) {
     if (error instanceof P2pCacheError) return false;
