@@ -9,10 +9,11 @@ import type { Publishers } from "../protocol/record.ts";
 import { Standing } from "../protocol/standing.ts";
 import { variantHash } from "../protocol/variant.ts";
 import { systemClock } from "./clock.ts";
-import { Fetcher, type FetchOptions, type FetchProgress, type FetchResult } from "./fetcher.ts";
+import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
+import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
 import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
@@ -21,53 +22,6 @@ import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { openNodeKey } from "./swarm/identity.ts";
 import { Libp2pSwarm } from "./swarm/libp2p-swarm.ts";
-
-/** What `peers` says of one (CONTRACTS). */
-export interface PeerStatus {
-  readonly peer: string;
-  readonly name: string;
-  readonly site: string;
-  readonly rack: string;
-  readonly addresses: readonly string[];
-  readonly path: "stream" | "none";
-  readonly holdings: number;
-  readonly standing: string;
-  readonly strikes: number;
-  readonly bytesFrom: number;
-  readonly bytesTo: number;
-}
-
-/** What `node status` says (CONTRACTS). */
-export interface NodeStatus {
-  readonly node: string;
-  readonly name: string;
-  readonly version: string;
-  readonly apiVersion: number;
-  readonly uptimeSeconds: number;
-  readonly network: string;
-  readonly addresses: readonly string[];
-  readonly cache: {
-    readonly path: string;
-    readonly bytes: number;
-    readonly maxBytes: number;
-    readonly variants: number;
-  };
-  readonly peers: number;
-  readonly transfers: readonly FetchProgress[];
-  readonly origins: readonly { readonly name: string; readonly state: string }[];
-  readonly trust: { readonly mode: string; readonly publishers: number };
-  readonly warnings: readonly string[];
-}
-
-/** One thing that is wrong with what is held. */
-export interface Damage {
-  /** Of the variant. */
-  readonly path: string;
-  /** The item whose bytes are wrong, where that is known. */
-  readonly item: number | null;
-  readonly file: string;
-  readonly fault: string;
-}
 
 export interface NodeOptions {
   readonly log?: Log;
@@ -171,7 +125,7 @@ export class CacheNode implements AsyncDisposable {
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
-    const result = await this.#fetcher.fetch(this.hashOf(thing), options);
+    const result = await this.#fetcher.fetch(this.hashOf(thing), options).catch((error) => this.#noteConflict(error));
     if (result.outcome !== "local") this.#log("info", "fetch-ended", { ...result });
     return result;
   }
@@ -328,6 +282,13 @@ export class CacheNode implements AsyncDisposable {
 
   #announcement(): DirectoryMessage[] {
     return announcementParts(this.#epoch, this.#sequence++, this.#store.announced(), announcementHoldingsMax);
+  }
+
+  /** Publishers who contradict each other are an admin's business: `status` goes on saying so. */
+  #noteConflict(error: unknown): never {
+    const isConflict = error instanceof P2pCacheError && error.code === "RECORD_CONFLICT";
+    if (isConflict && !this.#warnings.includes(error.message)) this.#warnings.push(error.message);
+    throw error;
   }
 
   #placed(holding: Holding): void {

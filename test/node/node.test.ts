@@ -199,6 +199,22 @@ rule("without a publisher that is trusted nothing is placed", async ({ settings,
   assert.equal(readdirSync(join(studio.path, "second/cache")), [".sys"]);
 });
 
+rule("two releases that contradict each other are refused, and status says so", async (scene) => {
+  const { settings, open, studio, tree } = scene;
+  const own = settings("first");
+  const path = join(studio.path, "other-origin");
+  mkdirSync(path);
+  const [filer] = own.origins;
+  const other = { ...filer!, kind: "folder", name: "other", path, inPlace: false } as const;
+  writeFileSync(join(tree, "more"), "x");
+  const publishing = { ...own, origins: [other], publish: { ...own.publish, origin: "other" } };
+  await publish(publishing, { variant, treePath: tree, requires: [] });
+  const node = await open({ ...own, origins: [filer!, other] });
+  const failure = await failureOf(node.fetch(thing));
+  assert.equal([failure.code, failure.exit], ["RECORD_CONFLICT", 5]);
+  assert.ok(node.status("1").warnings.some((warning) => warning.includes("disagree")));
+});
+
 rule("hash-only is warned about", async ({ settings, open }) => {
   const own = settings("first");
   const node = await open({ ...own, trust: { publishers: [], mode: "hash-only" } });

@@ -1,0 +1,48 @@
+import type { FetchProgress } from "./fetcher.ts";
+
+/** What `peers` says of one (CONTRACTS). */
+export interface PeerStatus {
+  readonly peer: string;
+  readonly name: string;
+  readonly site: string;
+  readonly rack: string;
+  readonly addresses: readonly string[];
+  readonly path: "stream" | "none";
+  readonly holdings: number;
+  readonly standing: string;
+  readonly strikes: number;
+  readonly bytesFrom: number;
+  readonly bytesTo: number;
+}
+
+/** What `node status` says (CONTRACTS). */
+export interface NodeStatus {
+  readonly node: string;
+  readonly name: string;
+  readonly version: string;
+  readonly apiVersion: number;
+  readonly uptimeSeconds: number;
+  readonly network: string;
+  readonly addresses: readonly string[];
+  readonly cache: {
+    readonly path: string;
+    readonly bytes: number;
+    readonly maxBytes: number;
+    readonly variants: number;
+  };
+  readonly peers: number;
+  readonly transfers: readonly FetchProgress[];
+  readonly origins: readonly { readonly name: string; readonly state: string }[];
+  readonly trust: { readonly mode: string; readonly publishers: number };
+  readonly warnings: readonly string[];
+}
+
+/** One thing that is wrong with what is held. */
+export interface Damage {
+  /** Of the variant. */
+  readonly path: string;
+  /** The item whose bytes are wrong, where that is known. */
+  readonly item: number | null;
+  readonly file: string;
+  readonly fault: string;
+}
