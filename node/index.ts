@@ -13,6 +13,7 @@ export {
 } from "./keys.ts";
 export { jsonLog, type Log } from "./log.ts";
 export type { CacheNode } from "./node.ts";
+export type { NodeStatus } from "./node-status.ts";
 export { nodeId, openNode, publish, runNode } from "./open.ts";
 export type { Published } from "./payloads/publisher.ts";
 export type { PublishRequest } from "./publish.ts";

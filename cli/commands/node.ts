@@ -5,6 +5,7 @@ import {
   formatBytes,
   formatDuration,
   jsonLog,
+  type NodeStatus,
   nodeId,
   runNode,
   type ServiceOptions,
@@ -68,28 +69,9 @@ async function runHere(context: Context, linger: string | undefined): Promise<vo
   });
 }
 
-/** What is printed of a status; the rest of CONTRACTS' shape is passed on as it is. */
-interface ShownStatus {
-  readonly node: string;
-  readonly name: string;
-  readonly version: string;
-  readonly uptimeSeconds: number;
-  readonly network: string;
-  readonly addresses: readonly string[];
-  readonly cache: {
-    readonly path: string;
-    readonly bytes: number;
-    readonly maxBytes: number;
-    readonly variants: number;
-  };
-  readonly peers: number;
-  readonly transfers: readonly { readonly text: string }[];
-  readonly warnings: readonly string[];
-}
-
 async function printStatus(context: Context): Promise<void> {
   const node = await findNode(context);
-  const status = (await node.status({ signal: context.signal })) as unknown as ShownStatus;
+  const status = (await node.status({ signal: context.signal })) as unknown as NodeStatus;
   context.out.result("node-status", status, () => [
     `${status.name} (${status.node}), version ${status.version}, up ${formatDuration(status.uptimeSeconds * 1000)}`,
     `network ${status.network}, ${status.peers} peers${status.addresses.map((address) => `\n  ${address}`).join("")}`,

@@ -30,6 +30,7 @@ test(`a node that is killed while it fetches answers in 2 s, resumes, and places
   makeTree(source, random, { smallFiles: 400, largeMib: 64 });
   await studio.publish(variant, source);
   const expected = listTree(source);
+  const readyMs: number[] = [];
   for (let round = 0; round < rounds; round++) {
     const machine = `machine${round}`;
     const config = studio.configure(machine);
@@ -39,9 +40,8 @@ test(`a node that is killed while it fetches answers in 2 s, resumes, and places
     else await killSoon(first.client, random() * killMsMax, () => kill(first));
     const { verified, total } = verifiedBytes(join(studio.path, machine, "cache"));
     const second = await studio.start(config);
-    // P2; on a machine so busy that a first start takes a second, what a crash left may at most double it.
-    const allowedMs = Math.max(2_000, 2 * first.readyMs);
-    assert.ok(second.readyMs < allowedMs, `ready after ${second.readyMs} ms, the first time after ${first.readyMs} ms`);
+    readyMs.push(second.readyMs);
+    assert.ok(second.readyMs < 2_000, `ready after ${second.readyMs} ms, the first time after ${first.readyMs} ms`);
     const started = performance.now();
     await second.client.status();
     assert.ok(performance.now() - started < 2_000, "the status call is answered at once");
@@ -55,6 +55,7 @@ test(`a node that is killed while it fetches answers in 2 s, resumes, and places
     assert.equal(await second.client.fsck(), { checked: 1, faults: [] });
     await kill(second, "SIGTERM");
   }
+  console.log(`ready after ${Math.round(Math.max(...readyMs))} ms at the latest`);
 });
 
 /** Fetches, and kills the node when a share of the bytes has come. */
