@@ -2,21 +2,23 @@ import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Bitmap } from "../../protocol/bitmap.ts";
-import { assert, BusyError, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
+import { assert, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
 import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { ItemIndex } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import { type RezHandle, rezHandle } from "../../protocol/rez-handle.ts";
-import { type Variant, variantText } from "../../protocol/variant.ts";
+import type { Variant } from "../../protocol/variant.ts";
 import type { Clock, CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
 import { Catalogue, type CatalogueEntry } from "./catalogue.ts";
 import { loadItem, verifyHeldTree } from "./held-tree.ts";
 import { Holdings, holdingOf, lastUseOf, pathOf } from "./holdings.ts";
 import type { JobPlace, TreeFault } from "./item-jobs.ts";
 import { ItemWorkers } from "./item-workers.ts";
+import { ObjectsCollector } from "./objects-collector.ts";
 import { CacheOwner } from "./owner.ts";
-import { loadRecord, loadRecordOf, storeRecord, writeDurably } from "./record-objects.ts";
-import { checkEntries, endIntent, entryOf, intentPath, isEntry, type RecoveryPlace, recoverStore } from "./recovery.ts";
+import { loadRecord, storeRecord, writeDurably } from "./record-objects.ts";
+import { checkStore, endIntent, entryOf, intentPath, isEntry, type RecoveryPlace, recoverStore } from "./recovery.ts";
+import { beingCopied, type RemoveOptions, takeOut } from "./removal.ts";
 import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
 import { cacheError, closeToOthers } from "./rez-guard.ts";
 import type { LockTiming } from "./rez-lock.ts";
@@ -54,10 +56,11 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly #workers: ItemWorkers;
   readonly #space: SpaceLedger;
   readonly #staging: Staging;
+  readonly #objects: ObjectsCollector;
+  readonly #closing = new AbortController();
   readonly #commits = new Map<PayloadId, Promise<void>>();
   /** Deletes behind the scenes what a crash left of removals; nothing else is deleted meanwhile. */
   #tidied: Promise<void> = Promise.resolve();
-  #isClosed = false;
 
   private constructor(
     options: StoreOptions,
@@ -70,6 +73,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     this.#owners = parts.owners;
     this.#catalogue = place.catalogue;
     this.#holdings = new Holdings(place);
+    this.#objects = new ObjectsCollector(place);
     this.#workers = parts.workers;
     this.#staging = new Staging({ path: place.stagingPath, objectsPath: place.objectsPath, workers: parts.workers });
     const readSpace = options.readSpace ?? readDiskSpace;
@@ -101,6 +105,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const store = new PayloadStore(options, { place, owners, workers });
     store.#tidied = rez
       .emptyOwnLeftovers(AbortSignal.timeout(tidyWaitMs))
+      .then(() => store.#objects.collect(store.#closing.signal))
       .catch((error: unknown) => onProblem(`leftovers in ${rez.path} were not cleared: ${String(error)}`));
     opened.move();
     return store;
@@ -145,6 +150,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   holding(variant: VariantHash): Holding | undefined {
     const entry = this.#catalogue.get(variant);
     if (entry === undefined) return undefined;
+    if (this.#holdings.isLeaving(variant)) return undefined;
     if (this.#isThere(entry)) return holdingOf(entry);
     void this.#holdings.lose(entry, `${pathOf(entry)} has gone`);
     return undefined;
@@ -171,6 +177,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     envelope: Uint8Array,
     signal?: AbortSignal,
   ): Promise<StagedPayload> {
+    const letGo = this.#objects.use(hash, record);
     const prepare = async () => {
       await endIntent(this.#place, this.#staging.pathOf(record.payload), signal);
       const held = this.#catalogue.get(hash)?.payload;
@@ -180,6 +187,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
       return await this.#staging.open(record, this.#space, { prepare, signal });
     } catch (error) {
       throw cacheError(this.#rez.path, error);
+    } finally {
+      letGo(); // From here on the staging directory names them.
     }
   }
 
@@ -230,7 +239,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     }
     const faults = await verifyHeldTree(this.#workers, this.#jobPlace(entry), record, signal);
     signal?.throwIfAborted();
-    if (this.#catalogue.get(variant) !== entry) return faults; // Replaced or removed meanwhile.
+    // Replaced or removed meanwhile: that is no fault.
+    if (this.#catalogue.get(variant) !== entry || this.#holdings.isLeaving(variant)) return [];
     if (faults.length > 0) await this.#holdings.lose(entry, `${faults[0]!.path} ${faults[0]!.fault}`);
     else await this.#holdings.makeSure(entry);
     return faults;
@@ -239,9 +249,9 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   /** Checks what was placed before an unclean boot; it is announced only then. Never rejects. */
   async verifyUnsure(): Promise<void> {
     for (const variant of this.#holdings.unsure) {
-      if (this.#isClosed) return;
+      if (this.#closing.signal.aborted) return;
       await this.verify(variant).catch((error: unknown) => {
-        if (!this.#isClosed) this.#place.onProblem(`${variant} could not be checked: ${String(error)}`);
+        if (!this.#closing.signal.aborted) this.#place.onProblem(`${variant} could not be checked: ${String(error)}`);
       });
     }
   }
@@ -253,15 +263,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   }
 
   /** What the catalogue says against what the cache shows. Nothing is hashed. */
-  async check(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
-    const entries = this.#catalogue.all();
-    const faults = checkEntries(this.#rez, entries);
-    for (const { hash, payload, variant } of entries) {
-      if ((await loadRecordOf(this.#place.objectsPath, hash, payload, this.#options.hasher)) === undefined) {
-        faults.push(`${variantText(variant)}: its release record has gone`);
-      }
-    }
-    return { checked: entries.length, faults };
+  check(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
+    return checkStore(this.#place);
   }
 
   /** Whether a held variant was found damaged. */
@@ -270,23 +273,24 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   }
 
   /**
-   * Removes a held variant from the disk, the way Rez does.
+   * Removes a held variant from the disk, the way Rez does, and then what only it named. From its first step on nobody
+   * is served from it; `onHidden` is called then, so that peers hear of it before anything goes. A commit of the variant
+   * that is under way is waited for. Answers what was held.
    * @throws {BusyError} REZ_LOCK_HELD, or BUSY while somebody writes beside it: it stays held.
    */
-  async remove(variant: VariantHash, signal?: AbortSignal): Promise<void> {
-    const entry = this.#catalogue.get(variant);
-    if (entry === undefined) return;
+  async remove(variant: VariantHash, options: RemoveOptions = {}): Promise<Holding | undefined> {
     await this.#tidied;
-    // Where it was placed, whatever its repository's place on this machine is called by now.
-    for (const found of this.#rez.ownEntries()) {
-      if (!isEntry({ ...found, kind: "cached" }, entry)) continue;
-      if ((await this.#rez.remove(found, signal)) === "copying") throw beingCopied(found.rootPath);
-    }
-    await this.#holdings.forget(variant);
+    const removed = await this.#holdings.remove(variant, async (entry) => {
+      options.onHidden?.();
+      await takeOut(this.#rez, entry, options.signal);
+    });
+    if (removed === undefined) return undefined;
+    await this.#objects.collect().catch((error: unknown) => this.#place.onProblem(String(error)));
+    return holdingOf(removed);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort();
     await using closing = new AsyncDisposableStack();
     for (const owner of this.#owners) closing.use(owner);
     closing.use(this.#catalogue);
@@ -386,10 +390,6 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
 
 /** How long the clearing of leftovers waits for Rez's lock, behind the scenes. */
 const tidyWaitMs = 60_000;
-
-function beingCopied(path: string): BusyError {
-  return new BusyError(`${path} is being written by somebody else just now`, { hint: "try again in a few seconds" });
-}
 
 async function makeDirectory(path: string): Promise<void> {
   try {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type Hasher, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import { rezHandle, sameHandle } from "../../protocol/rez-handle.ts";
-import { isPathPart, variantHash } from "../../protocol/variant.ts";
+import { isPathPart, variantHash, variantText } from "../../protocol/variant.ts";
 import type { Catalogue, CatalogueEntry } from "./catalogue.ts";
 import { pathOf } from "./holdings.ts";
 import { readBootId } from "./owner.ts";
@@ -106,8 +106,22 @@ async function adopt(place: RecoveryPlace, found: Found): Promise<void> {
   await place.catalogue.put({ ...entryOf(variant, record, found), unsureSinceBoot: noBoot });
 }
 
+/** What the catalogue says against what the cache shows. Nothing is hashed. */
+export async function checkStore(
+  place: RecoveryPlace,
+): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
+  const entries = place.catalogue.all();
+  const faults = checkEntries(place.rez, entries);
+  for (const { hash, payload, variant } of entries) {
+    if ((await loadRecordOf(place.objectsPath, hash, payload, place.hasher)) === undefined) {
+      faults.push(`${variantText(variant)}: its release record has gone`);
+    }
+  }
+  return { checked: entries.length, faults };
+}
+
 /** What is wrong with entries of the catalogue, and what lies in the cache that it does not know; one line each. */
-export function checkEntries(rez: RezCache, entries: readonly CatalogueEntry[]): string[] {
+function checkEntries(rez: RezCache, entries: readonly CatalogueEntry[]): string[] {
   const faults: string[] = [];
   const known = new Set<string>();
   for (const entry of entries) {

@@ -105,11 +105,12 @@ export class RezCache {
 
   /** Every entry that its index file calls ours, where its handle belongs: for a catalogue that was lost. */
   *ownEntries(): Generator<Found> {
-    for (const directory of this.#hashDirectories()) {
-      for (const found of findOwn(directory, this.#wallMs())) {
-        if (this.directoryOf(found.handle) === directory) yield found;
-      }
-    }
+    for (const directory of this.#hashDirectories()) yield* this.ownEntriesIn(directory);
+  }
+
+  /** Those in one hash directory. */
+  ownEntriesIn(directory: string): Found[] {
+    return findOwn(directory, this.#wallMs()).filter(({ handle }) => this.directoryOf(handle) === directory);
   }
 
   /**
