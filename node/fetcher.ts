@@ -62,6 +62,8 @@ export class Fetcher {
   readonly #flights = new Map<string, Flight>();
   /** Also those that nobody waits for any more, until they have let go of the store. */
   readonly #landing = new Set<Promise<unknown>>();
+  /** How many of them are for a variant. */
+  readonly #flying = new Map<VariantHash, number>();
   readonly #drives = new Map<PayloadId, TransferDrive>();
   /** Whoever has a payload's staging tree for itself; others wait. */
   readonly #staging = new Map<PayloadId, Promise<void>>();
@@ -91,6 +93,11 @@ export class Fetcher {
     return { ...result, seconds: (this.#parts.clock.monotonicMs() - startedMs) / 1000 };
   }
 
+  /** Whether a fetch of it is under way, also one that nobody waits for any more. */
+  isUnderWay(variant: VariantHash): boolean {
+    return this.#flying.has(variant);
+  }
+
   /** A peer may have something that is being fetched. */
   consider(peer: PeerName, payload?: PayloadId): void {
     if (payload !== undefined) this.#drives.get(payload)?.consider(peer);
@@ -117,7 +124,13 @@ export class Fetcher {
     this.#flights.set(key, flight);
     const landed = flight.start((signal) => this.#fetch(variant, options, flight, signal));
     this.#landing.add(landed);
-    void landed.then(() => this.#landing.delete(landed));
+    this.#flying.set(variant, (this.#flying.get(variant) ?? 0) + 1);
+    void landed.then(() => {
+      this.#landing.delete(landed);
+      const others = this.#flying.get(variant)! - 1;
+      if (others === 0) this.#flying.delete(variant);
+      else this.#flying.set(variant, others);
+    });
     return flight;
   }
 
