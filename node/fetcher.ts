@@ -5,6 +5,7 @@ import type { ReleaseRecord } from "../protocol/record.ts";
 import type { Standing } from "../protocol/standing.ts";
 import type { TransferLimits } from "../protocol/transfer-limits.ts";
 import { variantText } from "../protocol/variant.ts";
+import { adoptCopy } from "./adopt.ts";
 import { Flight } from "./flight.ts";
 import type { Clock, FetchStore, Holding, Origin, StagedTree, Swarm } from "./ports.ts";
 import { type FoundRecord, findRecord, type RecordSources } from "./record-finder.ts";
@@ -205,7 +206,11 @@ export class Fetcher {
   async #bringIn(variant: VariantHash, found: FoundRecord, parts: TransferPartners): Promise<FetchResult> {
     const end = await this.#transfers.take(parts.signal);
     try {
-      return await this.#transferAndPlace(variant, found, parts);
+      const isForeign = this.#parts.store.foreign(found.record.variant) !== undefined;
+      if (!isForeign) return await this.#transferAndPlace(variant, found, parts);
+      const transfer = (copy: StagedTree) => this.#transfer(copy, found, parts);
+      const adopted = await adoptCopy({ ...this.#parts, variant, found, transfer, signal: parts.signal });
+      return { ...resultOf(variant, found.record), ...adopted };
     } finally {
       end();
     }
@@ -242,7 +247,8 @@ export class Fetcher {
     }
     if (!record.attributes.cachable) return { path: undefined, reason: "its release says that it is not cachable" };
     const foreign = store.foreign(record.variant);
-    if (foreign === undefined || store.holding(variant) !== undefined) return undefined;
+    // One that is whole may be adopted.
+    if (foreign === undefined || foreign.state === "cached" || store.holding(variant) !== undefined) return undefined;
     return { path: foreign.path, reason: `Rez has its own copy there (${foreign.state})` };
   }
 

@@ -1,5 +1,4 @@
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Bitmap } from "../../protocol/bitmap.ts";
 import { assert, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
@@ -9,6 +8,7 @@ import type { ReleaseRecord } from "../../protocol/record.ts";
 import { type RezHandle, rezHandle } from "../../protocol/rez-handle.ts";
 import type { Variant } from "../../protocol/variant.ts";
 import type { Clock, CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
+import { Adoption } from "./adoption.ts";
 import { Catalogue, type CatalogueEntry } from "./catalogue.ts";
 import { loadItem, verifyHeldTree } from "./held-tree.ts";
 import { Holdings, holdingOf, lastUseOf, pathOf } from "./holdings.ts";
@@ -20,7 +20,7 @@ import { loadRecord, storeRecord, writeDurably } from "./record-objects.ts";
 import { checkStore, endIntent, entryOf, intentPath, isEntry, type RecoveryPlace, recoverStore } from "./recovery.ts";
 import { beingCopied, type RemoveOptions, takeOut } from "./removal.ts";
 import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
-import { cacheError, closeToOthers } from "./rez-guard.ts";
+import { cacheError, closeToOthers, makeDirectory } from "./rez-guard.ts";
 import type { LockTiming } from "./rez-lock.ts";
 import { type DiskSpace, readDiskSpace, SpaceLedger, type SpaceLimits } from "./space.ts";
 import type { StagedPayload } from "./staged-payload.ts";
@@ -47,6 +47,7 @@ export interface StoreOptions {
  * peers are served from (DESIGN section 5). One process opens a cache at a time.
  */
 export class PayloadStore implements FetchStore, AsyncDisposable {
+  readonly adoption: Adoption;
   readonly #options: StoreOptions;
   readonly #place: RecoveryPlace;
   readonly #rez: RezCache;
@@ -79,6 +80,9 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const readSpace = options.readSpace ?? readDiskSpace;
     const usedBytes = () => place.catalogue.bytes + this.#staging.leftBytes;
     this.#space = new SpaceLedger(options.limits, () => readSpace(place.rez.path), usedBytes);
+    const [holdings, workers, space, objects] = [this.#holdings, this.#workers, this.#space, this.#objects];
+    const find = (variant: Variant) => this.#foreign(variant);
+    this.adoption = new Adoption({ place, holdings, workers, space, objects, find, indexMode: options.indexMode });
   }
 
   /**
@@ -135,10 +139,14 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   }
 
   foreign(variant: Variant): { readonly path: string; readonly state: string } | undefined {
+    const found = this.#foreign(variant);
+    return found === undefined ? undefined : { path: found.rootPath, state: found.kind };
+  }
+
+  #foreign(variant: Variant): Found | undefined {
     const handle = this.#handleOf(variant);
     const found = handle === undefined ? undefined : this.#rez.locate(handle);
-    if (found === undefined || found.kind === "absent" || found.ours) return undefined;
-    return { path: found.rootPath, state: found.kind };
+    return found === undefined || found.kind === "absent" || found.ours ? undefined : found;
   }
 
   /** Everything that is held, damaged or not. */
@@ -237,10 +245,10 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     if (entry === undefined || record === undefined) {
       return [{ path: "", item: null, fault: "its release record has gone from this disk" }];
     }
-    const faults = await verifyHeldTree(this.#workers, this.#jobPlace(entry), record, signal);
+    const options = { asPlaced: entry.isAdopted !== true, signal };
+    const faults = await verifyHeldTree(this.#workers, this.#jobPlace(entry), record, options);
     signal?.throwIfAborted();
-    // Replaced or removed meanwhile: that is no fault.
-    if (this.#catalogue.get(variant) !== entry || this.#holdings.isLeaving(variant)) return [];
+    if (this.#catalogue.get(variant) !== entry || this.#holdings.isLeaving(variant)) return []; // Gone meanwhile.
     if (faults.length > 0) await this.#holdings.lose(entry, `${faults[0]!.path} ${faults[0]!.fault}`);
     else await this.#holdings.makeSure(entry);
     return faults;
@@ -388,13 +396,5 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   }
 }
 
-/** How long the clearing of leftovers waits for Rez's lock, behind the scenes. */
+/** For Rez's lock, behind the scenes. */
 const tidyWaitMs = 60_000;
-
-async function makeDirectory(path: string): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw cacheError(path, error);
-  }
-}

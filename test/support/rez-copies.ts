@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { rezCacheDirectory, rezHandle } from "../../protocol/rez-handle.ts";
 import type { Variant } from "../../protocol/variant.ts";
@@ -30,6 +30,7 @@ export function copyLikeRez(
     mkdirSync(directory, { recursive: true });
     const path = join(directory, "a");
     cpSync(source, path, { recursive: true, dereference: followLinks, verbatimSymlinks: !followLinks });
+    chmodSync(path, 0o755);
     const indexPath = `${path}.json`;
     const data = variant.index === undefined ? {} : { data: [] };
     writeFileSync(indexPath, JSON.stringify({ handle, ...data }), { mode: 0o644 });
