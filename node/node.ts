@@ -12,7 +12,7 @@ import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
-import { type Log, noLog } from "./log.ts";
+import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
@@ -127,8 +127,10 @@ export class CacheNode implements AsyncDisposable {
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
-    const result = await this.#fetcher.fetch(this.hashOf(thing), options).catch((error) => this.#noteConflict(error));
-    if (result.outcome !== "local") this.#log("info", "fetch-ended", { ...result });
+    const hash = this.hashOf(thing);
+    const result = await this.#fetcher.fetch(hash, options).catch((error) => this.#noteFailure(hash, error));
+    if (result.outcome === "local") this.#log("debug", "fetch-local", { ...result });
+    else this.#log("info", "fetch-ended", { ...result });
     return result;
   }
 
@@ -290,7 +292,10 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** Publishers who contradict each other are an admin's business: `status` goes on saying so. */
-  #noteConflict(error: unknown): never {
+  #noteFailure(variant: VariantHash, error: unknown): never {
+    const { code, exit, message } = errorFacts(error);
+    // Whoever left knows.
+    if (exit !== 130) this.#log("warn", "fetch-failed", { variant, code, reason: message });
     const isConflict = error instanceof P2pCacheError && error.code === "RECORD_CONFLICT";
     if (isConflict && !this.#warnings.includes(error.message)) this.#warnings.push(error.message);
     throw error;
