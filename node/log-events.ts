@@ -5,6 +5,7 @@ export type LogLevel = "debug" | "info" | "warn" | "error";
 export const logEvents = {
   "node-started": { level: "info", text: "The node answers on its sockets; its id, cache and addresses." },
   "node-stopped": { level: "info", text: "The node has let go of cache and state." },
+  "fetch-asked": { level: "debug", text: "Somebody asks for a variant." },
   "fetch-ended": { level: "info", text: "A variant was brought here, or left out for a reason; bytes by source." },
   "fetch-local": { level: "debug", text: "A variant that was asked for is here already." },
   "fetch-failed": { level: "warn", text: "A variant could not be had; code and reason of the error." },

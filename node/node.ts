@@ -16,6 +16,7 @@ import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
+import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
@@ -32,7 +33,10 @@ export interface NodeOptions {
 
 /** A node: opens everything, owns it, and closes it in reverse. */
 export class CacheNode implements AsyncDisposable {
-  readonly #settings: ReturnType<typeof resolveDiskDefaults>;
+  #settings: ReturnType<typeof resolveDiskDefaults>;
+  /** Publishers and repositories that may change while others hold on to the maps. */
+  readonly #publishers: Map<string, Uint8Array> | undefined;
+  readonly #repositories: Map<string, string>;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #engine: HashEngine;
@@ -54,9 +58,13 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
+    repositories: Map<string, string>;
     origins: readonly Origin[];
   }) {
     this.#settings = parts.settings;
+    const publishers = publishersOf(parts.settings);
+    this.#publishers = publishers === undefined ? undefined : new Map(publishers);
+    this.#repositories = parts.repositories;
     this.#log = parts.log;
     this.#clock = parts.clock;
     this.#engine = parts.engine;
@@ -69,7 +77,7 @@ export class CacheNode implements AsyncDisposable {
       recordSources: {
         peersFor: (variant) => this.#peersFor(variant),
         stored: (variant) => parts.store.record(variant),
-        publishers: publishersOf(parts.settings),
+        publishers: this.#publishers,
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
@@ -96,9 +104,12 @@ export class CacheNode implements AsyncDisposable {
     const onProblem = (problem: string) => log("warn", "store-problem", { problem });
     const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
     const resolved = resolveDiskDefaults(settings, disk);
-    const store = opened.use(await PayloadStore.open({ ...storeOptions(resolved, clock, engine), onProblem }));
+    const repositories = new Map(settings.repositories);
+    const store = opened.use(
+      await PayloadStore.open({ ...storeOptions(resolved, clock, engine), repositories, onProblem }),
+    );
     const origins = await openOrigins(settings, network);
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins });
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, repositories, origins });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     node.#epoch = await store.nextEpoch();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
@@ -122,12 +133,31 @@ export class CacheNode implements AsyncDisposable {
 
   /** What users may mean by a handle without naming the repository, and where each lies. */
   get repositories(): ReadonlyMap<string, string> {
-    return this.#settings.repositories;
+    return this.#repositories;
+  }
+
+  /**
+   * Puts what may change at run time into force, for all that begins from now on.
+   * @throws {UsageError} {UnusableError} for settings that cannot be used: then all is as it was.
+   */
+  async reconfigure(next: Settings): Promise<void> {
+    const origins = await openOrigins(next, requireNetwork(this.#settings));
+    const publishers = publishersOf(withLive(this.#settings, next));
+    this.#settings = resolveDiskDefaults(
+      withLive(this.#settings, next),
+      await readDiskSpace(await nearestExisting(this.#store.cachePath)),
+    );
+    const { cache, transfer, repositories } = this.#settings;
+    this.#store.space.limits = { maxBytes: cache.maxBytes, freeBytesMin: cache.freeBytesMin };
+    this.#fetcher.reconfigure({ origins, timeoutMs: transfer.timeoutMs });
+    refill(this.#repositories, repositories);
+    if (this.#publishers !== undefined) refill(this.#publishers, publishers ?? new Map());
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
     const hash = this.hashOf(thing);
+    this.#log("debug", "fetch-asked", { variant: hash });
     const result = await this.#fetcher.fetch(hash, options).catch((error) => this.#noteFailure(hash, error));
     if (result.outcome === "local") this.#log("debug", "fetch-local", { ...result });
     else this.#log("info", "fetch-ended", { ...result });
@@ -333,7 +363,7 @@ export class CacheNode implements AsyncDisposable {
 }
 
 function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: Clock, engine: HashEngine) {
-  const { cache, node, repositories } = settings;
+  const { cache, node } = settings;
   return {
     cachePath: cache.path,
     statePath: node.state,
@@ -341,7 +371,6 @@ function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: C
     indexMode: cache.indexMode,
     clock,
     hasher: engine.hash,
-    repositories,
   };
 }
 

@@ -58,8 +58,10 @@ interface RunOptions {
 
 async function runHere(context: Context, options: RunOptions): Promise<void> {
   const { linger } = options;
-  const { settings } = context.settings();
+  const loaded = context.settings();
+  const { settings } = loaded;
   const { flags, out, signal } = context;
+  const onRequest = listenForHangUps();
   const opened = await openLog({
     format: options.logFormat ?? "json",
     level: levelOf(flags, settings),
@@ -80,7 +82,28 @@ async function runHere(context: Context, options: RunOptions): Promise<void> {
     ...(linger === undefined ? {} : { lingerMs: parseSeconds(linger) * 1000 }),
     onReady,
     signal,
+    reloading: {
+      current: loaded,
+      load: context.settings,
+      onRequest,
+      onReloaded: (next) => {
+        opened.level = levelOf(flags, next);
+      },
+    },
   });
+}
+
+/** SIGHUP asks for a reload; one that comes before the node is ready is not lost. */
+function listenForHangUps(): (reload: () => void) => void {
+  let early = false;
+  let request = () => {
+    early = true;
+  };
+  process.on("SIGHUP", () => request());
+  return (reload) => {
+    request = reload;
+    if (early) reload();
+  };
 }
 
 function levelOf({ quiet, verbose }: SharedFlags, { node }: Settings): LogLevel {
