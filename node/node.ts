@@ -141,17 +141,14 @@ export class CacheNode implements AsyncDisposable {
    * @throws {UsageError} {UnusableError} for settings that cannot be used: then all is as it was.
    */
   async reconfigure(next: Settings): Promise<void> {
-    const origins = await openOrigins(next, requireNetwork(this.#settings));
-    const publishers = publishersOf(withLive(this.#settings, next));
-    this.#settings = resolveDiskDefaults(
-      withLive(this.#settings, next),
-      await readDiskSpace(await nearestExisting(this.#store.cachePath)),
-    );
-    const { cache, transfer, repositories } = this.#settings;
-    this.#store.space.limits = { maxBytes: cache.maxBytes, freeBytesMin: cache.freeBytesMin };
-    this.#fetcher.reconfigure({ origins, timeoutMs: transfer.timeoutMs });
-    refill(this.#repositories, repositories);
-    if (this.#publishers !== undefined) refill(this.#publishers, publishers ?? new Map());
+    const settings = withLive(this.#settings, next);
+    const origins = await openOrigins(settings, requireNetwork(settings));
+    const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
+    this.#settings = resolveDiskDefaults(settings, disk);
+    this.#store.space.limits = this.#settings.cache;
+    this.#fetcher.reconfigure({ origins, timeoutMs: settings.transfer.timeoutMs });
+    refill(this.#repositories, settings.repositories);
+    refill(this.#publishers, publishersOf(settings));
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */

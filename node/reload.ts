@@ -90,7 +90,7 @@ function isLive(key: string): boolean {
 }
 
 /** What runs, with what a new configuration may change of it. */
-export function withLive<Running extends Settings>(running: Running, next: Settings): Running {
+export function withLive(running: Settings, next: Settings): Settings {
   const { maxBytes, freeBytesMin } = next.cache;
   return {
     ...running,
@@ -102,8 +102,8 @@ export function withLive<Running extends Settings>(running: Running, next: Setti
   };
 }
 
-/** Makes a map that others hold on to say the same as another one. */
-export function refill<Key, Value>(map: Map<Key, Value>, from: ReadonlyMap<Key, Value>): void {
-  map.clear();
-  for (const [key, value] of from) map.set(key, value);
+/** Makes a map that others hold on to say the same as another one; where there is no map there is nothing to change. */
+export function refill<Value>(map: Map<string, Value> | undefined, from: ReadonlyMap<string, Value> | undefined): void {
+  map?.clear();
+  for (const [key, value] of from ?? []) map?.set(key, value);
 }

@@ -5,7 +5,7 @@ import type { RunningNode } from "./studio.ts";
 export type LogLine = Readonly<Record<string, unknown>> & { readonly event?: string };
 
 /** All that a node has logged, in order. */
-export function logLines(node: RunningNode): LogLine[] {
+function logLines(node: RunningNode): LogLine[] {
   return node
     .log()
     .split("\n")
