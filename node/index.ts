@@ -15,8 +15,10 @@ export {
 export { type Log, type LogFormat, type LogLevel, openLog } from "./log.ts";
 export type { CacheNode } from "./node.ts";
 export type { NodeStatus } from "./node-status.ts";
-export { nodeId, openNode, publish, runNode } from "./open.ts";
+export { listOrigin, nodeId, openNode, publish, runNode, unpublish } from "./open.ts";
+export type { OriginRelease } from "./origin-releases.ts";
 export type { Published } from "./payloads/publisher.ts";
+export type { Withdrawn } from "./payloads/withdrawer.ts";
 export type { PublishRequest } from "./publish.ts";
 export type { ServiceOptions } from "./service.ts";
 export { type LoadedSettings, loadSettings, type SettingFlags } from "./settings/load.ts";

@@ -5,19 +5,21 @@ import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import { announcementHoldingsMax } from "../protocol/limits.ts";
 import type { DirectoryMessage } from "../protocol/messages.ts";
-import type { Publishers } from "../protocol/record.ts";
 import { Standing } from "../protocol/standing.ts";
-import { variantHash } from "../protocol/variant.ts";
+import { variantHash, variantText } from "../protocol/variant.ts";
+import type { Withdrawal } from "../protocol/withdrawal.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
-import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
+import { loadNetworkKey, networkPrologue, verifySignature } from "./keys.ts";
 import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
 import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
+import { publishersOf } from "./publishing.ts";
+import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
@@ -29,6 +31,8 @@ import { verifyHeld } from "./verify-held.ts";
 export interface NodeOptions {
   readonly log?: Log;
   readonly clock?: Clock;
+  /** How long until the records of all that is held have been looked at again at the origins; an hour unless given. */
+  readonly recordPeriodMs?: number;
 }
 
 /** A node: opens everything, owns it, and closes it in reverse. */
@@ -49,6 +53,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #names = new Map<string, { name: string; site: string; rack: string }>();
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
+  #watch: AsyncDisposable | undefined;
   #epoch = 0;
   #sequence = 0;
 
@@ -85,6 +90,7 @@ export class CacheNode implements AsyncDisposable {
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
       onPlaced: (holding) => this.#placed(holding),
+      onWithdrawn: (withdrawal, error) => this.#withdrawn(withdrawal, error),
     });
   }
 
@@ -120,6 +126,7 @@ export class CacheNode implements AsyncDisposable {
     }
     if (engine.name === "wasm")
       node.#warnings.push("the native BLAKE3 engine does not load: hashing is five times slower");
+    node.#watch = watchRecords(store, node.#fetcher, origins, options.recordPeriodMs);
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();
@@ -258,6 +265,7 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
+    parts.use(this.#watch);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
 
@@ -290,8 +298,7 @@ export class CacheNode implements AsyncDisposable {
 
   #handlers(): SwarmHandlers {
     return {
-      record: (variant) =>
-        this.#store.holding(variant) === undefined ? Promise.resolve(undefined) : this.#store.record(variant),
+      record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
       serve: (payload) => this.#store.serve(payload),
       announcement: () => this.#announcement(),
       peerReady: (peer) => {
@@ -330,6 +337,13 @@ export class CacheNode implements AsyncDisposable {
 
   #placed(holding: Holding): void {
     this.#log("info", "variant-placed", { variant: holding.text, path: holding.path });
+    this.#swarm?.announce();
+  }
+
+  #withdrawn({ variant, revision, reason }: Withdrawal, error: Error | undefined): void {
+    const facts = { variant: variantText(variant), revision, reason };
+    if (error === undefined) this.#log("info", "variant-withdrawn", facts);
+    else this.#log("warn", "withdrawn-variant-stays", { ...facts, problem: error.message });
     this.#swarm?.announce();
   }
 
@@ -378,14 +392,4 @@ async function openOrigins(settings: Settings, network: string): Promise<Origin[
     return [FolderRepository.open({ name: origin.name, path: origin.path, network })];
   });
   return await Promise.all(opening);
-}
-
-function publishersOf(settings: Settings): Publishers {
-  if (settings.trust.mode === "hash-only") return undefined;
-  return new Map(
-    settings.trust.publishers.map((text) => {
-      const raw = parsePublicKey(text);
-      return [keyId(raw), raw];
-    }),
-  );
 }

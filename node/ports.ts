@@ -185,7 +185,14 @@ export interface FetchStore {
   readonly adoption: AdoptionStore;
   /** What somebody else has put at a variant's place in Rez's cache. */
   foreign(variant: Variant): { readonly path: string; readonly state: string } | undefined;
-  /** @throws {NoSpaceError} before anything is written. */
+  /**
+   * Keeps the newest record of a variant, durably, whether or not its tree is here.
+   * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision is kept already (P6).
+   */
+  noteRecord(hash: VariantHash, envelope: Uint8Array): Promise<void>;
+  /** Removes a held variant from the disk; nothing where none is. @throws {BusyError} with all as it was. */
+  remove(variant: VariantHash, options?: WaitOptions): Promise<unknown>;
+  /** @throws {NoSpaceError} before anything is written; {NotTrustedError} RECORD_OUTDATED. */
   stage(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array, signal?: AbortSignal): Promise<StagedTree>;
   /** Puts a complete tree where Rez finds it. @throws {BusyError} with the tree kept in staging. */
   commit(hash: VariantHash, staged: StagedTree, signal?: AbortSignal): Promise<CommitResult>;

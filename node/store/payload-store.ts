@@ -16,7 +16,7 @@ import type { JobPlace, TreeFault } from "./item-jobs.ts";
 import { ItemWorkers } from "./item-workers.ts";
 import { ObjectsCollector } from "./objects-collector.ts";
 import { CacheOwner } from "./owner.ts";
-import { loadRecord, storeRecord, writeDurably } from "./record-objects.ts";
+import { type KeeperParts, loadRecord, RecordKeeper, writeDurably } from "./record-objects.ts";
 import { checkStore, endIntent, entryOf, intentPath, isEntry, type RecoveryPlace, recoverStore } from "./recovery.ts";
 import { beingCopied, type RemoveOptions, takeOut, tidy } from "./removal.ts";
 import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
@@ -26,7 +26,7 @@ import { type DiskSpace, readDiskSpace, SpaceLedger, type SpaceLimits } from "./
 import type { StagedPayload } from "./staged-payload.ts";
 import { Staging } from "./staging.ts";
 
-export interface StoreOptions {
+export interface StoreOptions extends Pick<KeeperParts, "readRecord"> {
   readonly cachePath: string;
   readonly statePath: string;
   readonly limits: SpaceLimits;
@@ -54,6 +54,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly #owners: readonly CacheOwner[];
   readonly #catalogue: Catalogue;
   readonly #holdings: Holdings;
+  readonly #records: RecordKeeper;
   readonly #workers: ItemWorkers;
   readonly space: SpaceLedger;
   readonly #staging: Staging;
@@ -75,14 +76,16 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     this.#catalogue = place.catalogue;
     this.#holdings = new Holdings(place);
     this.#objects = new ObjectsCollector({ ...place, strangers: parts.strangers });
+    this.#records = new RecordKeeper({ ...options, ...place });
     this.#workers = parts.workers;
     this.#staging = new Staging({ path: place.stagingPath, objectsPath: place.objectsPath, workers: parts.workers });
     const readSpace = options.readSpace ?? readDiskSpace;
     const usedBytes = () => place.catalogue.bytes + this.#staging.leftBytes;
     this.space = new SpaceLedger(options.limits, () => readSpace(place.rez.path), usedBytes);
     const [holdings, workers, space, objects] = [this.#holdings, this.#workers, this.space, this.#objects];
-    const find = (variant: Variant) => this.#foreign(variant);
-    this.adoption = new Adoption({ place, holdings, workers, space, objects, find, indexMode: options.indexMode });
+    const [find, keep] = [(variant: Variant) => this.#foreign(variant), this.noteRecord.bind(this)];
+    const { indexMode } = options;
+    this.adoption = new Adoption({ place, holdings, workers, space, objects, find, keep, indexMode });
   }
 
   /**
@@ -173,6 +176,14 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   }
 
   /**
+   * Keeps the newest record of a variant, durably, also one that takes back what is held (P6).
+   * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision is kept already.
+   */
+  noteRecord(hash: VariantHash, envelope: Uint8Array): Promise<void> {
+    return this.#records.keep(hash, envelope, this.#catalogue.get(hash)?.payload);
+  }
+
+  /**
    * Reserves room for a payload and makes its staging tree, or takes up an earlier one. While another transfer works on
    * the same payload, waits until that one leaves it.
    * @throws {NoSpaceError} before anything is written; {BusyError} when an earlier commit of it cannot be ended.
@@ -186,8 +197,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const letGo = this.#objects.use(hash, record);
     const prepare = async () => {
       await endIntent(this.#place, this.#staging.pathOf(record.payload), signal);
-      const held = this.#catalogue.get(hash)?.payload;
-      await storeRecord(this.#place.objectsPath, hash, envelope, { held, hasher: this.#options.hasher });
+      await this.noteRecord(hash, envelope);
     };
     try {
       return await this.#staging.open(record, this.space, { prepare, signal });
