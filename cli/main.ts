@@ -10,6 +10,7 @@ import { addNode } from "./commands/node.ts";
 import { addPeers } from "./commands/peers.ts";
 import { addPublish } from "./commands/publish.ts";
 import { addRm } from "./commands/rm.ts";
+import { addUnpublish } from "./commands/unpublish.ts";
 import { addVerify } from "./commands/verify.ts";
 import { type Context, type Run, readVersion } from "./context.ts";
 import { addSharedFlags, flagsOf, type SharedFlags, withPlainJson } from "./flags.ts";
@@ -52,6 +53,7 @@ function program(run: Run): Command {
   const adders = [
     addFetch,
     addPublish,
+    addUnpublish,
     addLs,
     addRm,
     addPeers,
