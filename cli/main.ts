@@ -7,6 +7,7 @@ import { addFsck } from "./commands/fsck.ts";
 import { addKey } from "./commands/key.ts";
 import { addLs } from "./commands/ls.ts";
 import { addNode } from "./commands/node.ts";
+import { addOrigin } from "./commands/origin.ts";
 import { addPeers } from "./commands/peers.ts";
 import { addPublish } from "./commands/publish.ts";
 import { addRm } from "./commands/rm.ts";
@@ -59,6 +60,8 @@ function program(run: Run): Command {
     addPeers,
     addVerify,
     addFsck,
+    addOrigin,
+    addOrigin,
     addNode,
     addKey,
     addConfig,

@@ -15,7 +15,8 @@ export {
 export { type Log, type LogFormat, type LogLevel, openLog } from "./log.ts";
 export type { CacheNode } from "./node.ts";
 export type { NodeStatus } from "./node-status.ts";
-export { listOrigin, nodeId, openNode, publish, runNode, unpublish } from "./open.ts";
+export { collectOrigin, listOrigin, nodeId, openNode, publish, runNode, unpublish } from "./open.ts";
+export type { OriginGc } from "./origin-gc.ts";
 export type { OriginRelease } from "./origin-releases.ts";
 export type { Published } from "./payloads/publisher.ts";
 export type { Withdrawn } from "./payloads/withdrawer.ts";

@@ -1,4 +1,5 @@
 import type { CacheNode, NodeOptions } from "./node.ts";
+import type { OriginGc, OriginGcRequest } from "./origin-gc.ts";
 import type { OriginListOptions } from "./origin-list.ts";
 import type { OriginRelease } from "./origin-releases.ts";
 import type { Published } from "./payloads/publisher.ts";
@@ -41,6 +42,12 @@ export async function* listOrigin(
 ): AsyncGenerator<OriginRelease, void, undefined> {
   const list = await import("./origin-list.ts");
   yield* list.listOrigin(settings, options);
+}
+
+/** Removes what no record names from the configured origin, as the caller. @throws what `origin-gc` throws. */
+export async function collectOrigin(settings: Settings, request: OriginGcRequest): Promise<OriginGc> {
+  const gc = await import("./origin-gc.ts");
+  return await gc.collectOrigin(settings, request);
 }
 
 /** The peer id of the node with this state; its key is made where there is none. @throws {UnusableError} */

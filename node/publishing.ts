@@ -13,7 +13,7 @@ import { requireNetwork } from "./settings/load.ts";
 import type { FolderOriginSettings, Settings } from "./settings/schema.ts";
 
 /** The folder origin that releases go to. @throws {UsageError} where none is configured. */
-export function publishingOrigin(settings: Settings): FolderOriginSettings {
+function publishingOrigin(settings: Settings): FolderOriginSettings {
   const folders = settings.origins.filter((origin) => origin.kind === "folder");
   const origin = folders.find(({ name }) => settings.publish.origin === undefined || name === settings.publish.origin);
   if (origin !== undefined) return origin;
@@ -22,11 +22,14 @@ export function publishingOrigin(settings: Settings): FolderOriginSettings {
   });
 }
 
-/** Opens the configured origin for who publishes. @throws {UsageError} when it is of another network. */
-export async function openPublishing(settings: Settings): Promise<{ repository: Repository; path: string }> {
+/** Opens the configured origin for who publishes; `publishes`: an empty folder becomes one. @throws {UsageError} when it is of another network. */
+export async function openPublishing(
+  settings: Settings,
+  { publishes = true }: { readonly publishes?: boolean } = {},
+): Promise<{ repository: Repository; path: string }> {
   const network = requireNetwork(settings);
   const { name, path } = publishingOrigin(settings);
-  return { repository: await FolderRepository.open({ name, path, network, publishes: true }), path };
+  return { repository: await FolderRepository.open({ name, path, network, publishes }), path };
 }
 
 /** Signs with the publisher's key. @throws {UsageError} where there is none, or others may read it. */

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { chmod, type FileHandle, link, lstat, mkdir, open, rename, rm } from "node:fs/promises";
+import { chmod, type FileHandle, link, lstat, mkdir, open, rename, rm, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import {
   assert,
@@ -77,6 +77,19 @@ export class FolderRepository implements Repository {
     await this.#check();
     if (!(await this.#exists(chunkPath(hash), sizeBytes))) return false;
     this.#leftBehind(chunkPath(hash));
+    return true;
+  }
+
+  async reuse(hash: ChunkHash, sizeBytes: number): Promise<boolean> {
+    if (!(await this.has(hash, sizeBytes))) return false;
+    const now = new Date();
+    try {
+      await utimes(this.#absolute(chunkPath(hash)), now, now);
+    } catch (error) {
+      if (isCode(error, "ENOENT")) return false; // It was just being removed.
+      // Only its owner may: whoever removes it then is that owner, too.
+      if (!isCode(error, "EPERM") && !isCode(error, "EACCES")) throw this.#failure(chunkPath(hash), error);
+    }
     return true;
   }
 
@@ -208,7 +221,12 @@ export class FolderRepository implements Repository {
     try {
       await this.#makeDirectory(dirname(path));
       try {
-        await writeDurably(beside, bytes);
+        await writeDurably(beside, bytes).catch(async (error: unknown) => {
+          if (!isCode(error, "ENOENT")) throw error;
+          this.#directories.clear(); // An empty one was cleared away since we saw it.
+          await this.#makeDirectory(dirname(path));
+          await writeDurably(beside, bytes);
+        });
         await place(beside, absolute);
       } catch (error) {
         await rm(beside, { force: true }).catch(() => undefined); // What went wrong first is what counts.

@@ -111,6 +111,11 @@ class Upload {
     this.newBytes += bytes.length;
   }
 
+  /** What a new record will name must not be removed before it does; what is only looked for is named already. */
+  #isThere(pass: Pass, hash: ChunkHash, sizeBytes: number): Promise<boolean> {
+    return pass === "find" ? this.#repository.has(hash, sizeBytes) : this.#repository.reuse(hash, sizeBytes);
+  }
+
   /** Answers whether the item was written. */
   async item(pass: Pass, hash: ChunkHash, bytes: Uint8Array): Promise<boolean> {
     if (pass === "write found") {
@@ -118,7 +123,7 @@ class Upload {
     } else {
       if (this.#seen.has(hash)) return false;
       this.#seen.add(hash);
-      if (await this.#repository.has(hash, bytes.length)) return false;
+      if (await this.#isThere(pass, hash, bytes.length)) return false;
       if (pass === "find") this.#found.add(hash);
     }
     if (pass === "find") return false;
