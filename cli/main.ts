@@ -61,7 +61,6 @@ function program(run: Run): Command {
     addVerify,
     addFsck,
     addOrigin,
-    addOrigin,
     addNode,
     addKey,
     addConfig,
