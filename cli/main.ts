@@ -4,6 +4,7 @@ import { addConfig } from "./commands/config.ts";
 import { addDemo } from "./commands/demo.ts";
 import { addFetch } from "./commands/fetch.ts";
 import { addFsck } from "./commands/fsck.ts";
+import { addInit } from "./commands/init.ts";
 import { addKey } from "./commands/key.ts";
 import { addLs } from "./commands/ls.ts";
 import { addNode } from "./commands/node.ts";
@@ -52,6 +53,7 @@ function program(run: Run): Command {
     .addHelpText("after", "\nExample:\n  p2pcache fetch studio:maya-2026.1 # prints where it lies on this machine");
   addSharedFlags(command);
   const adders = [
+    addInit,
     addFetch,
     addPublish,
     addUnpublish,

@@ -1,3 +1,4 @@
+import type { Initialised, InitRequest } from "./init.ts";
 import type { CacheNode, NodeOptions } from "./node.ts";
 import type { OriginGc, OriginGcRequest } from "./origin-gc.ts";
 import type { OriginListOptions } from "./origin-list.ts";
@@ -48,6 +49,12 @@ export async function* listOrigin(
 export async function collectOrigin(settings: Settings, request: OriginGcRequest): Promise<OriginGc> {
   const gc = await import("./origin-gc.ts");
   return await gc.collectOrigin(settings, request);
+}
+
+/** Writes a configuration and its keys. @throws what `init` throws. */
+export async function initialise(request: InitRequest): Promise<Initialised> {
+  const init = await import("./init.ts");
+  return await init.initialise(request);
 }
 
 /** The peer id of the node with this state; its key is made where there is none. @throws {UnusableError} */
