@@ -11,6 +11,7 @@ import {
   NotTrustedError,
   P2pCacheError,
   UnreachableError,
+  UnusableError,
   UsageError,
   VersionError,
 } from "../../protocol/errors.ts";
@@ -233,7 +234,11 @@ export class FolderRepository implements Repository {
         throw error;
       }
     } catch (error) {
-      throw this.#failure(path, error);
+      if (!isCode(error, "EACCES", "EPERM", "EROFS")) throw this.#failure(path, error);
+      throw new UnusableError(`the origin ${this.name} cannot be written: ${absolute}: ${codeOf(error)}`, {
+        hint: "publish as the user whom its folder belongs to, and see that its mount is not read-only",
+        cause: error,
+      });
     }
     this.#unsynced.add(dirname(path));
   }
@@ -348,6 +353,10 @@ async function abortable<Result>(work: Promise<Result>, { signal }: WaitOptions)
   }
 }
 
-function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
+function isCode(error: unknown, ...codes: string[]): boolean {
+  return codes.includes(codeOf(error) ?? "");
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
 }
