@@ -1,6 +1,6 @@
-import { FormatError, P2pCacheError } from "../protocol/errors.ts";
+import { FormatError, NotFoundError, P2pCacheError } from "../protocol/errors.ts";
 import type { Hasher, VariantHash } from "../protocol/hash.ts";
-import type { IndexEntry } from "../protocol/origin-index.ts";
+import { type IndexEntry, parseIndex } from "../protocol/origin-index.ts";
 import {
   decodeEnvelope,
   decodeRecord,
@@ -56,6 +56,20 @@ export async function* readReleases(
     batch = [];
   }
   yield* chosen(await Promise.all(batch), options);
+}
+
+/** The variants that an origin's index names. @throws {NotFoundError} where it has none; {FormatError} for a broken one. */
+export async function* indexedVariants(
+  origin: Pick<Origin, "name" | "index">,
+  { hasher, signal, matches }: ReleaseListOptions,
+): AsyncGenerator<VariantHash, void, undefined> {
+  const bytes = await origin.index?.(signal === undefined ? {} : { signal });
+  if (bytes === undefined) {
+    throw new NotFoundError(`the origin ${origin.name} has no index, and cannot be listed without one`, {
+      hint: "`p2pcache origin gc` writes it, on a machine that publishes there",
+    });
+  }
+  for (const { variant } of parseIndex(bytes)) if (matches(variant)) yield variantHash(variant, hasher);
 }
 
 /** What an index says of a release. */

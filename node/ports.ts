@@ -34,6 +34,11 @@ export interface Origin {
    * {UnreachableError} when it cannot be asked.
    */
   chunk(hash: ChunkHash, sizeBytes: number, options?: WaitOptions): Promise<Uint8Array>;
+  /**
+   * Which variants it has, as `origin-index` reads it: a hint of those that cannot be listed otherwise. Undefined where
+   * there is none. @throws {UnreachableError} when the origin cannot be asked; {FormatError} when it is too large.
+   */
+  index?(options?: WaitOptions): Promise<Uint8Array | undefined>;
 }
 
 /** An origin that this machine may publish to. Nothing in it is ever changed or removed, but for what was cut short. */
