@@ -57,7 +57,7 @@ function row({ text, bytes, files, lastUsed, state, path }: HoldingShape): strin
   return [text, formatBytes(bytes), `${files} files`, lastUsed?.slice(0, 16).replace("T", " ") ?? "-", state, path];
 }
 
-/** One release as JSON has it (decision 0031), and what else is said of it in plain text. */
+/** One release as JSON has it (decision 0030), and what else is said of it in plain text. */
 interface Listed {
   readonly text: string;
   readonly fault: string | undefined;

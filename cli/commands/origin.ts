@@ -46,6 +46,6 @@ function plain(
   const rest = `${leftovers.count} leftovers (${formatBytes(leftovers.bytes)}), ${directories} empty directories`;
   return [
     `${origin}: ${dryRun ? "would remove" : "removed"} ${what}, ${rest}`,
-    `${origin}: kept ${kept.count} of ${releases} releases of ${variants} variants (${formatBytes(kept.bytes)}), and ${young.count} young ones (${formatBytes(young.bytes)})`,
+    `${origin}: kept ${kept.count} chunks and segments of ${releases} releases of ${variants} variants (${formatBytes(kept.bytes)}), and ${young.count} young ones (${formatBytes(young.bytes)})`,
   ];
 }

@@ -129,7 +129,7 @@ async function load(path: string): Promise<Uint8Array | undefined> {
 }
 
 /** A stored envelope's record, whoever signed it; undefined where it cannot be read. */
-export function readRecord(envelope: Uint8Array, hasher: Hasher): SignedRecord | undefined {
+function readRecord(envelope: Uint8Array, hasher: Hasher): SignedRecord | undefined {
   try {
     return decodeRecord(decodeEnvelope(envelope).body, hasher);
   } catch {

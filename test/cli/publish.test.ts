@@ -170,4 +170,24 @@ rule("the origin's index names what was published, one line each, and leaves not
   assert.is(readFileSync(join(index, "releases.jsonl"), "utf8"), written);
 });
 
+rule("origin gc says what it would remove and removes it, and refuses an age floor of minutes", async (machine) => {
+  addPackage(machine, "foo", "1.0");
+  await machine.run(["publish", "studio:foo-1.0"]);
+  const dry = await machine.run(["origin", "gc", "--dry-run"]);
+  assert.is(dry.code, 0);
+  assert.match(
+    dry.stdout,
+    /^filer: would remove 0 chunks and segments \(0 B\), 0 leftovers \(0 B\), 0 empty directories\n/,
+  );
+  assert.match(dry.stdout, /\nfiler: kept \d+ chunks and segments of 1 releases of 1 variants/);
+  const { code, out } = await machine.json(["origin", "gc", "--min-age", "30 d"]);
+  const { schema, dryRun, objects, kept } = out as { [field: string]: unknown } & { kept: { count: number } };
+  assert.equal([code, schema, dryRun, objects], [0, "p2pcache/origin-gc/1", false, { count: 0, bytes: 0 }]);
+  assert.ok(kept.count > 0);
+  for (const age of ["5 min", "soon"]) {
+    const refused = await machine.run(["origin", "gc", "--min-age", age, "--json"]);
+    assert.equal([refused.code, errorIn(refused).code], [2, "USAGE"]);
+  }
+});
+
 test.run();

@@ -1,13 +1,18 @@
+import { readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { keyId, verifySignature } from "../../node/keys.ts";
 import { NotTrustedError, type P2pCacheError } from "../../protocol/errors.ts";
 import {
+  decodeEnvelope,
   decodeRecord,
   decodeRelease,
   defaultAttributes,
+  encodeEnvelope,
   encodeRecord,
   newerRecord,
   type SignedRecord,
+  trustedRecord,
 } from "../../protocol/record.ts";
 import { encodeWithdrawal, isReason, type Withdrawal, withdrawnError } from "../../protocol/withdrawal.ts";
 import { build, file, hash, refuses } from "../support/manifests.ts";
@@ -90,6 +95,16 @@ test("who, when and why are told", () => {
     "studio:foo-1.0.0[0] was withdrawn by abababababababab on 2026-01-02T03:04:05Z: it crashes",
   );
   assert.match(withdrawnError({ ...withdrawal, reason: "" }, undefined).message, /withdrawn on 2026-01-02T03:04:05Z$/);
+});
+
+test("a withdrawal is signed and written as it always was", () => {
+  const vectors = JSON.parse(readFileSync(new URL("../fixtures/withdrawal-vectors.json", import.meta.url), "utf8"));
+  const publicKey = new Uint8Array(Buffer.from(vectors.publicKey, "hex"));
+  const publishers = new Map([[keyId(publicKey), publicKey]]);
+  const envelope = decodeEnvelope(Buffer.from(vectors.envelope));
+  const read = trustedRecord(envelope, publishers, verifySignature, hash) as Withdrawal;
+  assert.is(Buffer.from(encodeWithdrawal(read)).toString(), vectors.body);
+  assert.is(Buffer.from(encodeEnvelope(envelope)).toString(), vectors.envelope);
 });
 
 test.run();
