@@ -16,10 +16,9 @@ import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
-import { refill, withLive } from "./reload.ts";
-import { type Removed, removeHeld } from "./removal.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
+import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
@@ -65,11 +64,11 @@ export class CacheNode implements AsyncDisposable {
     engine: HashEngine;
     store: PayloadStore;
     repositories: Map<string, string>;
+    publishers: Map<string, Uint8Array> | undefined;
     origins: readonly Origin[];
   }) {
     this.#settings = parts.settings;
-    const publishers = publishersOf(parts.settings);
-    this.#publishers = publishers === undefined ? undefined : new Map(publishers);
+    this.#publishers = parts.publishers;
     this.#repositories = parts.repositories;
     this.#log = parts.log;
     this.#clock = parts.clock;
@@ -111,12 +110,13 @@ export class CacheNode implements AsyncDisposable {
     const onProblem = (problem: string) => log("warn", "store-problem", { problem });
     const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
     const resolved = resolveDiskDefaults(settings, disk);
-    const repositories = new Map(settings.repositories);
+    const [repositories, publishers] = [new Map(settings.repositories), publishersOf(settings)];
+    const readRecord = trustedReader(publishers, engine.hash);
     const store = opened.use(
-      await PayloadStore.open({ ...storeOptions(resolved, clock, engine), repositories, onProblem }),
+      await PayloadStore.open({ ...storeOptions(resolved, clock, engine), repositories, readRecord, onProblem }),
     );
     const origins = await openOrigins(settings, network);
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, repositories, origins });
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, repositories, publishers, origins });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     node.#epoch = await store.nextEpoch();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
@@ -127,7 +127,7 @@ export class CacheNode implements AsyncDisposable {
     }
     if (engine.name === "wasm")
       node.#warnings.push("the native BLAKE3 engine does not load: hashing is five times slower");
-    node.#watch = watchRecords(store, node.#fetcher, origins, options.recordPeriodMs);
+    node.#watch = watchRecords(store, node.#fetcher, options.recordPeriodMs);
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();

@@ -1,7 +1,6 @@
 import { UsageError } from "../protocol/errors.ts";
 import type { Hasher } from "../protocol/hash.ts";
 import type { IndexEntry } from "../protocol/origin-index.ts";
-import type { Publishers } from "../protocol/record.ts";
 import { keyId, loadPublisherKey, parsePublicKey, sign } from "./keys.ts";
 import { indexEntryOf, readReleases } from "./origin-releases.ts";
 import { enterInIndex, rebuildIndex } from "./origins/folder-index.ts";
@@ -38,8 +37,8 @@ export async function openSigner(settings: Settings): Promise<RecordSigner> {
   return { keyid: keyId(key.rawPublic), sign: (message) => sign(key, message) };
 }
 
-/** Who may publish, by key id; undefined for anybody. */
-export function publishersOf({ trust }: Settings): Publishers {
+/** Who may publish, by key id; undefined for anybody. The map is the caller's own. */
+export function publishersOf({ trust }: Settings): Map<string, Uint8Array> | undefined {
   if (trust.mode === "hash-only") return undefined;
   return new Map(
     trust.publishers.map((text) => {

@@ -3,16 +3,14 @@ import type { Hasher, VariantHash } from "../protocol/hash.ts";
 import { LookRound } from "../protocol/look-round.ts";
 import { decodeEnvelope, decodeRecord, type Publishers, type SignedRecord, trustedRecord } from "../protocol/record.ts";
 import { verifySignature } from "./keys.ts";
-import type { Holding, Origin } from "./ports.ts";
+import type { Holding } from "./ports.ts";
 
-/** Watches the records of all that a node holds; undefined where no origin may be asked (P8). */
+/** Watches the records of all that a node holds. */
 export function watchRecords(
   store: { holdings(): readonly Holding[] },
   looker: { look(variant: VariantHash, signal: AbortSignal): Promise<void> },
-  origins: readonly Origin[],
   periodMs?: number,
-): RecordWatch | undefined {
-  if (origins.length === 0) return undefined;
+): RecordWatch {
   return new RecordWatch({
     held: () => store.holdings().map(({ variant }) => variant),
     look: (variant, signal) => looker.look(variant, signal),

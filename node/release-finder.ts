@@ -49,8 +49,9 @@ export class ReleaseFinder {
     }
   }
 
-  /** Sees what the origins say of a held variant by now, and drops it if it was withdrawn. Never rejects. */
+  /** Sees what the origins that may be asked (P8) say of a held variant by now, and drops what was withdrawn. Never rejects. */
   async look(variant: VariantHash, origins: readonly Origin[], signal: AbortSignal): Promise<void> {
+    if (origins.length === 0) return;
     // What lies here must not answer first, or a slow origin would only be given a moment.
     const sources = { ...this.#parts.sources, stored: async () => undefined, swarm: undefined, origins };
     try {

@@ -19,11 +19,11 @@ export interface KeeperParts {
   readonly readRecord?: (envelope: Uint8Array) => SignedRecord | undefined;
 }
 
-/** Writes the newest record of each variant: one at a time, each after what the one before it has written. */
+/** Writes the newest record of each variant: those of one variant in turn, each after what the one before has written. */
 export class RecordKeeper {
   readonly #objectsPath: string;
   readonly #read: (envelope: Uint8Array) => SignedRecord | undefined;
-  #written: Promise<void> = Promise.resolve();
+  readonly #written = new Map<VariantHash, Promise<void>>();
 
   constructor({ objectsPath, hasher, readRecord: read = (envelope) => readRecord(envelope, hasher) }: KeeperParts) {
     this.#objectsPath = objectsPath;
@@ -37,8 +37,14 @@ export class RecordKeeper {
    * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision was written before.
    */
   keep(variant: VariantHash, envelope: Uint8Array, held: PayloadId | undefined): Promise<void> {
-    const kept = this.#written.then(() => this.#keep(variant, envelope, held));
-    this.#written = kept.catch(() => undefined);
+    const before = this.#written.get(variant) ?? Promise.resolve();
+    const kept = before.then(() => this.#keep(variant, envelope, held));
+    const ended = kept
+      .catch(() => undefined)
+      .then(() => {
+        if (this.#written.get(variant) === ended) this.#written.delete(variant);
+      });
+    this.#written.set(variant, ended);
     return kept.catch((error: unknown) => {
       throw cacheError(this.#objectsPath, error);
     });
