@@ -14,9 +14,9 @@ import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
-import { FolderRepository } from "./origins/folder-origin.ts";
-import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
-import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
+import { OriginSet } from "./origins-of.ts";
+import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
+import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
@@ -35,6 +35,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #engine: HashEngine;
   readonly #store: PayloadStore;
+  readonly #origins: OriginSet;
   readonly #directory = new Directory();
   readonly #standing = new Standing();
   readonly #fetcher: Fetcher;
@@ -52,18 +53,19 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
-    origins: readonly Origin[];
+    origins: OriginSet;
   }) {
     this.#settings = parts.settings;
     this.#log = parts.log;
     this.#clock = parts.clock;
     this.#engine = parts.engine;
     this.#store = parts.store;
+    this.#origins = parts.origins;
     this.#startedMs = parts.clock.monotonicMs();
     this.#fetcher = new Fetcher({
       store: parts.store,
       swarm: () => this.#swarm,
-      origins: parts.origins,
+      origins: parts.origins.origins,
       recordSources: {
         peersFor: (variant) => this.#peersFor(variant),
         stored: (variant) => parts.store.record(variant),
@@ -95,7 +97,7 @@ export class CacheNode implements AsyncDisposable {
     const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
     const resolved = resolveDiskDefaults(settings, disk);
     const store = opened.use(await PayloadStore.open({ ...storeOptions(resolved, clock, engine), onProblem }));
-    const origins = await openOrigins(settings, network);
+    const origins = opened.use(await OriginSet.open(settings, { network, clock, log, random: Math.random }));
     const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     node.#epoch = await store.nextEpoch();
@@ -163,7 +165,7 @@ export class CacheNode implements AsyncDisposable {
       },
       peers: this.#swarm?.peers().length ?? 0,
       transfers: this.#fetcher.transfers(),
-      origins: settings.origins.map(({ name, policy }) => ({ name, state: policy })),
+      origins: this.#origins.status(),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
       warnings: this.#warnings,
     };
@@ -223,6 +225,7 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#log("info", "node-stopped", { node: id }));
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
+    parts.use(this.#origins);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
@@ -333,15 +336,6 @@ function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: C
     hasher: engine.hash,
     repositories,
   };
-}
-
-async function openOrigins(settings: Settings, network: string): Promise<Origin[]> {
-  checkOrigins(settings);
-  const opening = settings.origins.flatMap((origin) => {
-    if (origin.kind !== "folder" || origin.policy === "never") return [];
-    return [FolderRepository.open({ name: origin.name, path: origin.path, network })];
-  });
-  return await Promise.all(opening);
 }
 
 function publishersOf(settings: Settings): Publishers {
