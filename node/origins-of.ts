@@ -1,3 +1,5 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { DeadlineError } from "../protocol/errors.ts";
 import type { Random } from "../protocol/random.ts";
 import type { Log } from "./log.ts";
 import { readAuthorities } from "./origin-files.ts";
@@ -68,6 +70,20 @@ export class OriginSet implements AsyncDisposable {
       const health = this.#healths.get(name);
       const { state, reason } = health ?? { state: "never" as const, reason: undefined };
       return { name, state, ...(reason === undefined ? {} : { reason }) };
+    });
+  }
+
+  /** An error as people should read it: with what is wrong with the origins where a deadline passed for that. */
+  async explained(error: unknown): Promise<unknown> {
+    if (!(error instanceof DeadlineError)) return error;
+    await nextTurn(); // What the deadline has aborted says how long it had waited.
+    const reasons = [...this.#healths.values()].flatMap(({ reason }) => reason ?? []);
+    if (reasons.length === 0) return error;
+    const { hint, details, cause } = error;
+    return new DeadlineError(`${error.message}: ${reasons.join("; ")}`, {
+      cause,
+      ...(hint === undefined ? {} : { hint }),
+      ...(details === undefined ? {} : { details }),
     });
   }
 

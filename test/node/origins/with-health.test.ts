@@ -72,9 +72,9 @@ test("who leaves early says nothing of an origin; who was kept waiting does", as
     };
     await failureOf(origin.chunk(hash, 5, controller));
   };
-  await leave(1_900);
+  await leave(1_400);
   assert.equal(scene.states, []);
-  await leave(2_100);
+  await leave(1_900);
   assert.equal(scene.states, ["unsteady: the origin web gave no answer in 2 s"]);
 });
 
