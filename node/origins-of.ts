@@ -4,7 +4,6 @@ import type { Random } from "../protocol/random.ts";
 import type { Log } from "./log.ts";
 import { readAuthorities } from "./origin-files.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
-import { HttpOrigin } from "./origins/http-origin.ts";
 import { HealthyOrigin } from "./origins/with-health.ts";
 import { RetryingOrigin } from "./origins/with-retry.ts";
 import { SingleFlightOrigin } from "./origins/with-single-flight.ts";
@@ -100,6 +99,8 @@ async function openOrigin(origin: OriginSettings, { network, clock }: OriginPart
     case "http": {
       const { url, caFile, credentialsFile } = origin;
       const authorities = caFile === undefined ? undefined : await readAuthorities(caFile);
+      // undici takes 50 ms to load: not for who has folders only.
+      const { HttpOrigin } = await import("./origins/http-origin.ts");
       return new HttpOrigin({ name, url, network, authorities, credentialsFile, clock });
     }
   }
