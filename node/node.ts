@@ -12,10 +12,11 @@ import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
-import { type Log, noLog } from "./log.ts";
+import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { OriginSet } from "./origins-of.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
+import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
@@ -32,12 +33,17 @@ export interface NodeOptions {
 
 /** A node: opens everything, owns it, and closes it in reverse. */
 export class CacheNode implements AsyncDisposable {
-  readonly #settings: ReturnType<typeof resolveDiskDefaults>;
+  #settings: ReturnType<typeof resolveDiskDefaults>;
+  /** Publishers and repositories that may change while others hold on to the maps. */
+  readonly #publishers: Map<string, Uint8Array> | undefined;
+  readonly #repositories: Map<string, string>;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #engine: HashEngine;
   readonly #store: PayloadStore;
-  readonly #origins: OriginSet;
+  #origins: OriginSet;
+  /** Origins that are not configured any more, once they are closed. */
+  #retired: Promise<unknown> = Promise.resolve();
   readonly #directory = new Directory();
   readonly #standing = new Standing();
   readonly #fetcher: Fetcher;
@@ -55,9 +61,13 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
+    repositories: Map<string, string>;
     origins: OriginSet;
   }) {
     this.#settings = parts.settings;
+    const publishers = publishersOf(parts.settings);
+    this.#publishers = publishers === undefined ? undefined : new Map(publishers);
+    this.#repositories = parts.repositories;
     this.#log = parts.log;
     this.#clock = parts.clock;
     this.#engine = parts.engine;
@@ -71,7 +81,7 @@ export class CacheNode implements AsyncDisposable {
       recordSources: {
         peersFor: (variant) => this.#peersFor(variant),
         stored: (variant) => parts.store.record(variant),
-        publishers: publishersOf(parts.settings),
+        publishers: this.#publishers,
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
@@ -98,9 +108,12 @@ export class CacheNode implements AsyncDisposable {
     const onProblem = (problem: string) => log("warn", "store-problem", { problem });
     const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
     const resolved = resolveDiskDefaults(settings, disk);
-    const store = opened.use(await PayloadStore.open({ ...storeOptions(resolved, clock, engine), onProblem }));
+    const repositories = new Map(settings.repositories);
+    const store = opened.use(
+      await PayloadStore.open({ ...storeOptions(resolved, clock, engine), repositories, onProblem }),
+    );
     const origins = opened.use(await OriginSet.open(settings, { network, clock, log, random: Math.random }));
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins });
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, repositories, origins });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     node.#epoch = await store.nextEpoch();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
@@ -124,14 +137,41 @@ export class CacheNode implements AsyncDisposable {
 
   /** What users may mean by a handle without naming the repository, and where each lies. */
   get repositories(): ReadonlyMap<string, string> {
-    return this.#settings.repositories;
+    return this.#repositories;
+  }
+
+  /**
+   * Puts what may change at run time into force, for all that begins from now on.
+   * @throws {UsageError} {UnusableError} for settings that cannot be used: then all is as it was.
+   */
+  async reconfigure(next: Settings): Promise<void> {
+    const settings = withLive(this.#settings, next);
+    await using opened = new AsyncDisposableStack();
+    const parts = { network: requireNetwork(settings), clock: this.#clock, log: this.#log, random: Math.random };
+    const origins = opened.use(await OriginSet.open(settings, parts));
+    const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
+    opened.move();
+    this.#settings = resolveDiskDefaults(settings, disk);
+    this.#store.space.limits = this.#settings.cache;
+    this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
+    const before = this.#origins;
+    this.#origins = origins;
+    // Who is fetching goes on with those from before.
+    const retired = this.#fetcher.landed().then(() => before[Symbol.asyncDispose]());
+    this.#retired = Promise.all([this.#retired, retired]);
+    refill(this.#repositories, settings.repositories);
+    refill(this.#publishers, publishersOf(settings));
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
-    const fetched = this.#fetcher.fetch(this.hashOf(thing), options);
-    const result = await fetched.catch(async (error) => this.#noteConflict(await this.#origins.explained(error)));
-    if (result.outcome !== "local") this.#log("info", "fetch-ended", { ...result });
+    const hash = this.hashOf(thing);
+    this.#log("debug", "fetch-asked", { variant: hash });
+    const result = await this.#fetcher
+      .fetch(hash, options)
+      .catch(async (error) => this.#noteFailure(hash, await this.#origins.explained(error)));
+    if (result.outcome === "local") this.#log("debug", "fetch-local", { ...result });
+    else this.#log("info", "fetch-ended", { ...result });
     return result;
   }
 
@@ -232,6 +272,7 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
     parts.use(this.#origins);
+    parts.defer(async () => void (await this.#retired));
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
@@ -294,7 +335,10 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** Publishers who contradict each other are an admin's business: `status` goes on saying so. */
-  #noteConflict(error: unknown): never {
+  #noteFailure(variant: VariantHash, error: unknown): never {
+    const { code, exit, message } = errorFacts(error);
+    // Whoever left knows.
+    if (exit !== 130) this.#log("warn", "fetch-failed", { variant, code, reason: message });
     const isConflict = error instanceof P2pCacheError && error.code === "RECORD_CONFLICT";
     if (isConflict && !this.#warnings.includes(error.message)) this.#warnings.push(error.message);
     throw error;
@@ -332,7 +376,7 @@ export class CacheNode implements AsyncDisposable {
 }
 
 function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: Clock, engine: HashEngine) {
-  const { cache, node, repositories } = settings;
+  const { cache, node } = settings;
   return {
     cachePath: cache.path,
     statePath: node.state,
@@ -340,7 +384,6 @@ function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: C
     indexMode: cache.indexMode,
     clock,
     hasher: engine.hash,
-    repositories,
   };
 }
 

@@ -57,8 +57,7 @@ export class OriginSet implements AsyncDisposable {
     const healths = new Map<string, HealthyOrigin>();
     for (const origin of origins) {
       const hasOther = () => [...healths.values()].some(({ name, state }) => name !== origin.name && state !== "down");
-      const onState = ({ name, state, reason }: HealthyOrigin) =>
-        parts.log(state === "ok" ? "info" : "warn", `origin-${state}`, { origin: name, ...(reason && { reason }) });
+      const onState = (changed: HealthyOrigin) => logState(changed, parts.log);
       healths.set(origin.name, new HealthyOrigin(origin, parts.clock, hasOther, onState));
     }
     return new OriginSet(settings, healths, opened.move());
@@ -89,6 +88,11 @@ export class OriginSet implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#opened.disposeAsync();
   }
+}
+
+function logState({ name, state, reason }: HealthyOrigin, log: Log): void {
+  if (state === "down" || state === "unsteady") log("warn", `origin-${state}`, { origin: name, reason });
+  else log("info", "origin-ok", { origin: name });
 }
 
 async function openOrigin(origin: OriginSettings, { network, clock }: OriginParts): Promise<Origin> {
