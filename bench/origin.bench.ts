@@ -1,11 +1,19 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createCipheriv } from "node:crypto";
 import { once } from "node:events";
-import { closeSync, mkdirSync, mkdtempSync, openSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { generateNetworkKey, generatePublisherKey, loadSettings, publicKeyText, publish } from "../node/index.ts";
 import { Nginx } from "../test/support/nginx.ts";
 import { removeTree } from "../test/support/studio.ts";
@@ -98,6 +106,10 @@ class Site {
     const key = await generatePublisherKey(join(path, "publisher.pem"));
     await generateNetworkKey(join(path, "network.key"));
     const site = new Site(path, target, publicKeyText(key), profile);
+    // As it is installed: compiled. From the sources every thread would first have to strip types.
+    mkdirSync(join(path, "app", "cli"), { recursive: true });
+    for (const name of ["package.json", "cli/launcher.js"]) copyFileSync(join(checkout, name), join(path, "app", name));
+    symlinkSync(join(checkout, "dist"), join(path, "app", "dist"));
     writeTrees(site, scale);
     const { settings } = loadSettings({ flags: { config: site.#configure("publisher", site.#folder) }, env: {} });
     for (const what of ["file", "tree"] as const) {
@@ -129,7 +141,7 @@ class Site {
     const config = this.#configure(name, `[[origin]]\n${origin}`);
     const node = await this.#start(config);
     const beforeSeconds = cpuSecondsOf(node.pid!);
-    const command = `${process.execPath} ${launcher} fetch ${what}-1.0.0 --quiet --config ${config}`;
+    const command = `${process.execPath} ${this.#launcher} fetch ${what}-1.0.0 --quiet --config ${config}`;
     const { seconds, cpuSeconds } = await timed(`${command} && sync -f ${this.#target}`);
     const sample = { seconds, cpuSeconds: cpuSeconds + cpuSecondsOf(node.pid!) - beforeSeconds };
     const exited = once(node, "exit");
@@ -142,10 +154,14 @@ class Site {
 
   async #start(config: string): Promise<ChildProcess> {
     const profiling = this.#profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${this.#profile}`];
-    const words = [...profiling, launcher, "node", "run", "--quiet", "--config", config];
+    const words = [...profiling, this.#launcher, "node", "run", "--quiet", "--config", config];
     const child = spawn(process.execPath, words, { stdio: ["ignore", "pipe", "inherit"] });
     await once(createInterface({ input: child.stdout! }), "line");
     return child;
+  }
+
+  get #launcher(): string {
+    return join(this.path, "app", "cli", "launcher.js");
   }
 
   get #folder(): string {
@@ -170,7 +186,7 @@ class Site {
   }
 }
 
-const launcher = fileURLToPath(new URL("../cli/launcher.js", import.meta.url));
+const checkout = join(import.meta.dirname, "..");
 
 /** A file of 1 GB; 50,000 files of 256 B to 48 KiB, log-uniform, and 50 of 20 MiB (PERFORMANCE section 4): noise. */
 function writeTrees(site: Site, scale: number): void {

@@ -1,5 +1,5 @@
 // runs unprivileged
-// deadline: 180 s
+// deadline: 300 s
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
