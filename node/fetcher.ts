@@ -104,6 +104,11 @@ export class Fetcher {
     this.#parts = { ...this.#parts, ...parts };
   }
 
+  /** Once all that are under way now have let go of store and sources; never rejects. */
+  async landed(): Promise<void> {
+    await Promise.all(this.#landing);
+  }
+
   /** Whether a fetch of it is under way, also one that nobody waits for any more. */
   isUnderWay(variant: VariantHash): boolean {
     return this.#flying.has(variant);

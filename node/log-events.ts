@@ -23,6 +23,9 @@ export const logEvents = {
   "peer-left": { level: "info", text: "A peer has gone." },
   "peer-refused": { level: "warn", text: "A peer was not let in, and why." },
   "bootstrap-unreachable": { level: "warn", text: "A peer of node.bootstrap does not answer; it is tried again." },
+  "origin-ok": { level: "info", text: "An origin answers, at first or again." },
+  "origin-unsteady": { level: "warn", text: "An origin gave no answer, and why." },
+  "origin-down": { level: "warn", text: "An origin is passed over while another one answers, and why." },
   "settings-reloaded": {
     level: "info",
     text: "The configuration was read again; the keys that changed, now in force.",

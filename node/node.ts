@@ -14,13 +14,13 @@ import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { loadNetworkKey, networkPrologue, verifySignature } from "./keys.ts";
 import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
-import { FolderRepository } from "./origins/folder-origin.ts";
-import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
+import { OriginSet } from "./origins-of.ts";
+import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
-import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
+import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
@@ -45,6 +45,9 @@ export class CacheNode implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #engine: HashEngine;
   readonly #store: PayloadStore;
+  #origins: OriginSet;
+  /** Origins that are not configured any more, once they are closed. */
+  #retired: Promise<unknown> = Promise.resolve();
   readonly #directory = new Directory();
   readonly #standing = new Standing();
   readonly #fetcher: Fetcher;
@@ -65,7 +68,7 @@ export class CacheNode implements AsyncDisposable {
     store: PayloadStore;
     repositories: Map<string, string>;
     publishers: Map<string, Uint8Array> | undefined;
-    origins: readonly Origin[];
+    origins: OriginSet;
   }) {
     this.#settings = parts.settings;
     this.#publishers = parts.publishers;
@@ -74,11 +77,12 @@ export class CacheNode implements AsyncDisposable {
     this.#clock = parts.clock;
     this.#engine = parts.engine;
     this.#store = parts.store;
+    this.#origins = parts.origins;
     this.#startedMs = parts.clock.monotonicMs();
     this.#fetcher = new Fetcher({
       store: parts.store,
       swarm: () => this.#swarm,
-      origins: parts.origins,
+      origins: parts.origins.origins,
       recordSources: {
         peersFor: (variant) => this.#peersFor(variant),
         stored: (variant) => parts.store.record(variant),
@@ -115,7 +119,7 @@ export class CacheNode implements AsyncDisposable {
     const store = opened.use(
       await PayloadStore.open({ ...storeOptions(resolved, clock, engine), repositories, readRecord, onProblem }),
     );
-    const origins = await openOrigins(settings, network);
+    const origins = opened.use(await OriginSet.open(settings, { network, clock, log, random: Math.random }));
     const node = new CacheNode({ settings: resolved, log, clock, engine, store, repositories, publishers, origins });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     node.#epoch = await store.nextEpoch();
@@ -150,11 +154,19 @@ export class CacheNode implements AsyncDisposable {
    */
   async reconfigure(next: Settings): Promise<void> {
     const settings = withLive(this.#settings, next);
-    const origins = await openOrigins(settings, requireNetwork(settings));
+    await using opened = new AsyncDisposableStack();
+    const parts = { network: requireNetwork(settings), clock: this.#clock, log: this.#log, random: Math.random };
+    const origins = opened.use(await OriginSet.open(settings, parts));
     const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
+    opened.move();
     this.#settings = resolveDiskDefaults(settings, disk);
     this.#store.space.limits = this.#settings.cache;
-    this.#fetcher.reconfigure({ origins, timeoutMs: settings.transfer.timeoutMs });
+    this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
+    const before = this.#origins;
+    this.#origins = origins;
+    // Who is fetching goes on with those from before.
+    const retired = this.#fetcher.landed().then(() => before[Symbol.asyncDispose]());
+    this.#retired = Promise.all([this.#retired, retired]);
     refill(this.#repositories, settings.repositories);
     refill(this.#publishers, publishersOf(settings));
   }
@@ -163,7 +175,9 @@ export class CacheNode implements AsyncDisposable {
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
     const hash = this.hashOf(thing);
     this.#log("debug", "fetch-asked", { variant: hash });
-    const result = await this.#fetcher.fetch(hash, options).catch((error) => this.#noteFailure(hash, error));
+    const result = await this.#fetcher
+      .fetch(hash, options)
+      .catch(async (error) => this.#noteFailure(hash, await this.#origins.explained(error)));
     if (result.outcome === "local") this.#log("debug", "fetch-local", { ...result });
     else this.#log("info", "fetch-ended", { ...result });
     return result;
@@ -202,7 +216,7 @@ export class CacheNode implements AsyncDisposable {
       },
       peers: this.#swarm?.peers().length ?? 0,
       transfers: this.#fetcher.transfers(),
-      origins: settings.origins.map(({ name, policy }) => ({ name, state: policy })),
+      origins: this.#origins.status(),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
       warnings: this.#warnings,
     };
@@ -265,6 +279,8 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#log("info", "node-stopped", { node: id }));
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
+    parts.use(this.#origins);
+    parts.defer(async () => void (await this.#retired));
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
@@ -384,13 +400,4 @@ function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: C
     clock,
     hasher: engine.hash,
   };
-}
-
-async function openOrigins(settings: Settings, network: string): Promise<Origin[]> {
-  checkOrigins(settings);
-  const opening = settings.origins.flatMap((origin) => {
-    if (origin.kind !== "folder" || origin.policy === "never") return [];
-    return [FolderRepository.open({ name: origin.name, path: origin.path, network })];
-  });
-  return await Promise.all(opening);
 }

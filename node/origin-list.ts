@@ -5,7 +5,7 @@ import { type OriginRelease, readReleases } from "./origin-releases.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import { walkVariants } from "./origins/folder-walk.ts";
 import { publishersOf } from "./publishing.ts";
-import { checkOrigins, requireNetwork } from "./settings/load.ts";
+import { requireNetwork } from "./settings/load.ts";
 import type { Settings } from "./settings/schema.ts";
 
 export interface OriginListOptions {
@@ -23,7 +23,6 @@ export async function* listOrigin(
   options: OriginListOptions = {},
 ): AsyncGenerator<OriginRelease, void, undefined> {
   const network = requireNetwork(settings);
-  checkOrigins(settings);
   const { hash: hasher } = openHashEngine();
   const { pattern, signal } = options;
   const matches = (variant: Variant): boolean => pattern === undefined || fits(variant, pattern);

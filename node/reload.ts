@@ -24,7 +24,7 @@ export interface ReloaderParts extends Pick<Reloading, "current" | "load"> {
 
 /**
  * The keys that take effect at a reload, `repositories.<id>` among them; every other one does at the next start. The last
- * three are read by commands only, which read them anew each time.
+ * four are read by commands only, which read them anew each time.
  */
 const liveKeys: ReadonlySet<string> = new Set([
   "cache.max_bytes",
@@ -36,6 +36,7 @@ const liveKeys: ReadonlySet<string> = new Set([
   "local_packages",
   "publish.key",
   "publish.origin",
+  "publish.compress",
 ]);
 
 /** Reads the configuration again when told to, and says what came of it. */

@@ -1,0 +1,111 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { DeadlineError } from "../protocol/errors.ts";
+import type { Random } from "../protocol/random.ts";
+import type { Log } from "./log.ts";
+import { readAuthorities } from "./origin-files.ts";
+import { FolderRepository } from "./origins/folder-origin.ts";
+import { HealthyOrigin } from "./origins/with-health.ts";
+import { RetryingOrigin } from "./origins/with-retry.ts";
+import { SingleFlightOrigin } from "./origins/with-single-flight.ts";
+import type { Clock, Origin } from "./ports.ts";
+import type { OriginSettings, Settings } from "./settings/schema.ts";
+
+/** What `node status` says of an origin; `reason` where it is unsteady or down. */
+export interface OriginStatus {
+  readonly name: string;
+  readonly state: "untried" | "ok" | "unsteady" | "down" | "never";
+  readonly reason?: string;
+}
+
+export interface OriginParts {
+  readonly network: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/** The origins of the settings that may be asked, in their order, and how each does. */
+export class OriginSet implements AsyncDisposable {
+  /** Each asks again by itself, asks once for what several want, and is left alone while it is down. */
+  readonly origins: readonly Origin[];
+  readonly #settings: Settings;
+  readonly #healths: ReadonlyMap<string, HealthyOrigin>;
+  readonly #opened: AsyncDisposableStack;
+
+  private constructor(settings: Settings, healths: ReadonlyMap<string, HealthyOrigin>, opened: AsyncDisposableStack) {
+    this.#settings = settings;
+    this.#healths = healths;
+    this.#opened = opened;
+    this.origins = [...healths.values()];
+  }
+
+  /**
+   * Opens all that may be asked. One that cannot be reached now is opened all the same.
+   * @throws {UsageError} {VersionError} for a folder of another network or a newer format, or certificates that cannot be
+   * read.
+   */
+  static async open(settings: Settings, parts: OriginParts): Promise<OriginSet> {
+    await using opened = new AsyncDisposableStack();
+    const asked = settings.origins.filter(({ policy }) => policy !== "never");
+    const origins = await Promise.all(
+      asked.map(async (origin) => {
+        const bare = await openOrigin(origin, parts);
+        if (Symbol.asyncDispose in bare) opened.use(bare as Origin & AsyncDisposable);
+        return new SingleFlightOrigin(new RetryingOrigin(bare, parts.random));
+      }),
+    );
+    const healths = new Map<string, HealthyOrigin>();
+    for (const origin of origins) {
+      const hasOther = () => [...healths.values()].some(({ name, state }) => name !== origin.name && state !== "down");
+      const onState = (changed: HealthyOrigin) => logState(changed, parts.log);
+      healths.set(origin.name, new HealthyOrigin(origin, parts.clock, hasOther, onState));
+    }
+    return new OriginSet(settings, healths, opened.move());
+  }
+
+  status(): OriginStatus[] {
+    return this.#settings.origins.map(({ name }) => {
+      const health = this.#healths.get(name);
+      const { state, reason } = health ?? { state: "never" as const, reason: undefined };
+      return { name, state, ...(reason === undefined ? {} : { reason }) };
+    });
+  }
+
+  /** An error as people should read it: with what is wrong with the origins where a deadline passed for that. */
+  async explained(error: unknown): Promise<unknown> {
+    if (!(error instanceof DeadlineError)) return error;
+    await nextTurn(); // What the deadline has aborted says how long it had waited.
+    const reasons = [...this.#healths.values()].flatMap(({ reason }) => reason ?? []);
+    if (reasons.length === 0) return error;
+    const { hint, details, cause } = error;
+    return new DeadlineError(`${error.message}: ${reasons.join("; ")}`, {
+      cause,
+      ...(hint === undefined ? {} : { hint }),
+      ...(details === undefined ? {} : { details }),
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#opened.disposeAsync();
+  }
+}
+
+function logState({ name, state, reason }: HealthyOrigin, log: Log): void {
+  if (state === "down" || state === "unsteady") log("warn", `origin-${state}`, { origin: name, reason });
+  else log("info", "origin-ok", { origin: name });
+}
+
+async function openOrigin(origin: OriginSettings, { network, clock }: OriginParts): Promise<Origin> {
+  const { name } = origin;
+  switch (origin.kind) {
+    case "folder":
+      return await FolderRepository.open({ name, path: origin.path, network });
+    case "http": {
+      const { url, caFile, credentialsFile } = origin;
+      const authorities = caFile === undefined ? undefined : await readAuthorities(caFile);
+      // undici takes 50 ms to load: not for who has folders only.
+      const { HttpOrigin } = await import("./origins/http-origin.ts");
+      return new HttpOrigin({ name, url, network, authorities, credentialsFile, clock });
+    }
+  }
+}
