@@ -14,8 +14,8 @@ import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
-import { FolderRepository } from "./origins/folder-origin.ts";
-import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
+import { FolderSource } from "./origins/folder-source.ts";
+import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
 import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
@@ -35,6 +35,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #engine: HashEngine;
   readonly #store: PayloadStore;
+  readonly #origins: readonly AsyncDisposable[];
   readonly #directory = new Directory();
   readonly #standing = new Standing();
   readonly #fetcher: Fetcher;
@@ -52,13 +53,14 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
-    origins: readonly Origin[];
+    origins: readonly FolderSource[];
   }) {
     this.#settings = parts.settings;
     this.#log = parts.log;
     this.#clock = parts.clock;
     this.#engine = parts.engine;
     this.#store = parts.store;
+    this.#origins = parts.origins;
     this.#startedMs = parts.clock.monotonicMs();
     this.#fetcher = new Fetcher({
       store: parts.store,
@@ -95,7 +97,8 @@ export class CacheNode implements AsyncDisposable {
     const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
     const resolved = resolveDiskDefaults(settings, disk);
     const store = opened.use(await PayloadStore.open({ ...storeOptions(resolved, clock, engine), onProblem }));
-    const origins = await openOrigins(settings, network);
+    const origins = await openOrigins(resolved, network, log);
+    for (const origin of origins) opened.use(origin);
     const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     node.#epoch = await store.nextEpoch();
@@ -223,6 +226,7 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#log("info", "node-stopped", { node: id }));
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
+    for (const origin of this.#origins) parts.use(origin);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
@@ -335,11 +339,14 @@ function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: C
   };
 }
 
-async function openOrigins(settings: Settings, network: string): Promise<Origin[]> {
+async function openOrigins(settings: Settings, network: string, log: Log): Promise<FolderSource[]> {
   checkOrigins(settings);
   const opening = settings.origins.flatMap((origin) => {
     if (origin.kind !== "folder" || origin.policy === "never") return [];
-    return [FolderRepository.open({ name: origin.name, path: origin.path, network })];
+    const { name, path } = origin;
+    const onAbandoned = (reason: string) => log("warn", "origin-silent", { origin: name, reason });
+    const inPlace = origin.inPlace ? { inPlace: settings.repositories } : {};
+    return [FolderSource.open({ name, path, network, onAbandoned, ...inPlace })];
   });
   return await Promise.all(opening);
 }
