@@ -14,9 +14,9 @@ import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
-import { FolderSource } from "./origins/folder-source.ts";
+import { OriginSet } from "./origins-of.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
-import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
+import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
@@ -35,7 +35,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #engine: HashEngine;
   readonly #store: PayloadStore;
-  readonly #origins: readonly AsyncDisposable[];
+  readonly #origins: OriginSet;
   readonly #directory = new Directory();
   readonly #standing = new Standing();
   readonly #fetcher: Fetcher;
@@ -53,7 +53,7 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
-    origins: readonly FolderSource[];
+    origins: OriginSet;
   }) {
     this.#settings = parts.settings;
     this.#log = parts.log;
@@ -65,7 +65,7 @@ export class CacheNode implements AsyncDisposable {
     this.#fetcher = new Fetcher({
       store: parts.store,
       swarm: () => this.#swarm,
-      origins: parts.origins,
+      origins: parts.origins.origins,
       recordSources: {
         peersFor: (variant) => this.#peersFor(variant),
         stored: (variant) => parts.store.record(variant),
@@ -96,9 +96,11 @@ export class CacheNode implements AsyncDisposable {
     const onProblem = (problem: string) => log("warn", "store-problem", { problem });
     const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
     const resolved = resolveDiskDefaults(settings, disk);
+    // Beside the store: origins take their time, or the whole of it.
+    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random });
+    opened.defer(async () => (await opening.catch(() => undefined))?.[Symbol.asyncDispose]());
     const store = opened.use(await PayloadStore.open({ ...storeOptions(resolved, clock, engine), onProblem }));
-    const origins = await openOrigins(resolved, network, log);
-    for (const origin of origins) opened.use(origin);
+    const origins = await opening;
     const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     node.#epoch = await store.nextEpoch();
@@ -166,7 +168,7 @@ export class CacheNode implements AsyncDisposable {
       },
       peers: this.#swarm?.peers().length ?? 0,
       transfers: this.#fetcher.transfers(),
-      origins: settings.origins.map(({ name, policy }) => ({ name, state: policy })),
+      origins: this.#origins.status(),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
       warnings: this.#warnings,
     };
@@ -226,7 +228,7 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#log("info", "node-stopped", { node: id }));
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
-    for (const origin of this.#origins) parts.use(origin);
+    parts.use(this.#origins);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
@@ -337,18 +339,6 @@ function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: C
     hasher: engine.hash,
     repositories,
   };
-}
-
-async function openOrigins(settings: Settings, network: string, log: Log): Promise<FolderSource[]> {
-  checkOrigins(settings);
-  const opening = settings.origins.flatMap((origin) => {
-    if (origin.kind !== "folder" || origin.policy === "never") return [];
-    const { name, path } = origin;
-    const onAbandoned = (reason: string) => log("warn", "origin-silent", { origin: name, reason });
-    const inPlace = origin.inPlace ? { inPlace: settings.repositories } : {};
-    return [FolderSource.open({ name, path, network, onAbandoned, ...inPlace })];
-  });
-  return await Promise.all(opening);
 }
 
 function publishersOf(settings: Settings): Publishers {

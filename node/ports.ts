@@ -32,7 +32,7 @@ export interface ItemPlace {
 
 export interface ChunkOptions extends WaitOptions {
   /** Where the item lies as it was published: asked by origins that can read there, once they lack it otherwise. */
-  readonly place?: () => Promise<ItemPlace | undefined>;
+  readonly place?: () => Promise<ItemPlace>;
   /** Told the release's root on this machine, before bytes that were read there are answered. */
   readonly onInPlace?: (root: string) => void;
 }
@@ -172,8 +172,8 @@ export interface StagedTree {
   hashOf(item: number): ChunkHash;
   /** The items that come with an item, itself first. */
   withCopies(item: number): readonly number[];
-  /** Where a chunk lies as it was published; undefined for segments, and where nothing was published in place. */
-  placeOf(item: number): Promise<ItemPlace | undefined>;
+  /** Says where a chunk lies as it was published; undefined for segments, and where nothing was published in place. */
+  placeOf(item: number): (() => Promise<ItemPlace>) | undefined;
   /** Verifies and writes an item; the buffer is given away. @throws {ChunkCorruptError} {NoSpaceError} */
   put(item: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
 }

@@ -3,7 +3,7 @@ import {
   ChunkCorruptError,
   ChunkMissingError,
   NotFoundError,
-  type P2pCacheError,
+  P2pCacheError,
   ReleaseChangedError,
   UnreachableError,
 } from "../protocol/errors.ts";
@@ -61,6 +61,8 @@ export class TransferDrive {
   readonly #corruptFrom = new Set<SourceName>();
   /** By item: what an origin found changed that reads releases where they were published. */
   readonly #changes = new Map<number, ReleaseChangedError>();
+  /** What an origin said last when it did not give what it was asked for. */
+  readonly #refusals = new Map<SourceName, Error>();
   readonly #bytes = { local: 0, peers: 0, origin: 0 };
   #sizesBytes: Uint32Array | undefined;
   #isDraining = false;
@@ -227,16 +229,17 @@ export class TransferDrive {
     const controller = new AbortController();
     this.#originItems.set(item, controller);
     let inPlace: string | undefined;
-    const place = () => target.placeOf(item);
+    const place = target.placeOf(item);
     const onInPlace = (root: string) => {
       inPlace = root;
     };
     try {
-      const options = { signal: controller.signal, place, onInPlace };
+      const options = { signal: controller.signal, onInPlace, ...(place === undefined ? {} : { place }) };
       const bytes = await origin.chunk(target.hashOf(item), this.#sizeOf(item), options);
       await this.#store(source, item, ownBuffer(bytes), inPlace);
     } catch (error) {
       if (controller.signal.aborted) return;
+      this.#refusals.set(source, error as Error);
       if (error instanceof ReleaseChangedError) this.#changes.set(item, error);
       if (error instanceof ChunkMissingError) this.#post({ kind: "missing", source, items: [item] });
       else if (error instanceof ChunkCorruptError) this.#post({ kind: "corrupt", source, item });
@@ -345,12 +348,25 @@ export class TransferDrive {
           details,
         });
       case "unreachable":
-        return new UnreachableError(`no source of ${what} answers; ${missingItems} items are missing`, { details });
+        return this.#unreachable(`${missingItems} items of ${what} are missing`, details);
     }
   }
 
+  /** Nobody answers: what the origins said of it, if they said anything. */
+  #unreachable(message: string, details: Readonly<Record<string, unknown>>): UnreachableError {
+    const said = [...this.#refusals.values()].filter((refusal) => !(refusal instanceof ChunkMissingError));
+    const why = said.map((refusal) => refusal.message).join("; ") || "no source answers";
+    const hint = said.map((refusal) => (refusal instanceof P2pCacheError ? refusal.hint : undefined)).find(Boolean);
+    return new UnreachableError(`${message}: ${why}`, { details, ...(hint === undefined ? {} : { hint }) });
+  }
+
   #liars(): string {
-    return [...this.#corruptFrom].join(", ") || "its source";
+    const names = [...this.#corruptFrom].map((source) => {
+      const refusal = this.#refusals.get(source);
+      const why = refusal instanceof ChunkCorruptError ? ` (${refusal.message})` : "";
+      return `${source.replace(/^origin:/, "the origin ")}${why}`;
+    });
+    return names.join(", ") || "its source";
   }
 }
 

@@ -99,8 +99,18 @@ export class NotTrustedError extends P2pCacheError {
 
 /** A source that does not answer: later, or another. */
 export class UnreachableError extends P2pCacheError {
-  constructor(message: string, options?: ErrorOptions & { readonly code?: string }) {
+  /** Somebody has to change something first: to ask again soon is of no use. */
+  readonly isLasting: boolean;
+  /** For how long the source wants to be left alone; undefined where it did not say. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    message: string,
+    options?: ErrorOptions & { readonly code?: string; readonly isLasting?: boolean; readonly retryAfterMs?: number },
+  ) {
     super(options?.code ?? "UNREACHABLE", 6, message, options);
+    this.isLasting = options?.isLasting ?? false;
+    this.retryAfterMs = options?.retryAfterMs;
   }
 }
 

@@ -11,8 +11,7 @@ export type ChildQuestion = { readonly id: number; readonly slot: number } & (
   | ({ readonly kind: "readInPlace" } & InPlaceRequest)
 );
 
-export type ChildAnswer = { readonly id: number } & /** They lie in the slot. */
-(
+export type ChildAnswer = { readonly id: number } /** They lie in the slot. */ & (
   | { readonly kind: "bytes"; readonly sizeBytes: number }
   | { readonly kind: "absent" }
   | { readonly kind: "otherSize"; readonly foundBytes: number }

@@ -2,8 +2,8 @@ import type { UnreachableError } from "../../protocol/errors.ts";
 import { Turns } from "../turns.ts";
 import { slots } from "./child-calls.ts";
 import { abortable } from "./direct-files.ts";
+import { folderUnreachable } from "./folder-faults.ts";
 import type { FolderFiles, FoundFile, InPlaceFound, InPlaceRequest } from "./folder-files.ts";
-import { folderUnreachable } from "./folder-layout.ts";
 import { type Answered, type Patience, type Question, ReaderProcess } from "./reader-process.ts";
 
 export interface ChildFilesOptions extends Partial<Patience> {
@@ -130,7 +130,7 @@ export class ChildFiles implements FolderFiles, AsyncDisposable {
 
   #silent(path: string, why: string): UnreachableError {
     const hint = "its mount seems to hang: see whether its server is up; it is tried again by itself";
-    return folderUnreachable(this.#options.name, path, why, { code: "ORIGIN_SILENT", hint });
+    return folderUnreachable(this.#options.name, path, why, { code: "ORIGIN_SILENT", hint, isLasting: true });
   }
 
   #unreachable(path: string, why: string): UnreachableError {

@@ -7,15 +7,10 @@ import { type ChunkHash, compareBytes, type VariantHash } from "../../protocol/h
 import { recordBytesMax } from "../../protocol/limits.ts";
 import type { Repository } from "../ports.ts";
 import { directFiles } from "./direct-files.ts";
-import {
-  chunkPath,
-  codeOf,
-  describeRepository,
-  descriptionPath,
-  type FolderOptions,
-  recordPath,
-} from "./folder-layout.ts";
+
+import { codeOf, type FolderOptions } from "./folder-faults.ts";
 import { FolderReader } from "./folder-reader.ts";
+import { chunkPath, describeRepository, descriptionPath, packChunk, recordPath } from "./objects.ts";
 
 export interface RepositoryOptions extends FolderOptions {
   /**
@@ -23,6 +18,8 @@ export interface RepositoryOptions extends FolderOptions {
    * mount point looks like while nothing is mounted there.
    */
   readonly publishes?: boolean;
+  /** Whether chunks are compressed where that saves a tenth or more (decision 0020); it does unless told otherwise. */
+  readonly compress?: boolean;
 }
 
 /**
@@ -32,6 +29,7 @@ export interface RepositoryOptions extends FolderOptions {
  */
 export class FolderRepository extends FolderReader implements Repository {
   readonly #publishes: boolean;
+  readonly #compresses: boolean;
   readonly #directories = new Set<string>();
   /** Directories with new names in them, which are not yet durable. */
   readonly #unsynced = new Set<string>();
@@ -39,6 +37,7 @@ export class FolderRepository extends FolderReader implements Repository {
   private constructor(options: RepositoryOptions) {
     super(options, directFiles);
     this.#publishes = options.publishes === true;
+    this.#compresses = options.compress !== false;
   }
 
   /**
@@ -57,19 +56,22 @@ export class FolderRepository extends FolderReader implements Repository {
 
   async has(hash: ChunkHash, sizeBytes: number): Promise<boolean> {
     await this.check();
-    if (!(await this.#hasFile(chunkPath(hash), sizeBytes))) return false;
-    this.#leftBehind(chunkPath(hash));
+    const path = await this.#chunkAt(hash, sizeBytes);
+    if (path === undefined) return false;
+    this.#leftBehind(path);
     return true;
   }
 
   /** The file is durable at once, its name with the next record: one sync a directory, not one a chunk. */
   async putChunk(hash: ChunkHash, bytes: Uint8Array): Promise<void> {
     await this.#begin();
-    const path = chunkPath(hash);
-    if (await this.#hasFile(path, bytes.length)) return this.#leftBehind(path);
+    const there = await this.#chunkAt(hash, bytes.length);
+    if (there !== undefined) return this.#leftBehind(there);
+    const { form, bytes: kept } = await this.#pack(hash, bytes);
+    const path = chunkPath(hash, form);
     // Whoever else writes it meanwhile writes the same bytes, so that replacing it changes nothing; what was cut short
     // is replaced whole.
-    await this.#write(path, bytes, rename);
+    await this.#write(path, kept, rename);
   }
 
   async putRecord(variant: VariantHash, revision: number, envelope: Uint8Array): Promise<void> {
@@ -102,13 +104,27 @@ export class FolderRepository extends FolderReader implements Repository {
     await this.check();
   }
 
-  /** Whether a file of just that size lies there. */
-  async #hasFile(path: string, sizeBytes: number): Promise<boolean> {
+  /** Where a chunk lies whole, as far as its size tells. */
+  async #chunkAt(hash: ChunkHash, sizeBytes: number): Promise<string | undefined> {
+    const plain = chunkPath(hash);
+    if ((await this.#sizeOf(plain)) === sizeBytes) return plain;
+    const packed = chunkPath(hash, "zst");
+    return (await this.#sizeOf(packed)) ? packed : undefined;
+  }
+
+  /** How a chunk is kept: what was cut short is replaced in its own form, or readers would find it first. */
+  async #pack(hash: ChunkHash, bytes: Uint8Array): ReturnType<typeof packChunk> {
+    const isCutShort = (await this.#sizeOf(chunkPath(hash))) !== undefined;
+    return !this.#compresses || isCutShort ? { form: "plain", bytes } : await packChunk(bytes);
+  }
+
+  /** Of a regular file; undefined where there is none. */
+  async #sizeOf(path: string): Promise<number | undefined> {
     try {
       const stats = await lstat(this.absolute(path));
-      return stats.isFile() && stats.size === sizeBytes;
+      return stats.isFile() ? stats.size : undefined;
     } catch (error) {
-      if (codeOf(error) === "ENOENT") return false;
+      if (codeOf(error) === "ENOENT") return undefined;
       throw this.failure(path, error);
     }
   }

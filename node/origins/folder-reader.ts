@@ -3,17 +3,18 @@ import { ChunkCorruptError, ChunkMissingError, FormatError, ReleaseChangedError 
 import type { ChunkHash, VariantHash } from "../../protocol/hash.ts";
 import { recordBytesMax } from "../../protocol/limits.ts";
 import type { ChunkOptions, Origin, WaitOptions } from "../ports.ts";
+import { type FolderOptions, folderFailure, folderUnreachable } from "./folder-faults.ts";
 import type { FolderFiles } from "./folder-files.ts";
+import { FormGuess } from "./form-guess.ts";
 import {
+  type ChunkForm,
   checkDescription,
   chunkPath,
   descriptionBytesMax,
   descriptionPath,
-  type FolderOptions,
-  folderFailure,
-  folderUnreachable,
   recordPath,
-} from "./folder-layout.ts";
+  unpackChunk,
+} from "./objects.ts";
 
 /** How a folder is read. */
 export interface ReaderOptions extends FolderOptions {
@@ -33,6 +34,7 @@ export class FolderReader implements Origin {
   readonly name: string;
   protected readonly options: ReaderOptions;
   protected readonly files: FolderFiles;
+  readonly #forms = new FormGuess();
   #isChecked = false;
 
   constructor(options: ReaderOptions, files: FolderFiles) {
@@ -124,8 +126,27 @@ export class FolderReader implements Origin {
   }
 
   async #storedChunk(hash: ChunkHash, sizeBytes: number, options: WaitOptions): Promise<Uint8Array | undefined> {
-    const found = await this.#find(chunkPath(hash), sizeBytes, options);
+    for (const form of this.#forms.inOrder()) {
+      const bytes = await this.#chunkAs(form, hash, sizeBytes, options);
+      if (bytes === undefined) continue;
+      this.#forms.found(form);
+      return bytes;
+    }
+    return undefined;
+  }
+
+  async #chunkAs(
+    form: ChunkForm,
+    hash: ChunkHash,
+    sizeBytes: number,
+    options: WaitOptions,
+  ): Promise<Uint8Array | undefined> {
+    const path = chunkPath(hash, form);
+    const found = await this.#find(path, sizeBytes, options);
     if (found.kind === "absent") return undefined;
+    if (found.kind === "bytes" && form === "zst") {
+      return await unpackChunk(found.bytes, sizeBytes, this.absolute(path));
+    }
     if (found.kind === "bytes" && found.bytes.length === sizeBytes) return found.bytes;
     const foundBytes = found.kind === "bytes" ? found.bytes.length : found.foundBytes;
     throw new ChunkCorruptError(`${this.name} has ${foundBytes} bytes for chunk ${hash}, which has ${sizeBytes}`);
@@ -135,8 +156,8 @@ export class FolderReader implements Origin {
   async #chunkInPlace({ place, onInPlace, signal }: ChunkOptions): Promise<Uint8Array | undefined> {
     if (place === undefined || this.options.inPlace === undefined) return undefined;
     const release = await place();
-    const mount = release === undefined ? undefined : this.options.inPlace.get(release.repository);
-    if (release === undefined || mount === undefined) return undefined;
+    const mount = this.options.inPlace.get(release.repository);
+    if (mount === undefined) return undefined;
     const path = join(mount, release.root);
     const { root, ranges } = release;
     try {

@@ -102,16 +102,6 @@ export function checkAdmission(settings: Settings, known: { readonly policy?: bo
   });
 }
 
-/** Refuses origins that this release cannot read; one that is never asked may be of any kind. @throws {UsageError} */
-export function checkOrigins(settings: Settings): void {
-  for (const { name, kind, policy } of settings.origins) {
-    if (kind === "folder" || policy === "never") continue;
-    throw new UsageError(`the origin ${name} is of the kind ${kind}, and this release reads folder origins only`, {
-      hint: 'write kind = "folder" with the path of its mount, or policy = "never"',
-    });
-  }
-}
-
 /** Values by key from one place. */
 interface Layer {
   readonly source: string;
@@ -294,8 +284,15 @@ function withAbsolutePaths(key: string, value: unknown, base: string, home: stri
   if (!Array.isArray(value)) return value;
   if (kind === "paths") return value.map(expand);
   if (kind !== "tables") return value;
-  return value.map((table) => (isTable(table) && "path" in table ? { ...table, path: expand(table.path) } : table));
+  return value.map((table) => {
+    if (!isTable(table)) return table;
+    const named = originPaths.filter((name) => name in table).map((name) => [name, expand(table[name])]);
+    return { ...table, ...Object.fromEntries(named) };
+  });
 }
+
+/** The fields of an origin that are paths. */
+const originPaths = ["path", "ca_file", "credentials_file"];
 
 function setPolicy(values: Map<string, unknown>, origins: Map<string, string>, policy: string): void {
   if (!policies.includes(policy)) {

@@ -23,6 +23,10 @@ export interface FolderOriginSettings extends OriginCommon {
 export interface HttpOriginSettings extends OriginCommon {
   readonly kind: "http";
   readonly url: string;
+  /** PEM; `undefined`: the authorities that Node knows. */
+  readonly caFile: string | undefined;
+  /** One line, `basic user:password` or `bearer TOKEN`. */
+  readonly credentialsFile: string | undefined;
 }
 
 export type OriginSettings = FolderOriginSettings | HttpOriginSettings;
@@ -95,6 +99,8 @@ export interface Settings {
     readonly keyFile: string;
     /** Name of a folder origin; `undefined` where there is none. */
     readonly origin: string | undefined;
+    /** Whether chunks are written compressed where that saves a tenth. */
+    readonly compress: boolean;
   };
 }
 

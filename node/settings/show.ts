@@ -1,8 +1,10 @@
 import { stat } from "node:fs/promises";
 import { P2pCacheError } from "../../protocol/errors.ts";
 import { loadNetworkKey, privateFileFault } from "../keys.ts";
+import { readAuthorities, readCredentials } from "../origin-files.ts";
 import { hideSecrets } from "./explain.ts";
-import { checkAdmission, checkOrigins, type LoadedSettings, requireNetwork } from "./load.ts";
+import { checkAdmission, type LoadedSettings, requireNetwork } from "./load.ts";
+import type { HttpOriginSettings } from "./schema.ts";
 import { settingKey } from "./table.ts";
 
 /** One key as `config show --json` prints it; a value that is not set is absent. */
@@ -54,7 +56,6 @@ export async function checkSettings(loaded: LoadedSettings): Promise<SettingProb
     faultOf("network.name", () => requireNetwork(settings)),
     // A node without peers lets nobody in.
     settings.transfer.peers === "never" ? undefined : faultOf("network.admission", () => checkAdmission(settings)),
-    faultOf("origin", () => checkOrigins(settings)),
     await networkKeyProblem(loaded),
     await publisherKeyProblem(loaded),
     ...sourceProblems(loaded),
@@ -64,6 +65,7 @@ export async function checkSettings(loaded: LoadedSettings): Promise<SettingProb
   for (const path of settings.cache.chain) found.push(await directoryProblem("cache.chain", path));
   for (const origin of settings.origins) {
     if (origin.kind === "folder") found.push(await directoryProblem(`origin ${origin.name}`, origin.path));
+    else found.push(...(await serverProblems(origin)));
   }
   for (const message of loaded.warnings) found.push({ severity: "warning", message });
   return found.filter((problem) => problem !== undefined);
@@ -193,6 +195,36 @@ async function directoryProblem(key: string, path: string): Promise<SettingProbl
     const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
     const reason = missing ? "does not exist" : `cannot be looked at: ${(error as Error).message}`;
     return problem("warning", key, `${path} ${reason}`, "is it mounted on this machine?");
+  }
+}
+
+/** The files of an http origin: without its certificates no node runs, without its credentials that origin is not used. */
+async function serverProblems(origin: HttpOriginSettings): Promise<SettingProblem[]> {
+  const { name, url, policy, caFile, credentialsFile } = origin;
+  if (policy === "never") return [];
+  const found: (SettingProblem | undefined)[] = [];
+  if (caFile !== undefined) found.push(await fileProblem("error", `origin ${name} ca_file`, readAuthorities(caFile)));
+  if (credentialsFile !== undefined) {
+    found.push(await fileProblem("warning", `origin ${name} credentials_file`, readCredentials(credentialsFile)));
+  }
+  const hasSecret = credentialsFile !== undefined || new URL(url).username !== "";
+  if (hasSecret && url.startsWith("http:")) {
+    found.push(problem("warning", `origin ${name} url`, "credentials are sent in the clear", "use https"));
+  }
+  return found.filter((one) => one !== undefined);
+}
+
+async function fileProblem(
+  severity: SettingProblem["severity"],
+  key: string,
+  reading: Promise<unknown>,
+): Promise<SettingProblem | undefined> {
+  try {
+    await reading;
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof P2pCacheError)) throw error;
+    return problem(severity, key, error.message, error.hint);
   }
 }
 

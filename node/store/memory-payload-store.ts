@@ -229,11 +229,11 @@ class MemoryStagedTree implements StagedTree {
     return bytesToHex(layout.chunk.digest) as ChunkHash;
   }
 
-  async placeOf(item: number): Promise<ItemPlace | undefined> {
+  placeOf(item: number): (() => Promise<ItemPlace>) | undefined {
     const { variant, inPlaceRoot: root } = this.record;
     if (root === undefined || item < this.index.segments) return undefined;
     const { ranges } = this.#layouts[item - this.index.segments]!;
-    return { repository: variant.repository, root, ranges };
+    return async () => ({ repository: variant.repository, root, ranges });
   }
 
   withCopies(item: number): readonly number[] {

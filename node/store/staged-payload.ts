@@ -119,13 +119,15 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
     return hashFromBytes<"chunk">(this.#digests.subarray(at, at + digestBytes));
   }
 
-  /** Where a chunk lies as it was published; undefined for segments, and where nothing was published in place. */
-  async placeOf(item: number): Promise<ItemPlace | undefined> {
+  /** Says where a chunk lies as it was published; undefined for segments, and where nothing was published in place. */
+  placeOf(item: number): (() => Promise<ItemPlace>) | undefined {
     const { variant, inPlaceRoot: root } = this.record;
     if (root === undefined || item < this.index.segments) return undefined;
-    const place = this.#chunkPlace(item);
-    const ranges = await this.#underway(this.#workers.do<"rangesOf">({ kind: "rangesOf", at: this.#place, place }));
-    return { repository: variant.repository, root, ranges };
+    return async () => {
+      const place = this.#chunkPlace(item);
+      const ranges = await this.#underway(this.#workers.do<"rangesOf">({ kind: "rangesOf", at: this.#place, place }));
+      return { repository: variant.repository, root, ranges };
+    };
   }
 
   /** The items that have come with an item, itself first: those with the same bytes. */

@@ -52,7 +52,11 @@ test("without any file everything has its default", ({ home }) => {
       downBytesPerSecond: { interactive: undefined, jobStart: undefined, prefetch: undefined, repair: undefined },
     },
     trust: { publishers: [], mode: "signed" },
-    publish: { keyFile: join(home, ".local", "state", "p2pcache", "keys", "publisher.pem"), origin: undefined },
+    publish: {
+      keyFile: join(home, ".local", "state", "p2pcache", "keys", "publisher.pem"),
+      origin: undefined,
+      compress: true,
+    },
   });
   assert.ok([...origins.values()].every((origin) => origin === "default"));
 });
