@@ -26,6 +26,7 @@ interface PublishFlags {
   readonly stripSpecial?: boolean;
   readonly allowPrivate?: boolean;
   readonly supersede?: boolean;
+  readonly inPlace?: boolean;
   readonly fromJson?: string;
 }
 
@@ -49,6 +50,7 @@ export function addPublish(parent: Command, run: Run): void {
     .option("--strip-special", "leave out devices, sockets and FIFOs, and drop setuid and setgid bits")
     .option("--allow-private", "take files that others may not read: in caches everybody may")
     .option("--supersede", "write a new revision over a release that differs")
+    .option("--in-place", "write no chunks: machines read the tree where it lies, which must be in its repository")
     .option("--from-json <file>", "- reads { handle, root?, requires?, cachable? }, or a list of them, from stdin")
     .addHelpText(
       "after",
@@ -138,9 +140,13 @@ async function publishOne(context: Context, settings: Settings, release: Release
     stripSpecial: flags.stripSpecial === true,
     allowPrivate: flags.allowPrivate === true,
     supersede: flags.supersede === true,
+    inPlace: flags.inPlace === true,
     onProgress,
     signal: context.signal,
   });
+  if (flags.inPlace === true && published.inPlaceRoot === undefined) {
+    context.out.note(`${text} was released with its chunks before: they stay, and are read in place of the tree`);
+  }
   return { text, published: { ...published, seconds: (performance.now() - startedMs) / 1000 } };
 }
 
@@ -150,8 +156,9 @@ function print({ out }: Context, done: readonly Done[], shape: "one" | "list"): 
   if (shape === "one" && objects[0] !== undefined) out.result("publish", objects[0], plain);
   else out.list("publish", "published", objects, plain);
   for (const { text, published } of done) {
-    const { revision, files, bytes, chunks, newChunks, newBytes, seconds } = published;
-    const saved = `${newChunks} of ${chunks} chunks were new (${formatBytes(newBytes)} of ${formatBytes(bytes)})`;
+    const { revision, files, bytes, chunks, newChunks, newBytes, seconds, inPlaceRoot } = published;
+    const added = `${newChunks} of ${chunks} chunks were new (${formatBytes(newBytes)} of ${formatBytes(bytes)})`;
+    const saved = inPlaceRoot !== undefined && newChunks === 0 ? `read in place at ${inPlaceRoot}` : added;
     out.note(`${text}: revision ${revision}, ${files} files, ${saved}, in ${formatDuration(seconds * 1000)}`);
   }
 }

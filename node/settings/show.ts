@@ -166,7 +166,6 @@ function* idleSettings({ settings, values, origins }: LoadedSettings): Generator
   for (const [i, table] of tables.entries()) {
     const name = settings.origins[i]!.name;
     for (const field of ["slots", "rate"]) if (field in table) yield noEffect(`origin ${name} ${field}`);
-    if (table.in_place === true) yield noEffect(`origin ${name} in_place`);
     if (table.policy === "limited") yield noEffect(`origin ${name} policy`, "limited is taken for auto");
   }
 }
