@@ -17,6 +17,7 @@ export type { NodeStatus } from "./node-status.ts";
 export { nodeId, openNode, publish, runNode } from "./open.ts";
 export type { Published } from "./payloads/publisher.ts";
 export type { PublishRequest } from "./publish.ts";
+export { realRepositories } from "./repositories.ts";
 export type { ServiceOptions } from "./service.ts";
 export { type LoadedSettings, loadSettings, type SettingFlags } from "./settings/load.ts";
 export type { Settings } from "./settings/schema.ts";

@@ -16,6 +16,7 @@ import { type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { OriginSet } from "./origins-of.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
+import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
@@ -36,6 +37,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #engine: HashEngine;
   readonly #store: PayloadStore;
   readonly #origins: OriginSet;
+  readonly #repositories: RealRepositories;
   readonly #directory = new Directory();
   readonly #standing = new Standing();
   readonly #fetcher: Fetcher;
@@ -54,6 +56,7 @@ export class CacheNode implements AsyncDisposable {
     engine: HashEngine;
     store: PayloadStore;
     origins: OriginSet;
+    repositories: RealRepositories;
   }) {
     this.#settings = parts.settings;
     this.#log = parts.log;
@@ -61,6 +64,7 @@ export class CacheNode implements AsyncDisposable {
     this.#engine = parts.engine;
     this.#store = parts.store;
     this.#origins = parts.origins;
+    this.#repositories = parts.repositories;
     this.#startedMs = parts.clock.monotonicMs();
     this.#fetcher = new Fetcher({
       store: parts.store,
@@ -85,13 +89,15 @@ export class CacheNode implements AsyncDisposable {
    * @throws {UsageError} for settings that cannot be used; {BusyError} when another node has the cache or the state;
    * {UnusableError} when either cannot be written.
    */
-  static async open(settings: Settings, options: NodeOptions = {}): Promise<CacheNode> {
-    const network = requireNetwork(settings);
-    if (settings.transfer.peers !== "never") checkAdmission(settings);
+  static async open(written: Settings, options: NodeOptions = {}): Promise<CacheNode> {
+    const network = requireNetwork(written);
+    if (written.transfer.peers !== "never") checkAdmission(written);
     // Modes are given explicitly everywhere; what is made for everybody must not lose its bits (DESIGN section 5).
     process.umask(0);
     await using opened = new AsyncDisposableStack();
     const { log = noLog, clock = systemClock } = options;
+    const repositories = opened.use(await RealRepositories.open(written.repositories, written.node.state));
+    const settings = { ...written, repositories: repositories.paths };
     const engine = openHashEngine();
     const onProblem = (problem: string) => log("warn", "store-problem", { problem });
     const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
@@ -101,8 +107,10 @@ export class CacheNode implements AsyncDisposable {
     opened.defer(async () => (await opening.catch(() => undefined))?.[Symbol.asyncDispose]());
     const store = opened.use(await PayloadStore.open({ ...storeOptions(resolved, clock, engine), onProblem }));
     const origins = await opening;
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins });
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories });
+    node.#warnings.push(...repositories.warnings);
     store.onLost = (variant, fault) => node.#lost(variant, fault);
+    await repositories.remember();
     node.#epoch = await store.nextEpoch();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
     if (settings.trust.mode === "hash-only") {
@@ -229,6 +237,7 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
     parts.use(this.#origins);
+    parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }

@@ -5,7 +5,6 @@ import {
   formatDuration,
   type NamedThing,
   type Published,
-  parseHandleText,
   publish,
   type Settings,
   UsageError,
@@ -14,7 +13,7 @@ import {
 } from "../../node/index.ts";
 import type { Context, Run } from "../context.ts";
 import { addSharedFlags } from "../flags.ts";
-import { parseJsonHandle, readJsonFromStdin } from "../handles.ts";
+import { parseJsonHandle, parseTyped, readJsonFromStdin, resolved } from "../handles.ts";
 import { ProgressReport } from "../progress.ts";
 
 /** As typed. */
@@ -70,7 +69,7 @@ async function publishAll(context: Context, handle: string | undefined, flags: P
   const { settings } = context.settings();
   if (flags.fromJson === undefined) {
     if (handle === undefined) throw new UsageError("publish needs a handle, or --from-json -");
-    const release = oneRelease(settings, handle, flags);
+    const release = oneRelease(settings, await parseTyped(handle, settings), handle, flags);
     return print(context, [await publishOne(context, settings, release, flags)], "one");
   }
   if (flags.fromJson !== "-") throw new UsageError("--from-json reads stdin only: write --from-json -");
@@ -78,14 +77,16 @@ async function publishAll(context: Context, handle: string | undefined, flags: P
     throw new UsageError("with --from-json, handle and root stand in the JSON");
   }
   const value = await readJsonFromStdin();
-  const releases = [value].flat().map((item) => parseRelease(settings, item, flags));
+  const known = await resolved(settings);
+  const releases = [value].flat().map((item) => parseRelease(known, item, flags));
   const done: Done[] = [];
   for (const release of releases) done.push(await publishOne(context, settings, release, flags));
   print(context, done, Array.isArray(value) ? "list" : "one");
 }
 
-function oneRelease(settings: Settings, handle: string, { root, requires, cachable }: PublishFlags): Release {
-  const variant = variantOf(parseHandleText(handle, settings.repositories), handle);
+function oneRelease(settings: Settings, thing: NamedThing, handle: string, flags: PublishFlags): Release {
+  const { root, requires, cachable } = flags;
+  const variant = variantOf(thing, handle);
   const names = requires?.split(",").map((name) => name.trim()) ?? [];
   return { variant, treePath: root ?? defaultRoot(settings, variant), requires: names.filter(Boolean), cachable };
 }
