@@ -82,8 +82,7 @@ inFolder(
       assert.equal([code, exit], ["UNREACHABLE", 6]);
       assert.match(message, /the origin filer cannot be used: .*chunks\/ab\/.* has ended/);
     }
-    await sleep(1_100);
-    assert.is((await source.chunk(hash, 10)).length, 10);
+    await soon(() => source.chunk(hash, 10));
     assert.is.not(await source.pid(), pid);
   },
 );
@@ -110,8 +109,7 @@ inFolder(
     const startedMs = performance.now();
     assert.is((await failureOf(source.chunk(hash, 10))).code, "ORIGIN_SILENT");
     assert.ok(performance.now() - startedMs < 200, "while it rests nobody waits for it");
-    await sleep(1_100);
-    assert.is((await source.chunk(hash, 10)).length, 10);
+    await soon(() => source.chunk(hash, 10));
   },
 );
 
@@ -219,6 +217,7 @@ inFolder("a child is not ended by Ctrl-C, and ends when its parent dies", async 
     program,
     `const { FolderSource } = await import(${JSON.stringify(module)});
      const source = await FolderSource.open({ name: "filer", path: ${JSON.stringify(path)}, network: "studio" });
+     await source.check();
      console.log(await source.pid());`,
   );
   const parent = spawn(process.execPath, [program], { stdio: ["ignore", "pipe", "inherit"] });
