@@ -98,11 +98,12 @@ export class CacheNode implements AsyncDisposable {
     process.umask(0);
     await using opened = new AsyncDisposableStack();
     const { log = noLog, clock = systemClock } = options;
-    const repositories = opened.use(await RealRepositories.open(written.repositories, written.node.state));
-    const settings = { ...written, repositories: repositories.paths };
+    const looking = RealRepositories.open(written.repositories, written.node.state);
     const engine = openHashEngine();
     const onProblem = (problem: string) => log("warn", "store-problem", { problem });
-    const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
+    const disk = await readDiskSpace(await nearestExisting(written.cache.path));
+    const repositories = opened.use(await looking);
+    const settings = { ...written, repositories: repositories.paths };
     const resolved = resolveDiskDefaults(settings, disk);
     // Beside the store: origins take their time, or the whole of it.
     const opening = OriginSet.open(settings, { network, clock, log, random: Math.random });

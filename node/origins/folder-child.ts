@@ -68,7 +68,8 @@ async function handOver(id: number, slot: number, bytes: Uint8Array): Promise<Ch
 function writeSome(bytes: Uint8Array, position: number): Promise<number> {
   return new Promise((resolve, reject) => {
     write(windowDescriptor, bytes, 0, bytes.length, position, (error, count) => {
-      if (error) reject(error);
+      // A full memory is no fault of the folder, nor is it full.
+      if (error) reject(Object.assign(error, { code: "ENOMEM" }));
       else resolve(count);
     });
   });

@@ -10,36 +10,24 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { FolderRepository } from "../../../node/origins/folder-origin.ts";
 import { FolderSource, type FolderSourceOptions } from "../../../node/origins/folder-source.ts";
-import type { ItemPlace, Repository } from "../../../node/ports.ts";
+import type { ItemPlace } from "../../../node/ports.ts";
 import type { P2pCacheError } from "../../../protocol/errors.ts";
 import { parseChunkHash, parseVariantHash } from "../../../protocol/hash.ts";
 import { chunkBytesMax } from "../../../protocol/limits.ts";
 import { testRepository } from "../../conformance/origin-conformance.ts";
 import { childrenOf, stateOf, until } from "../../support/child-processes.ts";
 import { noise } from "../../support/noise.ts";
+import { openServed } from "../../support/served-folder.ts";
 
 const hash = parseChunkHash("ab".repeat(32));
 const variant = parseVariantHash("cd".repeat(32));
 
-testRepository("folder, read by a child,", async () => {
-  const path = mkdtempSync(join(tmpdir(), "folder-source-"));
-  const writer = await FolderRepository.open({ name: "filer", path, network: "studio", publishes: true });
-  await writer.putChunk(parseChunkHash("99".repeat(32)), noise(9, 9)); // A reader finds no new repositories.
-  const source = await FolderSource.open({ name: "filer", path, network: "studio" });
-  const repository: Repository = {
-    name: source.name,
-    latestRecord: (...asked) => source.latestRecord(...asked),
-    chunk: (...asked) => source.chunk(...asked),
-    has: (...asked) => writer.has(...asked),
-    putChunk: (...asked) => writer.putChunk(...asked),
-    putRecord: (...asked) => writer.putRecord(...asked),
-  };
-  const close = async () => {
-    await source[Symbol.asyncDispose]();
-    rmSync(path, { recursive: true });
-  };
-  return { repository, close };
-});
+testRepository("folder, read by a child,", () =>
+  openServed(async (path) => {
+    const origin = await FolderSource.open({ name: "filer", path, network: "studio" });
+    return { origin, parts: [origin] };
+  }),
+);
 
 inFolder("many reads at a time each get their own bytes", async ({ open, writer }) => {
   const names = Array.from({ length: 40 }, (_, i) => parseChunkHash(`${i + 10}`.repeat(32)));
