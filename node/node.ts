@@ -12,10 +12,11 @@ import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
-import { type Log, noLog } from "./log.ts";
+import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { OriginSet } from "./origins-of.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
+import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
@@ -33,12 +34,16 @@ export interface NodeOptions {
 
 /** A node: opens everything, owns it, and closes it in reverse. */
 export class CacheNode implements AsyncDisposable {
-  readonly #settings: ReturnType<typeof resolveDiskDefaults>;
+  #settings: ReturnType<typeof resolveDiskDefaults>;
+  /** They may change while others hold on to the map. */
+  readonly #publishers: Map<string, Uint8Array> | undefined;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #engine: HashEngine;
   readonly #store: PayloadStore;
-  readonly #origins: OriginSet;
+  #origins: OriginSet;
+  /** Also those that a reload has replaced. */
+  readonly #originSets = new AsyncDisposableStack();
   readonly #repositories: RealRepositories;
   readonly #directory = new Directory();
   readonly #standing = new Standing();
@@ -61,12 +66,15 @@ export class CacheNode implements AsyncDisposable {
     repositories: RealRepositories;
   }) {
     this.#settings = parts.settings;
+    const publishers = publishersOf(parts.settings);
+    this.#publishers = publishers === undefined ? undefined : new Map(publishers);
+    this.#repositories = parts.repositories;
     this.#log = parts.log;
     this.#clock = parts.clock;
     this.#engine = parts.engine;
     this.#store = parts.store;
     this.#origins = parts.origins;
-    this.#repositories = parts.repositories;
+    this.#originSets.use(parts.origins);
     this.#startedMs = parts.clock.monotonicMs();
     this.#fetcher = new Fetcher({
       store: parts.store,
@@ -75,7 +83,7 @@ export class CacheNode implements AsyncDisposable {
       recordSources: {
         peersFor: (variant) => this.#peersFor(variant),
         stored: (variant) => parts.store.record(variant),
-        publishers: publishersOf(parts.settings),
+        publishers: this.#publishers,
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
@@ -111,7 +119,6 @@ export class CacheNode implements AsyncDisposable {
     const store = opened.use(await PayloadStore.open({ ...storeOptions(resolved, clock, engine), onProblem }));
     const origins = await opening;
     const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories });
-    node.#warnings.push(...repositories.warnings);
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     await repositories.remember();
     node.#epoch = await store.nextEpoch();
@@ -121,8 +128,7 @@ export class CacheNode implements AsyncDisposable {
         "trust.mode is hash-only: whoever can write to an origin or serve peers decides what runs here",
       );
     }
-    if (engine.name === "wasm")
-      node.#warnings.push("the native BLAKE3 engine does not load: hashing is five times slower");
+    if (engine.name === "wasm") node.#warnings.push("the native BLAKE3 engine does not load: hashing is slower by far");
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();
@@ -136,14 +142,36 @@ export class CacheNode implements AsyncDisposable {
 
   /** What users may mean by a handle without naming the repository, and where each lies. */
   get repositories(): ReadonlyMap<string, string> {
-    return this.#settings.repositories;
+    return this.#repositories.paths;
+  }
+
+  /**
+   * Puts what may change at run time into force, for all that begins from now on.
+   * @throws {UsageError} {UnusableError} for settings that cannot be used: then all is as it was.
+   */
+  async reconfigure(next: Settings): Promise<void> {
+    const settings = withLive(this.#settings, next);
+    const parts = { network: requireNetwork(settings), clock: this.#clock, log: this.#log, random: Math.random };
+    const origins = await OriginSet.open({ ...settings, repositories: this.#repositories.paths }, parts);
+    // Transfers that have begun go on with the old ones.
+    this.#originSets.use(origins);
+    const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
+    await this.#repositories.change(settings.repositories);
+    this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
+    this.#store.space.limits = this.#settings.cache;
+    this.#origins = origins;
+    this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
+    refill(this.#publishers, publishersOf(settings));
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
-    const fetched = this.#fetcher.fetch(this.hashOf(thing), options);
-    const result = await fetched.catch(async (error) => this.#noteConflict(await this.#origins.explained(error)));
-    if (result.outcome !== "local") this.#log("info", "fetch-ended", { ...result });
+    const hash = this.hashOf(thing);
+    this.#log("debug", "fetch-asked", { variant: hash });
+    const fetched = this.#fetcher.fetch(hash, options);
+    const result = await fetched.catch(async (error) => this.#noteFailure(hash, await this.#origins.explained(error)));
+    if (result.outcome === "local") this.#log("debug", "fetch-local", { ...result });
+    else this.#log("info", "fetch-ended", { ...result });
     return result;
   }
 
@@ -182,7 +210,7 @@ export class CacheNode implements AsyncDisposable {
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.status(),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
-      warnings: this.#warnings,
+      warnings: [...this.#warnings, ...this.#repositories.warnings],
     };
   }
 
@@ -243,7 +271,7 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#log("info", "node-stopped", { node: id }));
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
-    parts.use(this.#origins);
+    parts.use(this.#originSets);
     parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
@@ -307,7 +335,10 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** Publishers who contradict each other are an admin's business: `status` goes on saying so. */
-  #noteConflict(error: unknown): never {
+  #noteFailure(variant: VariantHash, error: unknown): never {
+    const { code, exit, message } = errorFacts(error);
+    // Whoever left knows.
+    if (exit !== 130) this.#log("warn", "fetch-failed", { variant, code, reason: message });
     const isConflict = error instanceof P2pCacheError && error.code === "RECORD_CONFLICT";
     if (isConflict && !this.#warnings.includes(error.message)) this.#warnings.push(error.message);
     throw error;
@@ -347,13 +378,13 @@ export class CacheNode implements AsyncDisposable {
 function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: Clock, engine: HashEngine) {
   const { cache, node, repositories } = settings;
   return {
+    repositories,
     cachePath: cache.path,
     statePath: node.state,
     limits: { maxBytes: cache.maxBytes, freeBytesMin: cache.freeBytesMin },
     indexMode: cache.indexMode,
     clock,
     hasher: engine.hash,
-    repositories,
   };
 }
 

@@ -57,8 +57,10 @@ export class OriginSet implements AsyncDisposable {
     const healths = new Map<string, HealthyOrigin>();
     for (const origin of origins) {
       const hasOther = () => [...healths.values()].some(({ name, state }) => name !== origin.name && state !== "down");
-      const onState = ({ name, state, reason }: HealthyOrigin) =>
+      const onState = ({ name, state, reason }: HealthyOrigin) => {
+        if (state === "untried") return;
         parts.log(state === "ok" ? "info" : "warn", `origin-${state}`, { origin: name, ...(reason && { reason }) });
+      };
       healths.set(origin.name, new HealthyOrigin(origin, parts.clock, hasOther, onState));
     }
     return new OriginSet(settings, healths, opened.move());

@@ -18,49 +18,65 @@ export async function realRepositories(mounts: Mounts, waitMs: number = lookMs):
  * place that it had last time is taken, or else what is written, until it answers.
  */
 export class RealRepositories implements Disposable {
-  /** Changes when a mount that was silent answers. */
-  readonly paths: Map<string, string>;
-  /** One line for each mount that was silent at the start. */
-  readonly warnings: readonly string[];
-  readonly #mounts: Mounts;
+  /** Changes when a mount that was silent answers, and when the configuration does. */
+  readonly paths: Map<string, string> = new Map();
   readonly #file: string;
-  readonly #waking: NodeJS.Timeout | undefined;
+  #mounts: Mounts = new Map();
+  /** The ids of those that have not answered yet. */
+  #silent: readonly string[] = [];
+  #waking: NodeJS.Timeout | undefined;
 
-  private constructor(mounts: Mounts, paths: Map<string, string>, silent: readonly string[], file: string) {
-    this.#mounts = mounts;
+  private constructor(file: string) {
     this.#file = file;
-    this.paths = paths;
-    this.warnings = silent.map((id) => {
-      const known = paths.get(id)!;
-      return `the mount of the repository ${id} (${mounts.get(id)}) does not answer: ${known} is taken for its place`;
-    });
-    if (silent.length > 0) this.#waking = setInterval(() => void this.#again(), againMs).unref();
   }
 
   /** `state`: the node's directory, where real paths are remembered. */
   static async open(mounts: Mounts, state: string, waitMs: number = startMs): Promise<RealRepositories> {
-    const file = join(state, "repositories.json");
-    const [{ real, silent }, remembered] = await Promise.all([resolve(mounts, waitMs), recall(file)]);
+    const repositories = new RealRepositories(join(state, "repositories.json"));
+    await repositories.change(mounts, waitMs);
+    return repositories;
+  }
+
+  /** One line for each mount that does not answer. */
+  get warnings(): readonly string[] {
+    return this.#silent.map((id) => {
+      const known = this.paths.get(id)!;
+      return `the mount of the repository ${id} (${this.#mounts.get(id)}) does not answer: ${known} is taken for its place`;
+    });
+  }
+
+  /** Other mounts, or the same ones once more. */
+  async change(mounts: Mounts, waitMs: number = startMs): Promise<void> {
+    const [{ real, silent }, remembered] = await Promise.all([resolve(mounts, waitMs), recall(this.#file)]);
     for (const id of silent) real.set(id, remembered[mounts.get(id)!] ?? mounts.get(id)!);
-    return new RealRepositories(mounts, real, silent, file);
+    this.#mounts = mounts;
+    this.#take(real, silent);
   }
 
   /** To be called once the state directory is there. Never rejects: what is not remembered is asked again. */
   async remember(): Promise<void> {
-    if (this.warnings.length === 0) await store(this.#file, this.#mounts, this.paths);
+    if (this.#silent.length === 0) await store(this.#file, this.#mounts, this.paths);
   }
 
   [Symbol.dispose](): void {
     clearInterval(this.#waking);
   }
 
+  #take(real: Mounts, silent: readonly string[]): void {
+    for (const id of this.paths.keys()) if (!real.has(id)) this.paths.delete(id);
+    for (const [id, path] of real) this.paths.set(id, path);
+    this.#silent = silent;
+    clearInterval(this.#waking);
+    if (silent.length > 0) this.#waking = setInterval(() => void this.#again(), againMs).unref();
+  }
+
   /** Never rejects. */
   async #again(): Promise<void> {
-    const { real, silent } = await resolve(this.#mounts, againMs / 2);
-    if (silent.length > 0) return;
-    for (const [id, path] of real) this.paths.set(id, path);
-    clearInterval(this.#waking);
-    await store(this.#file, this.#mounts, this.paths);
+    const mounts = this.#mounts;
+    const { real, silent } = await resolve(mounts, againMs / 2);
+    if (silent.length > 0 || mounts !== this.#mounts) return;
+    this.#take(real, silent);
+    await this.remember();
   }
 }
 
