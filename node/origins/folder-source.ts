@@ -2,8 +2,13 @@ import { UnreachableError } from "../../protocol/errors.ts";
 import { ChildFiles, type ChildFilesOptions } from "./child-files.ts";
 import { FolderReader, type ReaderOptions } from "./folder-reader.ts";
 
-/** Of a child that is given up, where the shell may say so. */
-export type FolderSourceOptions = ReaderOptions & Pick<ChildFilesOptions, "onAbandoned" | "silentMs" | "answerMs">;
+/** How a folder is read by a child; times are given by tests. */
+export interface FolderSourceOptions
+  extends ReaderOptions,
+    Pick<ChildFilesOptions, "onAbandoned" | "silentMs" | "answerMs"> {
+  /** How long its opening waits for its first look. */
+  readonly openMs?: number;
+}
 
 /** A folder origin as a node has it: all that touches the mount is done in a child process that can be abandoned. */
 export class FolderSource extends FolderReader implements AsyncDisposable {
@@ -22,7 +27,7 @@ export class FolderSource extends FolderReader implements AsyncDisposable {
     const child = new ChildFiles(options);
     const source = new FolderSource(options, child);
     try {
-      await source.check({ signal: AbortSignal.timeout(openMs) });
+      await source.check({ signal: AbortSignal.timeout(options.openMs ?? defaultOpenMs) });
     } catch (error) {
       const isLate = error instanceof DOMException && error.name === "TimeoutError";
       if (isLate || error instanceof UnreachableError) return source;
@@ -43,4 +48,4 @@ export class FolderSource extends FolderReader implements AsyncDisposable {
 }
 
 /** A node is ready 2 s after its start (P2), whatever its origins do. */
-const openMs = 500;
+const defaultOpenMs = 500;

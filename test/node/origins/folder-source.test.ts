@@ -41,7 +41,7 @@ inFolder("many reads at a time each get their own bytes", async ({ open, writer 
 });
 
 inFolder("a folder of another network is refused when it is opened", async ({ open }) => {
-  const error = await failureOf(open({ network: "other" }));
+  const error = await failureOf(open({ network: "other", openMs: 20_000 }));
   assert.equal([error.code, error.exit], ["OTHER_NETWORK", 2]);
 });
 
