@@ -22,6 +22,7 @@ export type { OriginRelease } from "./origin-releases.ts";
 export type { Published } from "./payloads/publisher.ts";
 export type { Withdrawn } from "./payloads/withdrawer.ts";
 export type { PublishRequest } from "./publish.ts";
+export { realRepositories } from "./repositories.ts";
 export type { ServiceOptions } from "./service.ts";
 export { type LoadedSettings, loadSettings, type SettingFlags } from "./settings/load.ts";
 export { settingsReference } from "./settings/reference.ts";

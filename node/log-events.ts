@@ -23,9 +23,10 @@ export const logEvents = {
   "peer-left": { level: "info", text: "A peer has gone." },
   "peer-refused": { level: "warn", text: "A peer was not let in, and why." },
   "bootstrap-unreachable": { level: "warn", text: "A peer of node.bootstrap does not answer; it is tried again." },
-  "origin-ok": { level: "info", text: "An origin answers, at first or again." },
-  "origin-unsteady": { level: "warn", text: "An origin gave no answer, and why." },
-  "origin-down": { level: "warn", text: "An origin is passed over while another one answers, and why." },
+  "origin-ok": { level: "info", text: "An origin that was unsteady or down answers again, or for the first time." },
+  "origin-unsteady": { level: "warn", text: "An origin has failed once, and why." },
+  "origin-down": { level: "warn", text: "An origin keeps failing, and why; it is tried again now and then." },
+  "origin-silent": { level: "warn", text: "A folder's mount seems to hang: the process that read it was abandoned." },
   "settings-reloaded": {
     level: "info",
     text: "The configuration was read again; the keys that changed, now in force.",

@@ -20,6 +20,7 @@ import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
+import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
@@ -38,16 +39,16 @@ export interface NodeOptions {
 /** A node: opens everything, owns it, and closes it in reverse. */
 export class CacheNode implements AsyncDisposable {
   #settings: ReturnType<typeof resolveDiskDefaults>;
-  /** Publishers and repositories that may change while others hold on to the maps. */
+  /** They may change while others hold on to the map. */
   readonly #publishers: Map<string, Uint8Array> | undefined;
-  readonly #repositories: Map<string, string>;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #engine: HashEngine;
   readonly #store: PayloadStore;
   #origins: OriginSet;
-  /** Origins that are not configured any more, once they are closed. */
-  #retired: Promise<unknown> = Promise.resolve();
+  /** Also those that a reload has replaced. */
+  readonly #originSets = new AsyncDisposableStack();
+  readonly #repositories: RealRepositories;
   readonly #directory = new Directory();
   readonly #standing = new Standing();
   readonly #fetcher: Fetcher;
@@ -66,9 +67,9 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
-    repositories: Map<string, string>;
     publishers: Map<string, Uint8Array> | undefined;
     origins: OriginSet;
+    repositories: RealRepositories;
   }) {
     this.#settings = parts.settings;
     this.#publishers = parts.publishers;
@@ -78,6 +79,7 @@ export class CacheNode implements AsyncDisposable {
     this.#engine = parts.engine;
     this.#store = parts.store;
     this.#origins = parts.origins;
+    this.#originSets.use(parts.origins);
     this.#startedMs = parts.clock.monotonicMs();
     this.#fetcher = new Fetcher({
       store: parts.store,
@@ -103,25 +105,32 @@ export class CacheNode implements AsyncDisposable {
    * @throws {UsageError} for settings that cannot be used; {BusyError} when another node has the cache or the state;
    * {UnusableError} when either cannot be written.
    */
-  static async open(settings: Settings, options: NodeOptions = {}): Promise<CacheNode> {
-    const network = requireNetwork(settings);
-    if (settings.transfer.peers !== "never") checkAdmission(settings);
+  static async open(written: Settings, options: NodeOptions = {}): Promise<CacheNode> {
+    const network = requireNetwork(written);
+    if (written.transfer.peers !== "never") checkAdmission(written);
     // Modes are given explicitly everywhere; what is made for everybody must not lose its bits (DESIGN section 5).
     process.umask(0);
     await using opened = new AsyncDisposableStack();
     const { log = noLog, clock = systemClock } = options;
+    const looking = RealRepositories.open(written.repositories, written.node.state);
     const engine = openHashEngine();
     const onProblem = (problem: string) => log("warn", "store-problem", { problem });
-    const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
+    const disk = await readDiskSpace(await nearestExisting(written.cache.path));
+    const repositories = opened.use(await looking);
+    const settings = { ...written, repositories: repositories.paths };
     const resolved = resolveDiskDefaults(settings, disk);
-    const [repositories, publishers] = [new Map(settings.repositories), publishersOf(settings)];
+    const publishers = publishersOf(settings);
     const readRecord = trustedReader(publishers, engine.hash);
+    // Beside the store: origins take their time, or the whole of it.
+    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random });
+    opened.defer(async () => (await opening.catch(() => undefined))?.[Symbol.asyncDispose]());
     const store = opened.use(
-      await PayloadStore.open({ ...storeOptions(resolved, clock, engine), repositories, readRecord, onProblem }),
+      await PayloadStore.open({ ...storeOptions(resolved, clock, engine), readRecord, onProblem }),
     );
-    const origins = opened.use(await OriginSet.open(settings, { network, clock, log, random: Math.random }));
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, repositories, publishers, origins });
+    const origins = await opening;
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
+    await repositories.remember();
     node.#epoch = await store.nextEpoch();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
     if (settings.trust.mode === "hash-only") {
@@ -129,8 +138,7 @@ export class CacheNode implements AsyncDisposable {
         "trust.mode is hash-only: whoever can write to an origin or serve peers decides what runs here",
       );
     }
-    if (engine.name === "wasm")
-      node.#warnings.push("the native BLAKE3 engine does not load: hashing is five times slower");
+    if (engine.name === "wasm") node.#warnings.push("the native BLAKE3 engine does not load: hashing is slower by far");
     node.#watch = watchRecords(store, node.#fetcher, options.recordPeriodMs);
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
@@ -145,7 +153,7 @@ export class CacheNode implements AsyncDisposable {
 
   /** What users may mean by a handle without naming the repository, and where each lies. */
   get repositories(): ReadonlyMap<string, string> {
-    return this.#repositories;
+    return this.#repositories.paths;
   }
 
   /**
@@ -154,20 +162,16 @@ export class CacheNode implements AsyncDisposable {
    */
   async reconfigure(next: Settings): Promise<void> {
     const settings = withLive(this.#settings, next);
-    await using opened = new AsyncDisposableStack();
     const parts = { network: requireNetwork(settings), clock: this.#clock, log: this.#log, random: Math.random };
-    const origins = opened.use(await OriginSet.open(settings, parts));
+    const origins = await OriginSet.open({ ...settings, repositories: this.#repositories.paths }, parts);
+    // Transfers that have begun go on with the old ones.
+    this.#originSets.use(origins);
     const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
-    opened.move();
-    this.#settings = resolveDiskDefaults(settings, disk);
+    await this.#repositories.change(settings.repositories);
+    this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
-    this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
-    const before = this.#origins;
     this.#origins = origins;
-    // Who is fetching goes on with those from before.
-    const retired = this.#fetcher.landed().then(() => before[Symbol.asyncDispose]());
-    this.#retired = Promise.all([this.#retired, retired]);
-    refill(this.#repositories, settings.repositories);
+    this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
     refill(this.#publishers, publishersOf(settings));
   }
 
@@ -175,9 +179,8 @@ export class CacheNode implements AsyncDisposable {
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
     const hash = this.hashOf(thing);
     this.#log("debug", "fetch-asked", { variant: hash });
-    const result = await this.#fetcher
-      .fetch(hash, options)
-      .catch(async (error) => this.#noteFailure(hash, await this.#origins.explained(error)));
+    const fetched = this.#fetcher.fetch(hash, options);
+    const result = await fetched.catch(async (error) => this.#noteFailure(hash, await this.#origins.explained(error)));
     if (result.outcome === "local") this.#log("debug", "fetch-local", { ...result });
     else this.#log("info", "fetch-ended", { ...result });
     return result;
@@ -218,7 +221,7 @@ export class CacheNode implements AsyncDisposable {
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.status(),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
-      warnings: this.#warnings,
+      warnings: [...this.#warnings, ...this.#repositories.warnings],
     };
   }
 
@@ -279,8 +282,8 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#log("info", "node-stopped", { node: id }));
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
-    parts.use(this.#origins);
-    parts.defer(async () => void (await this.#retired));
+    parts.use(this.#originSets);
+    parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
@@ -391,8 +394,9 @@ export class CacheNode implements AsyncDisposable {
 }
 
 function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: Clock, engine: HashEngine) {
-  const { cache, node } = settings;
+  const { cache, node, repositories } = settings;
   return {
+    repositories,
     cachePath: cache.path,
     statePath: node.state,
     limits: { maxBytes: cache.maxBytes, freeBytesMin: cache.freeBytesMin },

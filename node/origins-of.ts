@@ -3,7 +3,7 @@ import { DeadlineError } from "../protocol/errors.ts";
 import type { Random } from "../protocol/random.ts";
 import type { Log } from "./log.ts";
 import { readAuthorities } from "./origin-files.ts";
-import { FolderRepository } from "./origins/folder-origin.ts";
+import { FolderSource } from "./origins/folder-source.ts";
 import { HealthyOrigin } from "./origins/with-health.ts";
 import { RetryingOrigin } from "./origins/with-retry.ts";
 import { SingleFlightOrigin } from "./origins/with-single-flight.ts";
@@ -49,7 +49,7 @@ export class OriginSet implements AsyncDisposable {
     const asked = settings.origins.filter(({ policy }) => policy !== "never");
     const origins = await Promise.all(
       asked.map(async (origin) => {
-        const bare = await openOrigin(origin, parts);
+        const bare = await openOrigin(origin, settings.repositories, parts);
         if (Symbol.asyncDispose in bare) opened.use(bare as Origin & AsyncDisposable);
         return new SingleFlightOrigin(new RetryingOrigin(bare, parts.random));
       }),
@@ -57,7 +57,10 @@ export class OriginSet implements AsyncDisposable {
     const healths = new Map<string, HealthyOrigin>();
     for (const origin of origins) {
       const hasOther = () => [...healths.values()].some(({ name, state }) => name !== origin.name && state !== "down");
-      const onState = (changed: HealthyOrigin) => logState(changed, parts.log);
+      const onState = ({ name, state, reason }: HealthyOrigin) => {
+        if (state === "untried") return;
+        parts.log(state === "ok" ? "info" : "warn", `origin-${state}`, { origin: name, ...(reason && { reason }) });
+      };
       healths.set(origin.name, new HealthyOrigin(origin, parts.clock, hasOther, onState));
     }
     return new OriginSet(settings, healths, opened.move());
@@ -90,16 +93,18 @@ export class OriginSet implements AsyncDisposable {
   }
 }
 
-function logState({ name, state, reason }: HealthyOrigin, log: Log): void {
-  if (state === "down" || state === "unsteady") log("warn", `origin-${state}`, { origin: name, reason });
-  else log("info", "origin-ok", { origin: name });
-}
-
-async function openOrigin(origin: OriginSettings, { network, clock }: OriginParts): Promise<Origin> {
+async function openOrigin(
+  origin: OriginSettings,
+  repositories: ReadonlyMap<string, string>,
+  { network, clock, log }: OriginParts,
+): Promise<Origin> {
   const { name } = origin;
   switch (origin.kind) {
-    case "folder":
-      return await FolderRepository.open({ name, path: origin.path, network });
+    case "folder": {
+      const onAbandoned = (reason: string) => log("warn", "origin-silent", { origin: name, reason });
+      const inPlace = origin.inPlace ? { inPlace: repositories } : {};
+      return await FolderSource.open({ name, path: origin.path, network, onAbandoned, ...inPlace });
+    }
     case "http": {
       const { url, caFile, credentialsFile } = origin;
       const authorities = caFile === undefined ? undefined : await readAuthorities(caFile);

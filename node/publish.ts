@@ -1,6 +1,7 @@
 import { defaultAttributes } from "../protocol/record.ts";
 import type { Variant } from "../protocol/variant.ts";
 import { openHashEngine } from "./hasher.ts";
+import { findInPlaceRoot } from "./in-place-root.ts";
 import { type Published, publishVariant } from "./payloads/publisher.ts";
 import { type Withdrawn, withdrawVariant } from "./payloads/withdrawer.ts";
 import { noteInIndex, openPublishing, openSigner } from "./publishing.ts";
@@ -16,6 +17,8 @@ export interface PublishRequest {
   readonly stripSpecial?: boolean;
   readonly allowPrivate?: boolean;
   readonly supersede?: boolean;
+  /** The tree's chunks are not written: origins read them where it lies. */
+  readonly inPlace?: boolean;
   readonly onProgress?: (bytes: number, files: number) => void;
   /** Told what went wrong beside the release, which holds all the same. */
   readonly onWarning?: (message: string) => void;
@@ -37,11 +40,14 @@ export interface UnpublishRequest {
  */
 export async function publish(settings: Settings, request: PublishRequest): Promise<Published> {
   const sign = await openSigner(settings);
+  const { variant, treePath, requires, cachable = true, externalLinks = false } = request;
+  const { inPlace = false, onWarning, ...rest } = request;
+  const inPlaceRoot = inPlace ? await findInPlaceRoot(settings, variant, treePath) : undefined;
   const origin = await openPublishing(settings);
   const engine = openHashEngine();
-  const { variant, treePath, requires, cachable = true, externalLinks = false, onWarning, ...rest } = request;
   const published = await publishVariant({
     ...rest,
+    ...(inPlaceRoot === undefined ? {} : { inPlaceRoot }),
     variant,
     treePath,
     repository: origin.repository,

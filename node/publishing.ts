@@ -28,7 +28,8 @@ export async function openPublishing(
 ): Promise<{ repository: Repository; path: string }> {
   const network = requireNetwork(settings);
   const { name, path } = publishingOrigin(settings);
-  return { repository: await FolderRepository.open({ name, path, network, publishes }), path };
+  const { compress } = settings.publish;
+  return { repository: await FolderRepository.open({ name, path, network, publishes, compress }), path };
 }
 
 /** Signs with the publisher's key. @throws {UsageError} where there is none, or others may read it. */

@@ -72,8 +72,21 @@ export class VersionError extends P2pCacheError {
 
 /** A chunk or segment whose bytes are not the ones that its hash names: strike, ask another. */
 export class ChunkCorruptError extends P2pCacheError {
-  constructor(message: string, options?: ErrorOptions) {
-    super("CHUNK_CORRUPT", 4, message, options);
+  constructor(message: string, options?: ErrorOptions & { readonly code?: string }) {
+    super(options?.code ?? "CHUNK_CORRUPT", 4, message, options);
+  }
+}
+
+/** A release that was published in place, and has been changed since: its chunk cannot be had there any more. */
+export class ReleaseChangedError extends ChunkCorruptError {
+  /** `path` lies in the tree whose root is `root`; "" is the root itself. */
+  constructor(root: string, path: string, why: string) {
+    const what = path === "" ? "it" : path;
+    super(`the release at ${root} no longer matches its manifest: ${what} ${why}`, {
+      code: "RELEASE_CHANGED",
+      hint: "what was published in place must stay as it was; publish it again, with --supersede, as it is now",
+      details: { root, file: path },
+    });
   }
 }
 

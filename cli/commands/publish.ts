@@ -15,7 +15,7 @@ import {
 import type { Context, Run } from "../context.ts";
 import { doEach } from "../each.ts";
 import { addSharedFlags } from "../flags.ts";
-import { parseJsonHandle, readHandles, readJsonFromStdin } from "../handles.ts";
+import { parseJsonHandle, readHandles, readJsonFromStdin, resolved } from "../handles.ts";
 import { ProgressReport } from "../progress.ts";
 
 /** As typed. */
@@ -27,6 +27,7 @@ interface PublishFlags {
   readonly stripSpecial?: boolean;
   readonly allowPrivate?: boolean;
   readonly supersede?: boolean;
+  readonly inPlace?: boolean;
   readonly fromJson?: string;
 }
 
@@ -50,6 +51,7 @@ export function addPublish(parent: Command, run: Run): void {
     .option("--strip-special", "leave out devices, sockets and FIFOs, and drop setuid and setgid bits")
     .option("--allow-private", "take files that others may not read: in caches everybody may")
     .option("--supersede", "write a new revision over a release that differs")
+    .option("--in-place", "write no chunks: machines read the tree where it lies, which must be in its repository")
     .option("--from-json <file>", "- reads { handle, root?, requires?, cachable? }, or a list of them, from stdin")
     .addHelpText(
       "after",
@@ -98,7 +100,8 @@ async function readReleases(
     throw new UsageError("with --from-json, handle and root stand in the JSON");
   }
   const value = await readJsonFromStdin();
-  const releases = [value].flat().map((item) => parseRelease(settings, item, flags));
+  const known = await resolved(settings);
+  const releases = [value].flat().map((item) => parseRelease(known, item, flags));
   return { releases, shape: Array.isArray(value) ? "list" : "one" };
 }
 
@@ -155,10 +158,14 @@ async function publishOne(context: Context, settings: Settings, release: Release
       stripSpecial: flags.stripSpecial === true,
       allowPrivate: flags.allowPrivate === true,
       supersede: flags.supersede === true,
+      inPlace: flags.inPlace === true,
       onProgress,
       onWarning: (message) => context.out.warn(message),
       signal: context.signal,
     });
+    if (flags.inPlace === true && published.inPlaceRoot === undefined) {
+      context.out.note(`${text} was released with its chunks before: they stay, and are read in place of the tree`);
+    }
     return { ...published, seconds: (performance.now() - startedMs) / 1000 };
   } catch (error) {
     if (error instanceof P2pCacheError && error.code === "ALREADY_RELEASED") noteChanges(context, text, error);
@@ -199,8 +206,9 @@ class Report {
     const { out } = this.#context;
     if (this.#shape === "list" && out.json && !out.jsonLines) this.#done.push(done);
     else out.result("publish", done, () => [`payload:${done.payload}`]);
-    const { revision, files, bytes, chunks, newChunks, newBytes, seconds } = done;
-    const saved = `${newChunks} of ${chunks} chunks were new (${formatBytes(newBytes)} of ${formatBytes(bytes)})`;
+    const { revision, files, bytes, chunks, newChunks, newBytes, seconds, inPlaceRoot } = done;
+    const added = `${newChunks} of ${chunks} chunks were new (${formatBytes(newBytes)} of ${formatBytes(bytes)})`;
+    const saved = inPlaceRoot !== undefined && newChunks === 0 ? `read in place at ${inPlaceRoot}` : added;
     out.note(`${text}: revision ${revision}, ${files} files, ${saved}, in ${formatDuration(seconds * 1000)}`);
   }
 

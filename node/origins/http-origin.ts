@@ -2,6 +2,7 @@ import { ChunkCorruptError, ChunkMissingError, FormatError } from "../../protoco
 import type { ChunkHash, VariantHash } from "../../protocol/hash.ts";
 import { recordBytesMax } from "../../protocol/limits.ts";
 import type { Origin, WaitOptions } from "../ports.ts";
+import { FormGuess } from "./form-guess.ts";
 import { HttpClient, type HttpOptions } from "./http-client.ts";
 import { fault } from "./http-faults.ts";
 import {
@@ -149,20 +150,6 @@ export class HttpOrigin implements Origin, AsyncDisposable {
     this.#revisions.set(variant, revision);
     const [oldest] = this.#revisions.keys();
     if (this.#revisions.size > revisionsRemembered) this.#revisions.delete(oldest!);
-  }
-}
-
-/** In which form chunks lie here, to go by what was found lately: the wrong guess costs a request. */
-class FormGuess {
-  /** Of the last chunks that were found, the part that was compressed; older ones count less. */
-  #packedShare = 0;
-
-  inOrder(): readonly ChunkForm[] {
-    return this.#packedShare > 0.5 ? ["zst", "plain"] : ["plain", "zst"];
-  }
-
-  found(form: ChunkForm): void {
-    this.#packedShare = 0.75 * this.#packedShare + (form === "zst" ? 0.25 : 0);
   }
 }
 

@@ -1,7 +1,7 @@
 import { ChunkCorruptError, ChunkMissingError, P2pCacheError, UnreachableError } from "../../protocol/errors.ts";
 import type { ChunkHash, VariantHash } from "../../protocol/hash.ts";
 import { OriginHealth } from "../../protocol/origin-health.ts";
-import type { Clock, Origin, WaitOptions } from "../ports.ts";
+import type { ChunkOptions, Clock, Origin, WaitOptions } from "../ports.ts";
 
 /** Told whenever an origin's state changes. */
 export type OnOriginState = (origin: HealthyOrigin) => void;
@@ -41,7 +41,7 @@ export class HealthyOrigin implements Origin {
     return this.#watch(() => this.#inner.latestRecord(variant, options), options);
   }
 
-  chunk(hash: ChunkHash, sizeBytes: number, options: WaitOptions = {}): Promise<Uint8Array> {
+  chunk(hash: ChunkHash, sizeBytes: number, options: ChunkOptions = {}): Promise<Uint8Array> {
     return this.#watch(() => this.#inner.chunk(hash, sizeBytes, options), options);
   }
 

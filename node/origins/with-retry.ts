@@ -3,7 +3,7 @@ import { UnreachableError } from "../../protocol/errors.ts";
 import type { ChunkHash, VariantHash } from "../../protocol/hash.ts";
 import type { Random } from "../../protocol/random.ts";
 import { type RetryLimits, retryWaitMs } from "../../protocol/retry.ts";
-import type { Origin, WaitOptions } from "../ports.ts";
+import type { ChunkOptions, Origin, WaitOptions } from "../ports.ts";
 
 /** An origin of which what fails for a moment is asked again; an abort ends the waiting too. */
 export class RetryingOrigin implements Origin {
@@ -25,7 +25,7 @@ export class RetryingOrigin implements Origin {
     return this.#retry(() => this.#inner.latestRecord(variant, options), options);
   }
 
-  chunk(hash: ChunkHash, sizeBytes: number, options: WaitOptions = {}): Promise<Uint8Array> {
+  chunk(hash: ChunkHash, sizeBytes: number, options: ChunkOptions = {}): Promise<Uint8Array> {
     return this.#retry(() => this.#inner.chunk(hash, sizeBytes, options), options);
   }
 

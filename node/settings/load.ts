@@ -4,7 +4,7 @@ import { parse, TomlError } from "smol-toml";
 import { UsageError } from "../../protocol/errors.ts";
 import { printable, unknownKey } from "./explain.ts";
 import { suggestion } from "./nearest.ts";
-import { checkSocket, type Environment, expandPath, findPlaces, type Places, realPathOr, socketOf } from "./places.ts";
+import { checkSocket, type Environment, expandPath, findPlaces, type Places, socketOf } from "./places.ts";
 import type { SettingKey, Settings } from "./schema.ts";
 import { parseValues, settingKey, settingKeys } from "./table.ts";
 
@@ -271,10 +271,6 @@ function derive(values: Map<string, unknown>, places: Places): void {
   const [state, cache] = [String(values.get("node.state")), String(values.get("cache.path"))];
   if (!values.has("publish.key")) values.set("publish.key", join(state, "keys", "publisher.pem"));
   if (!values.has("node.socket")) values.set("node.socket", socketOf(cache, places.runtime));
-  for (const [key, value] of values) {
-    if (key.startsWith("repositories.") && typeof value === "string" && value !== "")
-      values.set(key, realPathOr(value));
-  }
 }
 
 function withAbsolutePaths(key: string, value: unknown, base: string, home: string): unknown {

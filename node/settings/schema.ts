@@ -81,7 +81,7 @@ export interface Settings {
     /** Further caches, read only, in order. */
     readonly chain: readonly string[];
   };
-  /** Directory by repository id. */
+  /** Directory by repository id, as it is written: a look at it may take for ever (`realRepositories`). */
   readonly repositories: ReadonlyMap<string, string>;
   readonly localPackages: readonly string[];
   /** In order of preference. */

@@ -2,6 +2,7 @@ import { stat } from "node:fs/promises";
 import { P2pCacheError } from "../../protocol/errors.ts";
 import { loadNetworkKey, privateFileFault } from "../keys.ts";
 import { readAuthorities, readCredentials } from "../origin-files.ts";
+import { lookAtPaths } from "../path-looks.ts";
 import { hideSecrets } from "./explain.ts";
 import { checkAdmission, type LoadedSettings, requireNetwork } from "./load.ts";
 import type { HttpOriginSettings } from "./schema.ts";
@@ -166,7 +167,6 @@ function* idleSettings({ settings, values, origins }: LoadedSettings): Generator
   for (const [i, table] of tables.entries()) {
     const name = settings.origins[i]!.name;
     for (const field of ["slots", "rate"]) if (field in table) yield noEffect(`origin ${name} ${field}`);
-    if (table.in_place === true) yield noEffect(`origin ${name} in_place`);
     if (table.policy === "limited") yield noEffect(`origin ${name} policy`, "limited is taken for auto");
   }
 }
@@ -188,15 +188,23 @@ function noEffect(key: string, more?: string): SettingProblem {
 }
 
 async function directoryProblem(key: string, path: string): Promise<SettingProblem | undefined> {
-  try {
-    if ((await stat(path)).isDirectory()) return undefined;
-    return problem("warning", key, `${path} is not a directory`);
-  } catch (error) {
-    const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
-    const reason = missing ? "does not exist" : `cannot be looked at: ${(error as Error).message}`;
-    return problem("warning", key, `${path} ${reason}`, "is it mounted on this machine?");
+  const look = (await lookAtPaths([path], lookMs)).get(path)!;
+  switch (look.kind) {
+    case "directory":
+      return undefined;
+    case "other":
+      return problem("warning", key, `${path} is not a directory`);
+    case "silent":
+      return problem("warning", key, `${path} does not answer`, "its mount hangs: see whether its server is up");
+    case "failed": {
+      const reason = look.code === "ENOENT" ? "does not exist" : `cannot be looked at: ${look.code}`;
+      return problem("warning", key, `${path} ${reason}`, "is it mounted on this machine?");
+    }
   }
 }
+
+/** What a mount that works never takes. */
+const lookMs = 5_000;
 
 /** The files of an http origin: without its certificates no node runs, without its credentials that origin is not used. */
 async function serverProblems(origin: HttpOriginSettings): Promise<SettingProblem[]> {

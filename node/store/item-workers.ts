@@ -121,10 +121,10 @@ class Thread {
 }
 
 function errorOf(failure: JobFailure): Error {
-  const { message, code } = failure;
+  const { message, code, details } = failure;
   switch (failure.class) {
     case "ChunkCorruptError":
-      return new ChunkCorruptError(message);
+      return new ChunkCorruptError(message, details === undefined ? {} : { details });
     case "ChunkMissingError":
       return new ChunkMissingError(message);
     case "TreeDamagedError":

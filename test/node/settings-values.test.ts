@@ -257,8 +257,7 @@ transfer = { peers = "never", up = "1 MB/s", down = "1 MB/s" }
 kind = "folder"
 path = "/o"
 slots = 2
-rate = "1 MB/s"
-in_place = true`;
+rate = "1 MB/s"`;
   assert.equal(await idle(toml), [
     "network.admission",
     "node.mdns",
@@ -271,7 +270,6 @@ in_place = true`;
     "transfer.down",
     "origin origin slots",
     "origin origin rate",
-    "origin origin in_place",
   ]);
 });
 
