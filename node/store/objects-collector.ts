@@ -2,7 +2,7 @@ import { unlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
-import { decodeEnvelope, decodeRecord, type ReleaseRecord } from "../../protocol/record.ts";
+import { decodeEnvelope, decodeRelease, type ReleaseRecord } from "../../protocol/record.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { namesIn } from "./rez-index.ts";
 
@@ -11,11 +11,14 @@ export interface CollectorParts {
   readonly stagingPath: string;
   readonly catalogue: Catalogue;
   readonly hasher: Hasher;
+  /** Payloads that lie in the cache and are not in the catalogue: with their records they may be taken up later. */
+  readonly strangers: ReadonlySet<PayloadId>;
 }
 
 /**
  * Deletes records and manifest segments under `objects/` that nothing names any more: no holding, and no payload on its
- * way in or left in staging. What it cannot read as a release record stays: that is somebody else's to judge.
+ * way in or left in staging. What it cannot read as a release stays: that is somebody else's to judge, or a withdrawal;
+ * and so does the newest record of a variant that was released anew, since nothing older may count here again (P6).
  */
 export class ObjectsCollector {
   readonly #parts: CollectorParts;
@@ -49,7 +52,7 @@ export class ObjectsCollector {
     this.#kept = kept;
     try {
       for (const { variant, record } of this.#users) keep(kept, variant, record);
-      const left = new Set(namesIn(this.#parts.stagingPath));
+      const left = new Set<string>([...namesIn(this.#parts.stagingPath), ...this.#parts.strangers]);
       const [records, segments]: [string[], string[]] = [[], []];
       for (const directory of namesIn(this.#parts.objectsPath)) {
         for (const name of namesIn(join(this.#parts.objectsPath, directory))) {
@@ -75,7 +78,8 @@ export class ObjectsCollector {
     if (record === undefined) return true;
     const isStaged = left.has(record.payload);
     if (isStaged || this.#held(variant) === record.payload) keep(kept, variant, record);
-    return isStaged || this.#held(variant) !== undefined;
+    const isFloor = record.revision > 0 && path.endsWith(".json");
+    return isStaged || isFloor || this.#held(variant) !== undefined;
   }
 
   /** What was named meanwhile is looked at before each deletion: nothing comes between the two. */
@@ -94,7 +98,7 @@ export class ObjectsCollector {
   async #read(path: string): Promise<ReleaseRecord | undefined> {
     try {
       const envelope = await readFile(join(this.#parts.objectsPath, path));
-      return decodeRecord(decodeEnvelope(envelope).body, this.#parts.hasher);
+      return decodeRelease(decodeEnvelope(envelope).body, this.#parts.hasher);
     } catch {
       return undefined;
     }

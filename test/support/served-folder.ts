@@ -13,6 +13,7 @@ export function servedRepository(writes: Repository, reads: Origin): Repository 
     latestRecord: (variant, options) => reads.latestRecord(variant, options),
     chunk: (hash, sizeBytes, options) => reads.chunk(hash, sizeBytes, options),
     has: (hash, sizeBytes) => writes.has(hash, sizeBytes),
+    reuse: (hash, sizeBytes) => writes.reuse(hash, sizeBytes),
     putChunk: (hash, bytes) => writes.putChunk(hash, bytes),
     putRecord: (variant, revision, envelope) => writes.putRecord(variant, revision, envelope),
   };
