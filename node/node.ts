@@ -25,6 +25,7 @@ import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
+import { storeOptions } from "./store-options.ts";
 import { openNodeKey } from "./swarm/identity.ts";
 import { Libp2pSwarm } from "./swarm/libp2p-swarm.ts";
 import { verifyHeld } from "./verify-held.ts";
@@ -391,17 +392,4 @@ export class CacheNode implements AsyncDisposable {
     }
     return variants[0]!;
   }
-}
-
-function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: Clock, engine: HashEngine) {
-  const { cache, node, repositories } = settings;
-  return {
-    repositories,
-    cachePath: cache.path,
-    statePath: node.state,
-    limits: { maxBytes: cache.maxBytes, freeBytesMin: cache.freeBytesMin },
-    indexMode: cache.indexMode,
-    clock,
-    hasher: engine.hash,
-  };
 }

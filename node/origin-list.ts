@@ -1,12 +1,14 @@
 import { matchesGlob } from "../protocol/glob.ts";
 import { type Variant, variantText } from "../protocol/variant.ts";
+import { systemClock } from "./clock.ts";
 import { openHashEngine } from "./hasher.ts";
-import { type OriginRelease, readReleases } from "./origin-releases.ts";
+import { openHttpOrigin } from "./http-origins.ts";
+import { indexedVariants, type OriginRelease, type ReleaseListOptions, readReleases } from "./origin-releases.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import { walkVariants } from "./origins/folder-walk.ts";
 import { publishersOf } from "./publishing.ts";
 import { requireNetwork } from "./settings/load.ts";
-import type { Settings } from "./settings/schema.ts";
+import type { OriginSettings, Settings } from "./settings/schema.ts";
 
 export interface OriginListOptions {
   /** As `repository:name-version[index]`, with `*` and `?`; the repository may be left out. */
@@ -16,7 +18,7 @@ export interface OriginListOptions {
 
 /**
  * The latest record of every variant at each origin that may be asked, and whether it is trusted. Runs as the caller.
- * @throws {UnreachableError} when an origin fails; {UsageError} for an origin that this release cannot read.
+ * @throws {UnreachableError} when an origin fails; {NotFoundError} for a server without an index.
  */
 export async function* listOrigin(
   settings: Settings,
@@ -27,12 +29,22 @@ export async function* listOrigin(
   const { pattern, signal } = options;
   const matches = (variant: Variant): boolean => pattern === undefined || fits(variant, pattern);
   const reading = { publishers: publishersOf(settings), hasher, matches, ...(signal === undefined ? {} : { signal }) };
-  for (const origin of settings.origins) {
-    if (origin.kind !== "folder" || origin.policy === "never") continue;
-    const { name, path } = origin;
-    const folder = await FolderRepository.open({ name, path, network });
-    yield* readReleases(folder, walkVariants(path), reading);
+  for (const origin of settings.origins) if (origin.policy !== "never") yield* releasesAt(origin, network, reading);
+}
+
+/** A folder is walked; a server says in its index what there is. */
+async function* releasesAt(
+  origin: OriginSettings,
+  network: string,
+  reading: ReleaseListOptions,
+): AsyncGenerator<OriginRelease, void, undefined> {
+  const { name } = origin;
+  if (origin.kind === "folder") {
+    const folder = await FolderRepository.open({ name, path: origin.path, network });
+    return yield* readReleases(folder, walkVariants(origin.path), reading);
   }
+  await using server = await openHttpOrigin(origin, { network, clock: systemClock });
+  yield* readReleases(server, indexedVariants(server, reading), reading);
 }
 
 function fits(variant: Variant, pattern: string): boolean {

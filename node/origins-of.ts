@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { DeadlineError } from "../protocol/errors.ts";
 import type { Random } from "../protocol/random.ts";
+import { openHttpOrigin } from "./http-origins.ts";
 import type { Log } from "./log.ts";
-import { readAuthorities } from "./origin-files.ts";
 import { FolderSource } from "./origins/folder-source.ts";
 import { HealthyOrigin } from "./origins/with-health.ts";
 import { RetryingOrigin } from "./origins/with-retry.ts";
@@ -105,12 +105,7 @@ async function openOrigin(
       const inPlace = origin.inPlace ? { inPlace: repositories } : {};
       return await FolderSource.open({ name, path: origin.path, network, onAbandoned, ...inPlace });
     }
-    case "http": {
-      const { url, caFile, credentialsFile } = origin;
-      const authorities = caFile === undefined ? undefined : await readAuthorities(caFile);
-      // undici takes 50 ms to load: not for who has folders only.
-      const { HttpOrigin } = await import("./origins/http-origin.ts");
-      return new HttpOrigin({ name, url, network, authorities, credentialsFile, clock });
-    }
+    case "http":
+      return await openHttpOrigin(origin, { network, clock });
   }
 }

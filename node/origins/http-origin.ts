@@ -1,6 +1,7 @@
 import { ChunkCorruptError, ChunkMissingError, FormatError } from "../../protocol/errors.ts";
 import type { ChunkHash, VariantHash } from "../../protocol/hash.ts";
-import { recordBytesMax } from "../../protocol/limits.ts";
+import { originIndexBytesMax, recordBytesMax } from "../../protocol/limits.ts";
+import { originIndexPath } from "../../protocol/origin-index.ts";
 import type { Origin, WaitOptions } from "../ports.ts";
 import { FormGuess } from "./form-guess.ts";
 import { HttpClient, type HttpOptions } from "./http-client.ts";
@@ -65,6 +66,12 @@ export class HttpOrigin implements Origin, AsyncDisposable {
     }
     await this.#checkAgain(signal);
     throw new ChunkMissingError(`${this.name} has no chunk ${hash}`);
+  }
+
+  async index({ signal }: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    signal?.throwIfAborted();
+    await this.#check(signal);
+    return (await this.#client.read(originIndexPath, { bytesMax: originIndexBytesMax, signal, isFresh: true }))?.bytes;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,11 +1,13 @@
 // runs unprivileged
 
 import { once } from "node:events";
-import { rmSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { systemClock } from "../../node/clock.ts";
+import { CacheNode } from "../../node/node.ts";
 import { FolderRepository } from "../../node/origins/folder-origin.ts";
 import { OriginSet } from "../../node/origins-of.ts";
 import { loadSettings } from "../../node/settings/load.ts";
@@ -14,6 +16,7 @@ import { parseChunkHash } from "../../protocol/hash.ts";
 import { noise } from "../support/noise.ts";
 import { emptyRepository } from "../support/served-folder.ts";
 import { StaticServer } from "../support/static-server.ts";
+import { Studio } from "../support/studio.ts";
 import { failureOf } from "../support/swarm-member.ts";
 
 const hash = parseChunkHash("ab".repeat(32));
@@ -78,6 +81,28 @@ test("certificates that cannot be read keep a node from starting, and are named"
   });
   const error = await failureOf(opened);
   assert.equal([error.exit, error.message.includes("/nowhere/ca.pem")], [2, true]);
+});
+
+test("a reload takes other origins into use, and the old ones are asked no more", async () => {
+  await using studio = await Studio.open();
+  const published = async (name: string) => {
+    const tree = join(studio.path, "packages", name);
+    mkdirSync(tree, { mode: 0o755 });
+    writeFileSync(join(tree, "file"), name);
+    const variant = { kind: "rez", repository: "studio", name } as const;
+    await studio.publish(variant, tree);
+    return { kind: "variant", variant } as const;
+  };
+  await using before = await StaticServer.open(join(studio.path, "origin"));
+  await using after = await StaticServer.open(join(studio.path, "origin"));
+  const settings = (name: string, { url }: StaticServer) =>
+    studio.settings(studio.configure("m", { origin: `[[origin]]\nname = "${name}"\nkind = "http"\nurl = "${url}"` }));
+  await using node = await CacheNode.open(settings("before", before));
+  await node.fetch(await published("one"));
+  await node.reconfigure(settings("after", after));
+  const asked = before.asked.length;
+  assert.is((await node.fetch(await published("two"))).outcome, "fetched");
+  assert.equal([before.asked.length, node.status("0").origins], [asked, [{ name: "after", state: "ok" }]]);
 });
 
 test.run();
