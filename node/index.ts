@@ -1,6 +1,7 @@
 export * from "../protocol/errors.ts";
 export { type NamedThing, parseHandleText, parseRxt } from "../protocol/handle-text.ts";
 export { parseVariant, type Variant, variantText } from "../protocol/variant.ts";
+export type { CheckLine } from "./doctor.ts";
 export type { FetchResult } from "./fetcher.ts";
 export { type ApiRemoval, type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
 export { type FetchCall, NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
@@ -15,7 +16,7 @@ export {
 export { jsonLog, type Log } from "./log.ts";
 export type { CacheNode } from "./node.ts";
 export type { NodeStatus } from "./node-status.ts";
-export { nodeId, openNode, publish, runNode } from "./open.ts";
+export { doctor, nodeId, openNode, publish, runNode } from "./open.ts";
 export type { Published } from "./payloads/publisher.ts";
 export type { PublishRequest } from "./publish.ts";
 export type { ServiceOptions } from "./service.ts";

@@ -29,6 +29,8 @@ export interface LoadOptions {
   readonly systemFile?: string;
   /** The user's home directory, in place of the environment's. */
   readonly home?: string;
+  /** False: repositories are not looked at, so that a mount that hangs cannot hold us up. */
+  readonly resolveLinks?: boolean;
 }
 
 export interface LoadedSettings {
@@ -65,7 +67,7 @@ export function loadSettings(options: LoadOptions): LoadedSettings {
       origins.set(key, layer.source);
     }
   }
-  derive(values, places);
+  derive(values, places, options.resolveLinks ?? true);
   if (flags.origin !== undefined) setPolicy(values, origins, flags.origin);
   const sourceOf = (key: string) => describeSource(key, origins.get(key) ?? "default");
   const settings = parseValues(values, sourceOf);
@@ -277,10 +279,11 @@ function defaultLayer(places: Places): Layer {
 }
 
 /** What follows from other values. Those are texts, or the check names them as wrong. */
-function derive(values: Map<string, unknown>, places: Places): void {
+function derive(values: Map<string, unknown>, places: Places, resolveLinks: boolean): void {
   const [state, cache] = [String(values.get("node.state")), String(values.get("cache.path"))];
   if (!values.has("publish.key")) values.set("publish.key", join(state, "keys", "publisher.pem"));
   if (!values.has("node.socket")) values.set("node.socket", socketOf(cache, places.runtime));
+  if (!resolveLinks) return;
   for (const [key, value] of values) {
     if (key.startsWith("repositories.") && typeof value === "string" && value !== "")
       values.set(key, realPathOr(value));
