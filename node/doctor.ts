@@ -6,7 +6,7 @@ import type { Configured, DoctorWork } from "./doctor-child.ts";
 import type { SettingFlags } from "./settings/load.ts";
 import { Turns } from "./turns.ts";
 
-export type { CheckLevel, CheckLine } from "./doctor/check-line.ts";
+export type { CheckLine } from "./doctor/check-line.ts";
 
 export interface DoctorOptions {
   readonly flags: SettingFlags;
