@@ -17,6 +17,7 @@ export { jsonLog, type Log } from "./log.ts";
 export type { CacheNode } from "./node.ts";
 export type { NodeStatus } from "./node-status.ts";
 export { doctor, nodeId, openNode, publish, runNode } from "./open.ts";
+export { unusable } from "./path-guard.ts";
 export type { Published } from "./payloads/publisher.ts";
 export type { PublishRequest } from "./publish.ts";
 export type { ServiceOptions } from "./service.ts";

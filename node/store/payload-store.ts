@@ -93,7 +93,6 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     await using opened = new AsyncDisposableStack();
     const { statePath, onProblem = () => undefined } = options;
     const rez = RezCache.open(options.cachePath, options.lock === undefined ? {} : { lock: options.lock });
-    await makeDirectory(statePath);
     closeToOthers(statePath);
     const owners = [join(rez.ownPath, "owner"), join(statePath, "owner")].map((path) => {
       const owner = CacheOwner.claim(path);
