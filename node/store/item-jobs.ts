@@ -136,4 +136,5 @@ export interface JobFailure {
   readonly message: string;
   /** Of our own errors, or errno's. */
   readonly code: string | undefined;
+  readonly hint: string | undefined;
 }

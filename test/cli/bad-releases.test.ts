@@ -36,7 +36,10 @@ const lies: Readonly<Record<string, readonly [LyingRelease, RegExp]>> = {
   "a link that leaves the tree": [entriesAre(link("way-out", "../../etc")), /way-out/],
   "an entry that stands twice": [entriesAre(directory("twice"), directory("twice")), /twice/],
   "entries out of order": [entriesAre(directory("b"), directory("a")), /out of order/],
-  "a wrong total": [{ ...entriesAre(directory("a"), file("b", 0)), root: { files: 1, bytes: 77 } }, /bytes/],
+  "a wrong total": [
+    { ...entriesAre(directory("a"), file("b", 0)), root: { files: 1, bytes: 77 } },
+    /not as long as its root says/,
+  ],
   "a total of 2^53 bytes": [{ ...entriesAre(file("a", 0)), root: { files: 1, bytes: 2 ** 53 } }, /bytes/],
   "a file of 2^53 bytes": [entriesAre({ ...file("huge", 1), sizeBytes: 2 ** 53 }), /huge/],
   "a billion entries in the root": [{ ...entriesAre(directory("a")), root: { entries: 1e9 } }, /1000000000 entries/],
@@ -69,7 +72,7 @@ test("a signed release whose manifest is a lie: exit 4, one line, nothing half d
     assert.is(ended.code, 4, `${what}: ${ended.stderr}`);
     assert.is(ended.stdout, "", what);
     assert.match(ended.stderr, new RegExp(`^p2pcache: studio:${name}-1\\.0\\.0: [^\\n]+\\n( {2}[^\\n]+\\n)?$`), what);
-    assert.match(ended.stderr, names, what);
+    assert.match(ended.stderr, names, `${what}: ${ended.stderr}`);
     assert.equal(placed(machine), [], what);
     assert.equal(readdirSync(join(machine.path, "cache", ".sys", "p2pcache", "staging")), [], what);
   }
