@@ -102,7 +102,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const catalogue = opened.use(await Catalogue.open(join(statePath, "index"), { onProblem }));
     const workers = opened.use(ItemWorkers.open());
     const [objectsPath, stagingPath] = [join(rez.ownPath, "objects"), join(rez.ownPath, "staging")];
-    await makeDirectory(stagingPath);
+    makeDirectory(stagingPath);
     const place = { ...options, rez, catalogue, objectsPath, stagingPath, onProblem };
     await recoverStore(place);
     const store = new PayloadStore(options, { place, owners, workers });

@@ -1,5 +1,4 @@
 import { accessSync, chmodSync, constants, existsSync, lstatSync, mkdirSync, realpathSync, statSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { NoSpaceError, P2pCacheError, UnusableError } from "../../protocol/errors.ts";
 import { checkNoOtherWriter, checkPath, unusable } from "../path-guard.ts";
@@ -29,12 +28,8 @@ export function makeCacheDirectories(path: string): string {
 }
 
 /** `mkdir -p`, for its owner alone where it is new. @throws {UnusableError} */
-export async function makeDirectory(path: string): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw cacheError(path, error);
-  }
+export function makeDirectory(path: string): void {
+  asCacheErrors(path, () => makeDirectories(path, 0o700));
 }
 
 /**

@@ -1,5 +1,5 @@
 // runs unprivileged
-// deadline: 240 s
+// deadline: 400 s
 import { once } from "node:events";
 import { appendFileSync, chmodSync, cpSync, mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
