@@ -2,7 +2,7 @@ import { dirname, join } from "node:path";
 import { P2pCacheError } from "../protocol/errors.ts";
 import { parseVariantHash } from "../protocol/hash.ts";
 import { type CheckLine, type CheckLines, failure, warning } from "./doctor/check-line.ts";
-import { checkWrittenTimes, repositoryPaths } from "./doctor/clock.ts";
+import { checkPeerClocks, checkWrittenTimes, repositoryPaths } from "./doctor/clock.ts";
 import { checkDirectory, checkUser } from "./doctor/directories.ts";
 import { checkDisk, checkReflink } from "./doctor/disk.ts";
 import { reportChecks } from "./doctor/job-child.ts";
@@ -96,8 +96,10 @@ class Configuration {
 
 async function askNode({ node }: Settings): Promise<Omit<Configured, "settings">> {
   try {
-    const status = await new NodeClient(node).status({ signal: AbortSignal.timeout(statusMs) });
-    return { running: status as unknown as RunningNode, refusal: undefined };
+    const client = new NodeClient(node);
+    const status = await client.status({ signal: AbortSignal.timeout(statusMs) });
+    const clocks = (await client.peers()) as unknown as RunningNode["clocks"];
+    return { running: { ...(status as unknown as RunningNode), clocks }, refusal: undefined };
   } catch (error) {
     const isAbsent = error instanceof P2pCacheError && error.code === "NO_NODE";
     return { running: undefined, refusal: isAbsent ? undefined : (error as Error).message };
@@ -118,6 +120,7 @@ function diskChecks({ cache, node, trust }: Settings, running: RunningNode | und
     ["reflink", () => checkReflink(cache.path)],
     ["trust", () => checkTrust({ mode: trust.mode, publishers, nodeKey: join(node.state, "node.key") })],
     ["clock", () => checkWrittenTimes("this node", written, Date.now())],
+    ["clock", () => checkPeerClocks(running?.clocks ?? [], Date.now())],
   ];
 }
 

@@ -27,6 +27,28 @@ export function* checkWrittenTimes(who: string, paths: readonly string[], nowMs:
   yield clockLine(who, newestMs, nowMs);
 }
 
+/** A peer, and by how much its clock was ahead of ours when it came. */
+export interface PeerClock {
+  readonly name: string;
+  readonly clockAheadMs?: number;
+}
+
+/** Our clock against those of the peers that are here: where most of them agree against us, it is ours that is wrong. */
+export function* checkPeerClocks(peers: readonly PeerClock[], nowMs: number): Generator<CheckLine> {
+  const aheadMs = peers.flatMap((peer) => peer.clockAheadMs ?? []).sort((a, b) => a - b);
+  if (aheadMs.length === 0) return;
+  const middleMs = aheadMs[aheadMs.length >> 1]!;
+  const isOurs = Math.abs(middleMs) > toleratedMs;
+  const who = aheadMs.length === 1 ? `the peer ${peers[0]!.name}` : `most of ${aheadMs.length} peers`;
+  if (isOurs) return yield clockLine(who, nowMs + middleMs, nowMs);
+  const wrong = peers.filter(({ clockAheadMs = 0 }) => Math.abs(clockAheadMs) > toleratedMs);
+  for (const { name, clockAheadMs = 0 } of wrong.slice(0, shownMax)) {
+    const text = `the clock of the peer ${name} is ${timeText(Math.abs(clockAheadMs))} ${clockAheadMs > 0 ? "ahead of" : "behind"} ours`;
+    yield warning("clock", text, "have it set by the time server there: timedatectl set-ntp true");
+  }
+  if (wrong.length === 0) yield ok("clock", `within ${toleratedMs / 1000} s of those of ${aheadMs.length} peers`);
+}
+
 /** Files of a repository that are written again and again. */
 export function repositoryPaths(path: string): string[] {
   return [path, ...["p2pcache.json", "variants", "chunks"].map((name) => join(path, name))];
@@ -40,5 +62,6 @@ function timeText(ms: number): string {
 
 /** HTTP's Date has whole seconds, and an answer may take some of them on its way. */
 const toleratedMs = 30_000;
+const shownMax = 5;
 /** Certificates and expiries are wrong by then. */
 const hopelessMs = 3_600_000;

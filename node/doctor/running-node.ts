@@ -1,13 +1,15 @@
 import { type CheckLine, failure, ok, warning } from "./check-line.ts";
+import type { PeerClock } from "./clock.ts";
 
-/** What a running node said of itself, or why it could not be asked; undefined where none runs. */
-export type RunningNode = {
+/** What a running node said of itself. */
+export interface RunningNode {
   readonly version: string;
   readonly pid: number;
   readonly addresses: readonly string[];
   readonly peers: number;
   readonly warnings: readonly string[];
-};
+  readonly clocks: readonly PeerClock[];
+}
 
 /** What the running node has to say, and whether it is the p2pcache that is installed here. */
 export function* checkRunningNode(

@@ -5,6 +5,7 @@ import { appendFileSync, chmodSync, cpSync, mkdirSync, readFileSync, rmSync, uti
 import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { CheckLine } from "../../node/index.ts";
@@ -325,6 +326,24 @@ finds(
     utimesSync(join(machine.studio.path, "origin", "p2pcache.json"), nextYear, nextYear);
   },
 );
+
+test("a clock that is behind that of the peer that is here: a failure that says what to do", async () => {
+  await using machine = await openMachine();
+  const { studio } = machine;
+  const shift = hook(machine, "clock", "const now = Date.now; Date.now = () => now() + 2 * 3600 * 1000;\n");
+  const friend = await studio.start(studio.configure("friend"), { prefix: ["env", `NODE_OPTIONS=${shift}`] });
+  studio.configure("machine", { bootstrap: friend.addresses });
+  rmSync(join(machine.path, "state"), { recursive: true });
+  const node = await studio.start(machine.config);
+  while ((await node.client.peers()).length === 0) await sleep(20);
+  const { failures } = await examine(machine);
+  assert.equal(
+    failures.map(({ check }) => check),
+    ["clock"],
+  );
+  assert.match(failures[0]!.message, /clock is 2 h behind that of the peer friend/);
+  assert.match(failures[0]!.hint ?? "", /set-ntp/);
+});
 
 finds(
   "a node of another version",

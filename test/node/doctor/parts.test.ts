@@ -5,7 +5,7 @@ import { pathToFileURL } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { tcpAddress } from "../../../node/doctor/addresses.ts";
-import { clockLine } from "../../../node/doctor/clock.ts";
+import { checkPeerClocks, clockLine } from "../../../node/doctor/clock.ts";
 import { runJob } from "../../../node/doctor/job-child.ts";
 import { isRemote, parseMounts } from "../../../node/doctor/mounts.ts";
 import { parseRezSettings } from "../../../node/doctor/rez.ts";
@@ -53,6 +53,19 @@ test("a clock is told apart by how far it is off, and in which direction", () =>
   assert.equal([ahead.level, /45 s ahead of that of filer/.test(ahead.message)], ["warning", true]);
   const behind = clockLine("filer", nowMs + 365 * 86_400_000, nowMs);
   assert.equal([behind.level, /365 days behind/.test(behind.message)], ["failure", true]);
+});
+
+test("of several peers the many are believed, and the few are named", () => {
+  const peers = [0, 5_000, -2_000, 90_000].map((clockAheadMs, i) => ({ name: `ws0${i}`, clockAheadMs }));
+  const nowMs = 1_800_000_000_000;
+  const [few, ...more] = [...checkPeerClocks(peers, nowMs)];
+  assert.equal([few?.level, few?.message, more], ["warning", "the clock of the peer ws03 is 90 s ahead of ours", []]);
+  const all = peers.map((peer) => ({ ...peer, clockAheadMs: peer.clockAheadMs + 60_000 }));
+  assert.match(
+    [...checkPeerClocks(all, nowMs)][0]!.message,
+    "this machine's clock is 65 s behind that of most of 4 peers",
+  );
+  assert.equal([...checkPeerClocks([], nowMs)], []);
 });
 
 test("a job whose process ends, or does nothing, is a failure that names what it was about", async ({ folder }) => {
