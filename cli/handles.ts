@@ -1,6 +1,14 @@
 import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
-import { type NamedThing, parseHandleText, parseRxt, type Settings, UsageError } from "../node/index.ts";
+import {
+  type NamedThing,
+  P2pCacheError,
+  parseHandleText,
+  parseRxt,
+  realRepositories,
+  type Settings,
+  UsageError,
+} from "../node/index.ts";
 import type { Context } from "./context.ts";
 
 /** What was meant, and the words that were typed for it. */
@@ -18,13 +26,30 @@ export async function readHandles(context: Context, settings: Settings, words: r
   const named: Named[] = [];
   for (const word of words) {
     if (word === "-") named.push(...(await handlesFromStdin(settings)));
-    else if (word.endsWith(".rxt")) named.push(...handlesOfContext(context, settings, word));
-    else named.push({ typed: word, thing: parseHandleText(word, settings.repositories) });
+    else if (word.endsWith(".rxt")) named.push(...handlesOfContext(context, await resolved(settings), word));
+    else named.push({ typed: word, thing: await parseTyped(word, settings) });
   }
   return named;
 }
 
-/** A handle as JSON has it: text, or Rez's object. @throws {UsageError} */
+/** The same settings with the real paths of repositories, which are what Rez's own handles have. */
+export async function resolved(settings: Settings): Promise<Settings> {
+  return { ...settings, repositories: await realRepositories(settings.repositories) };
+}
+
+/** One handle as it was typed. Mounts are looked at only where what is written does not tell: one of them may hang. */
+export async function parseTyped(word: string, settings: Settings): Promise<NamedThing> {
+  try {
+    return parseHandleText(word, settings.repositories);
+  } catch (error) {
+    const mayBeReal =
+      /^\s*[/{]/.test(word) && error instanceof P2pCacheError && error.code === "REPOSITORY_NOT_CONFIGURED";
+    if (!mayBeReal) throw error;
+    return parseHandleText(word, await realRepositories(settings.repositories));
+  }
+}
+
+/** A handle as JSON has it: text, or Rez's object. `settings` are `resolved`. @throws {UsageError} */
 export function parseJsonHandle(handle: unknown, settings: Settings): NamedThing {
   return parseHandleText(typeof handle === "string" ? handle : JSON.stringify(handle ?? null), settings.repositories);
 }
@@ -41,7 +66,8 @@ export async function readJsonFromStdin(): Promise<unknown> {
 
 async function handlesFromStdin(settings: Settings): Promise<Named[]> {
   const handles = [await readJsonFromStdin()].flat();
-  return handles.map((handle) => ({ typed: "stdin", thing: parseJsonHandle(handle, settings) }));
+  const known = await resolved(settings);
+  return handles.map((handle) => ({ typed: "stdin", thing: parseJsonHandle(handle, known) }));
 }
 
 function handlesOfContext(context: Context, settings: Settings, path: string): Named[] {

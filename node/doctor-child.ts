@@ -1,8 +1,9 @@
 import { dirname, join } from "node:path";
 import { P2pCacheError } from "../protocol/errors.ts";
 import { parseVariantHash } from "../protocol/hash.ts";
+import { systemClock } from "./clock.ts";
 import { type CheckLine, type CheckLines, failure, warning } from "./doctor/check-line.ts";
-import { checkPeerClocks, checkWrittenTimes, repositoryPaths } from "./doctor/clock.ts";
+import { checkPeerClocks, checkWrittenTimes, clockLine, repositoryPaths } from "./doctor/clock.ts";
 import { checkDirectory, checkUser } from "./doctor/directories.ts";
 import { checkDisk, checkReflink } from "./doctor/disk.ts";
 import { reportChecks } from "./doctor/job-child.ts";
@@ -12,10 +13,14 @@ import { checkBootstrap, checkPorts } from "./doctor/ports.ts";
 import { checkRepository } from "./doctor/repositories.ts";
 import { checkRez } from "./doctor/rez.ts";
 import type { RunningNode } from "./doctor/running-node.ts";
+import { readServerTime } from "./doctor/server-time.ts";
 import { checkTrust } from "./doctor/trust.ts";
 import { checkWriters } from "./doctor/writers.ts";
 import { NodeClient } from "./http/client.ts";
-import { FolderRepository } from "./origins/folder-origin.ts";
+import { noLog } from "./log.ts";
+import { readAuthorities } from "./origin-files.ts";
+import { openOrigin } from "./origins-of.ts";
+import type { Origin } from "./ports.ts";
 import { type LoadedSettings, loadSettings, type SettingFlags } from "./settings/load.ts";
 import type { OriginSettings, Settings } from "./settings/schema.ts";
 import { checkSettings } from "./settings/show.ts";
@@ -78,7 +83,7 @@ class Configuration {
   async *check(): AsyncGenerator<CheckLine> {
     let loaded: LoadedSettings;
     try {
-      loaded = loadSettings({ flags: this.#flags, env: process.env, resolveLinks: false });
+      loaded = loadSettings({ flags: this.#flags, env: process.env });
     } catch (error) {
       if (!(error instanceof P2pCacheError)) throw error;
       yield failure("configuration", error.message, error.hint);
@@ -135,16 +140,35 @@ function networkChecks({ node, transfer }: Settings, running: RunningNode | unde
 
 function originChecks(origin: OriginSettings, network: string | undefined): Checks {
   const { name, policy } = origin;
-  if (origin.kind !== "folder" || network === undefined) return [];
-  const { path } = origin;
+  if (network === undefined) return [];
+  const place = origin.kind === "folder" ? origin.path : withoutPassword(origin.url);
   const ask = async () => {
-    const repository = await FolderRepository.open({ name, path, network });
-    await repository.latestRecord(unreleased);
+    const opened = await openOrigin(origin, new Map(), { network, clock: systemClock, log: noLog });
+    await using _stack = new AsyncDisposableStack();
+    if (Symbol.asyncDispose in opened) _stack.use(opened as Origin & AsyncDisposable);
+    await opened.latestRecord(unreleased);
   };
+  const clock = () => (policy === "never" ? [] : originClock(origin));
   return [
-    [`origin ${name}`, () => checkOrigin({ name, place: path, policy, ask })],
-    ["clock", () => (policy === "never" ? [] : checkWrittenTimes(`origin ${name}`, repositoryPaths(path), Date.now()))],
+    [`origin ${name}`, () => checkOrigin({ name, place, policy, ask })],
+    ["clock", clock],
   ];
+}
+
+/** A server says its time; a folder has no clock that can be read without writing there. */
+function originClock(origin: OriginSettings): CheckLines {
+  const who = `origin ${origin.name}`;
+  if (origin.kind === "folder") return checkWrittenTimes(who, repositoryPaths(origin.path), Date.now());
+  return checkServerClock(who, origin.url, origin.caFile);
+}
+
+async function* checkServerClock(who: string, url: string, caFile: string | undefined): AsyncGenerator<CheckLine> {
+  const theirMs = await readServerTime(url, caFile === undefined ? undefined : await readAuthorities(caFile));
+  if (theirMs !== undefined) yield clockLine(who, theirMs, Date.now());
+}
+
+function withoutPassword(url: string): string {
+  return url.replace(/\/\/[^/@]*@/, "//");
 }
 
 /** A node answers its status within milliseconds. */

@@ -20,6 +20,7 @@ export { doctor, nodeId, openNode, publish, runNode } from "./open.ts";
 export { unusable } from "./path-guard.ts";
 export type { Published } from "./payloads/publisher.ts";
 export type { PublishRequest } from "./publish.ts";
+export { realRepositories } from "./repositories.ts";
 export type { ServiceOptions } from "./service.ts";
 export { type LoadedSettings, loadSettings, type SettingFlags } from "./settings/load.ts";
 export { settingsReference } from "./settings/reference.ts";

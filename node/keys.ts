@@ -163,7 +163,8 @@ async function openNew(path: string): Promise<FileHandle> {
   }
 }
 
-async function readSecret(path: string, what: string, makeWith: string): Promise<string> {
+/** A file that only its owner may use. @throws {UsageError} that names the file and says how to make one. */
+export async function readSecret(path: string, what: string, makeWith: string): Promise<string> {
   try {
     await using file = await openSecret(path);
     await checkSecret(file, path, what);

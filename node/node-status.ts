@@ -1,4 +1,5 @@
 import type { FetchProgress } from "./fetcher.ts";
+import type { OriginStatus } from "./origins-of.ts";
 
 /** What `peers` says of one (CONTRACTS). */
 export interface PeerStatus {
@@ -34,7 +35,7 @@ export interface NodeStatus {
   };
   readonly peers: number;
   readonly transfers: readonly FetchProgress[];
-  readonly origins: readonly { readonly name: string; readonly state: string }[];
+  readonly origins: readonly OriginStatus[];
   readonly trust: { readonly mode: string; readonly publishers: number };
   readonly warnings: readonly string[];
 }

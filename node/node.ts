@@ -14,10 +14,11 @@ import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
-import { FolderRepository } from "./origins/folder-origin.ts";
-import type { Clock, Holding, Origin, PeerFacts, Swarm, SwarmHandlers } from "./ports.ts";
+import { OriginSet } from "./origins-of.ts";
+import type { Clock, Holding, PeerFacts, Swarm, SwarmHandlers } from "./ports.ts";
 import { type Removed, removeHeld } from "./removal.ts";
-import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
+import { RealRepositories } from "./repositories.ts";
+import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
@@ -37,6 +38,8 @@ export class CacheNode implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #engine: HashEngine;
   readonly #store: PayloadStore;
+  readonly #origins: OriginSet;
+  readonly #repositories: RealRepositories;
   readonly #directory = new Directory();
   readonly #standing = new Standing();
   readonly #fetcher: Fetcher;
@@ -54,18 +57,21 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
-    origins: readonly Origin[];
+    origins: OriginSet;
+    repositories: RealRepositories;
   }) {
     this.#settings = parts.settings;
     this.#log = parts.log;
     this.#clock = parts.clock;
     this.#engine = parts.engine;
     this.#store = parts.store;
+    this.#origins = parts.origins;
+    this.#repositories = parts.repositories;
     this.#startedMs = parts.clock.monotonicMs();
     this.#fetcher = new Fetcher({
       store: parts.store,
       swarm: () => this.#swarm,
-      origins: parts.origins,
+      origins: parts.origins.origins,
       recordSources: {
         peersFor: (variant) => this.#peersFor(variant),
         stored: (variant) => parts.store.record(variant),
@@ -85,21 +91,29 @@ export class CacheNode implements AsyncDisposable {
    * @throws {UsageError} for settings that cannot be used; {BusyError} when another node has the cache or the state;
    * {UnusableError} when either cannot be written.
    */
-  static async open(settings: Settings, options: NodeOptions = {}): Promise<CacheNode> {
-    const network = requireNetwork(settings);
-    if (settings.transfer.peers !== "never") checkAdmission(settings);
+  static async open(written: Settings, options: NodeOptions = {}): Promise<CacheNode> {
+    const network = requireNetwork(written);
+    if (written.transfer.peers !== "never") checkAdmission(written);
     // Modes are given explicitly everywhere; what is made for everybody must not lose its bits (DESIGN section 5).
     process.umask(0);
     await using opened = new AsyncDisposableStack();
     const { log = noLog, clock = systemClock } = options;
+    const looking = RealRepositories.open(written.repositories, written.node.state);
     const engine = openHashEngine();
     const onProblem = (problem: string) => log("warn", "store-problem", { problem });
-    const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
+    const disk = await readDiskSpace(await nearestExisting(written.cache.path));
+    const repositories = opened.use(await looking);
+    const settings = { ...written, repositories: repositories.paths };
     const resolved = resolveDiskDefaults(settings, disk);
+    // Beside the store: origins take their time, or the whole of it.
+    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random });
+    opened.defer(async () => (await opening.catch(() => undefined))?.[Symbol.asyncDispose]());
     const store = opened.use(await PayloadStore.open({ ...storeOptions(resolved, clock, engine), onProblem }));
-    const origins = await openOrigins(settings, network);
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins });
+    const origins = await opening;
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories });
+    node.#warnings.push(...repositories.warnings);
     store.onLost = (variant, fault) => node.#lost(variant, fault);
+    await repositories.remember();
     node.#epoch = await store.nextEpoch();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
     if (settings.trust.mode === "hash-only") {
@@ -165,7 +179,7 @@ export class CacheNode implements AsyncDisposable {
       },
       peers: this.#swarm?.peers().length ?? 0,
       transfers: this.#fetcher.transfers(),
-      origins: settings.origins.map(({ name, policy }) => ({ name, state: policy })),
+      origins: this.#origins.status(),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
       warnings: this.#warnings,
     };
@@ -229,6 +243,8 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#log("info", "node-stopped", { node: id }));
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
+    parts.use(this.#origins);
+    parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
@@ -339,15 +355,6 @@ function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: C
     hasher: engine.hash,
     repositories,
   };
-}
-
-async function openOrigins(settings: Settings, network: string): Promise<Origin[]> {
-  checkOrigins(settings);
-  const opening = settings.origins.flatMap((origin) => {
-    if (origin.kind !== "folder" || origin.policy === "never") return [];
-    return [FolderRepository.open({ name: origin.name, path: origin.path, network })];
-  });
-  return await Promise.all(opening);
 }
 
 function publishersOf(settings: Settings): Publishers {

@@ -20,6 +20,23 @@ export interface WaitOptions {
   readonly signal?: AbortSignal;
 }
 
+/** An item of a release that lies in its repository as it was published (`publish --in-place`). */
+export interface ItemPlace {
+  /** The logical id of the repository. */
+  readonly repository: string;
+  /** The tree's root, relative to the repository's mount. */
+  readonly root: string;
+  /** Whose bytes, one after the other, are the item. Paths are relative to the root. */
+  readonly ranges: readonly { readonly path: string; readonly offsetBytes: number; readonly sizeBytes: number }[];
+}
+
+export interface ChunkOptions extends WaitOptions {
+  /** Where the item lies as it was published: asked by origins that can read there, once they lack it otherwise. */
+  readonly place?: () => Promise<ItemPlace>;
+  /** Told the release's root on this machine, before bytes that were read there are answered. */
+  readonly onInPlace?: (root: string) => void;
+}
+
 /** The central server, read: the last resort. Nothing that it answers is verified yet. */
 export interface Origin {
   readonly name: string;
@@ -31,9 +48,10 @@ export interface Origin {
   /**
    * A chunk or a manifest segment of `sizeBytes` bytes, not verified.
    * @throws {ChunkMissingError} when it has none by that name; {ChunkCorruptError} when it has another size;
-   * {UnreachableError} when it cannot be asked.
+   * {ReleaseChangedError} when it would be read in place, and is not there any more as it was; {UnreachableError} when
+   * it cannot be asked.
    */
-  chunk(hash: ChunkHash, sizeBytes: number, options?: WaitOptions): Promise<Uint8Array>;
+  chunk(hash: ChunkHash, sizeBytes: number, options?: ChunkOptions): Promise<Uint8Array>;
 }
 
 /** An origin that this machine may publish to. Nothing in it is ever changed or removed, but for what was cut short. */
@@ -156,6 +174,8 @@ export interface StagedTree {
   hashOf(item: number): ChunkHash;
   /** The items that come with an item, itself first. */
   withCopies(item: number): readonly number[];
+  /** Says where a chunk lies as it was published; undefined for segments, and where nothing was published in place. */
+  placeOf(item: number): (() => Promise<ItemPlace>) | undefined;
   /** Verifies and writes an item; the buffer is given away. @throws {ChunkCorruptError} {NoSpaceError} */
   put(item: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
 }

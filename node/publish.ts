@@ -2,6 +2,7 @@ import { UsageError } from "../protocol/errors.ts";
 import { defaultAttributes } from "../protocol/record.ts";
 import type { Variant } from "../protocol/variant.ts";
 import { openHashEngine } from "./hasher.ts";
+import { findInPlaceRoot } from "./in-place-root.ts";
 import { keyId, loadPublisherKey, sign } from "./keys.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import { type Published, publishVariant } from "./payloads/publisher.ts";
@@ -18,6 +19,8 @@ export interface PublishRequest {
   readonly stripSpecial?: boolean;
   readonly allowPrivate?: boolean;
   readonly supersede?: boolean;
+  /** The tree's chunks are not written: origins read them where it lies. */
+  readonly inPlace?: boolean;
   readonly onProgress?: (bytes: number, files: number) => void;
   readonly signal?: AbortSignal;
 }
@@ -36,10 +39,14 @@ export async function publish(settings: Settings, request: PublishRequest): Prom
     });
   }
   const key = await loadPublisherKey(settings.publish.keyFile);
-  const repository = await FolderRepository.open({ name: origin.name, path: origin.path, network, publishes: true });
-  const { variant, treePath, requires, cachable = true, externalLinks = false, ...rest } = request;
+  const { compress } = settings.publish;
+  const { variant, treePath, requires, cachable = true, externalLinks = false, inPlace = false, ...rest } = request;
+  const inPlaceRoot = inPlace ? await findInPlaceRoot(settings, variant, treePath) : undefined;
+  const options = { name: origin.name, path: origin.path, network, publishes: true, compress };
+  const repository = await FolderRepository.open(options);
   return await publishVariant({
     ...rest,
+    ...(inPlaceRoot === undefined ? {} : { inPlaceRoot }),
     variant,
     treePath,
     repository,

@@ -1,5 +1,5 @@
 import type { PeerName } from "../protocol/directory.ts";
-import { NotFoundError, UnreachableError } from "../protocol/errors.ts";
+import { NotFoundError, P2pCacheError, UnreachableError } from "../protocol/errors.ts";
 import type { Hasher, VariantHash } from "../protocol/hash.ts";
 import {
   decodeEnvelope,
@@ -106,9 +106,12 @@ class RecordSearch {
       }, undefined);
     if (best !== undefined) return best;
     if (this.#refusals.length > 0) throw this.#refusals[0]!;
-    if (this.#silences.length > 0) {
-      throw new UnreachableError(`no source could be asked for ${this.#variant}: ${this.#silences[0]!.message}`, {
-        cause: this.#silences[0],
+    const [silence] = this.#silences;
+    if (silence !== undefined) {
+      const hint = silence instanceof P2pCacheError ? silence.hint : undefined;
+      throw new UnreachableError(`no source could be asked for ${this.#variant}: ${silence.message}`, {
+        cause: silence,
+        ...(hint === undefined ? {} : { hint }),
       });
     }
     throw new NotFoundError("neither an origin nor a peer has a release of it");
@@ -120,7 +123,9 @@ class RecordSearch {
     try {
       envelope = await answer;
     } catch (error) {
-      this.#silences.push(error as Error);
+      // A source of another network, or one that we may not use as configured, is not merely away.
+      const isAway = !(error instanceof P2pCacheError) || error instanceof UnreachableError;
+      (isAway ? this.#silences : this.#refusals).push(error as Error);
       return;
     }
     if (envelope === undefined) return;

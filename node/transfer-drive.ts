@@ -3,7 +3,8 @@ import {
   ChunkCorruptError,
   ChunkMissingError,
   NotFoundError,
-  type P2pCacheError,
+  P2pCacheError,
+  ReleaseChangedError,
   UnreachableError,
 } from "../protocol/errors.ts";
 import type { Random } from "../protocol/random.ts";
@@ -58,6 +59,10 @@ export class TransferDrive {
   readonly #events: TransferEvent[] = [];
   readonly #end = Promise.withResolvers<void>();
   readonly #corruptFrom = new Set<SourceName>();
+  /** By item: what an origin found changed that reads releases where they were published. */
+  readonly #changes = new Map<number, ReleaseChangedError>();
+  /** What an origin said last when it did not give what it was asked for. */
+  readonly #refusals = new Map<SourceName, Error>();
   readonly #bytes = { local: 0, peers: 0, origin: 0 };
   #sizesBytes: Uint32Array | undefined;
   #isDraining = false;
@@ -223,11 +228,19 @@ export class TransferDrive {
     const { target } = this.#parts;
     const controller = new AbortController();
     this.#originItems.set(item, controller);
+    let inPlace: string | undefined;
+    const place = target.placeOf(item);
+    const onInPlace = (root: string) => {
+      inPlace = root;
+    };
     try {
-      const bytes = await origin.chunk(target.hashOf(item), this.#sizeOf(item), { signal: controller.signal });
-      await this.#store(source, item, ownBuffer(bytes));
+      const options = { signal: controller.signal, onInPlace, ...(place === undefined ? {} : { place }) };
+      const bytes = await origin.chunk(target.hashOf(item), this.#sizeOf(item), options);
+      await this.#store(source, item, ownBuffer(bytes), inPlace);
     } catch (error) {
       if (controller.signal.aborted) return;
+      this.#refusals.set(source, error as Error);
+      if (error instanceof ReleaseChangedError) this.#changes.set(item, error);
       if (error instanceof ChunkMissingError) this.#post({ kind: "missing", source, items: [item] });
       else if (error instanceof ChunkCorruptError) this.#post({ kind: "corrupt", source, item });
       else this.#post({ kind: "failed", source, items: [item] });
@@ -241,10 +254,10 @@ export class TransferDrive {
     if (this.#origins.has(source)) for (const item of items) this.#originItems.get(item)?.abort();
   }
 
-  /** Verifies and writes an item, after any other try at it; never rejects. */
-  #store(source: SourceName, item: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  /** Verifies and writes an item, after any other try at it; never rejects. `inPlace`: the release that it was read from. */
+  #store(source: SourceName, item: number, bytes: Uint8Array<ArrayBuffer>, inPlace?: string): Promise<void> {
     const before = this.#puts.get(item) ?? Promise.resolve();
-    const put = before.then(() => this.#put(source, item, bytes));
+    const put = before.then(() => this.#put(source, item, bytes, inPlace));
     this.#puts.set(item, put);
     this.#track(put);
     return put.finally(() => {
@@ -252,7 +265,7 @@ export class TransferDrive {
     });
   }
 
-  async #put(source: SourceName, item: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  async #put(source: SourceName, item: number, bytes: Uint8Array<ArrayBuffer>, inPlace?: string): Promise<void> {
     if (this.#isOver) return;
     const { target, swarm, standing, onProgress } = this.#parts;
     const sizeBytes = bytes.length;
@@ -266,8 +279,12 @@ export class TransferDrive {
       this.#post({ kind: "stored", source, item });
       swarm?.stored(target.payload, target.withCopies(item));
     } catch (error) {
-      if (error instanceof ChunkCorruptError) this.#post({ kind: "corrupt", source, item });
-      else this.#finish(error as Error);
+      if (!(error instanceof ChunkCorruptError)) return this.#finish(error as Error);
+      if (inPlace !== undefined) {
+        const file = String(error.details?.file ?? "");
+        this.#changes.set(item, new ReleaseChangedError(inPlace, file, "has other bytes now"));
+      }
+      this.#post({ kind: "corrupt", source, item });
     }
   }
 
@@ -316,24 +333,40 @@ export class TransferDrive {
     const { what, target } = this.#parts;
     const details = { item, missingItems, items: target.index.items };
     switch (fault) {
-      case "corrupt":
+      case "corrupt": {
+        const change = this.#changes.get(item);
+        if (change !== undefined) return change;
         return new ChunkCorruptError(
           `no source has the right bytes of ${what}: item ${item} is wrong at ${this.#liars()}`,
           {
             details: { ...details, sources: [...this.#corruptFrom] },
           },
         );
+      }
       case "missing":
         return new NotFoundError(`${missingItems} of ${target.index.items} items of ${what} are nowhere to be had`, {
           details,
         });
       case "unreachable":
-        return new UnreachableError(`no source of ${what} answers; ${missingItems} items are missing`, { details });
+        return this.#unreachable(`${missingItems} items of ${what} are missing`, details);
     }
   }
 
+  /** Nobody answers: what the origins said of it, if they said anything. */
+  #unreachable(message: string, details: Readonly<Record<string, unknown>>): UnreachableError {
+    const said = [...this.#refusals.values()].filter((refusal) => !(refusal instanceof ChunkMissingError));
+    const why = said.map((refusal) => refusal.message).join("; ") || "no source answers";
+    const hint = said.map((refusal) => (refusal instanceof P2pCacheError ? refusal.hint : undefined)).find(Boolean);
+    return new UnreachableError(`${message}: ${why}`, { details, ...(hint === undefined ? {} : { hint }) });
+  }
+
   #liars(): string {
-    return [...this.#corruptFrom].join(", ") || "its source";
+    const names = [...this.#corruptFrom].map((source) => {
+      const refusal = this.#refusals.get(source);
+      const why = refusal instanceof ChunkCorruptError ? ` (${refusal.message})` : "";
+      return `${source.replace(/^origin:/, "the origin ")}${why}`;
+    });
+    return names.join(", ") || "its source";
   }
 }
 

@@ -29,7 +29,9 @@ import type { FileFacts } from "../protocol/segments.ts";
 export function writeChunk(treePath: string, layouts: readonly ChunkLayout[], bytes: Uint8Array, hasher: Hasher): void {
   const { chunk } = layouts[0]!;
   if (bytes.length !== chunk.sizeBytes || compareBytes(hasher(bytes), chunk.digest) !== 0) {
-    throw new ChunkCorruptError(`${bytes.length} bytes are not the chunk that they were said to be`);
+    throw new ChunkCorruptError(`${bytes.length} bytes are not the chunk that they were said to be`, {
+      details: { file: wrongFile(layouts[0]!, bytes, hasher) },
+    });
   }
   for (const layout of layouts) checkFileDigests(layout, bytes, hasher);
   for (const { ranges } of layouts) {
@@ -124,6 +126,18 @@ function checkFileDigests({ ranges, fileDigests }: ChunkLayout, bytes: Uint8Arra
     }
     offset += sizeBytes;
   }
+}
+
+/** The first file of wrong bytes that is not what it should be: of a run its files' own digests tell. */
+function wrongFile({ ranges, fileDigests }: ChunkLayout, bytes: Uint8Array, hasher: Hasher): string | undefined {
+  let offset = 0;
+  for (const [i, { path, sizeBytes }] of ranges.entries()) {
+    const digest = fileDigests?.subarray(i * digestBytes, (i + 1) * digestBytes);
+    if (digest === undefined) return path;
+    if (compareBytes(hasher(bytes.subarray(offset, offset + sizeBytes)), digest) !== 0) return path;
+    offset += sizeBytes;
+  }
+  return ranges[0]?.path;
 }
 
 /** While slices of a file are missing, nobody else may read it. */

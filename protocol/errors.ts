@@ -65,8 +65,21 @@ export class VersionError extends P2pCacheError {
 
 /** A chunk or segment whose bytes are not the ones that its hash names: strike, ask another. */
 export class ChunkCorruptError extends P2pCacheError {
-  constructor(message: string, options?: ErrorOptions) {
-    super("CHUNK_CORRUPT", 4, message, options);
+  constructor(message: string, options?: ErrorOptions & { readonly code?: string }) {
+    super(options?.code ?? "CHUNK_CORRUPT", 4, message, options);
+  }
+}
+
+/** A release that was published in place, and has been changed since: its chunk cannot be had there any more. */
+export class ReleaseChangedError extends ChunkCorruptError {
+  /** `path` lies in the tree whose root is `root`; "" is the root itself. */
+  constructor(root: string, path: string, why: string) {
+    const what = path === "" ? "it" : path;
+    super(`the release at ${root} no longer matches its manifest: ${what} ${why}`, {
+      code: "RELEASE_CHANGED",
+      hint: "what was published in place must stay as it was; publish it again, with --supersede, as it is now",
+      details: { root, file: path },
+    });
   }
 }
 
@@ -93,8 +106,18 @@ export class NotTrustedError extends P2pCacheError {
 
 /** A source that does not answer: later, or another. */
 export class UnreachableError extends P2pCacheError {
-  constructor(message: string, options?: ErrorOptions & { readonly code?: string }) {
+  /** Somebody has to change something first: to ask again soon is of no use. */
+  readonly isLasting: boolean;
+  /** For how long the source wants to be left alone; undefined where it did not say. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    message: string,
+    options?: ErrorOptions & { readonly code?: string; readonly isLasting?: boolean; readonly retryAfterMs?: number },
+  ) {
     super(options?.code ?? "UNREACHABLE", 6, message, options);
+    this.isLasting = options?.isLasting ?? false;
+    this.retryAfterMs = options?.retryAfterMs;
   }
 }
 

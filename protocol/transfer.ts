@@ -80,6 +80,7 @@ export class Transfer {
   readonly #joining = new Set<SourceName>();
   readonly #isStored: Uint8Array;
   readonly #wanted: WantedItems;
+  readonly #wrongAtOrigins = new Set<number>();
   #storedCount = 0;
   #inFlightBytes = 0;
   #description: ChunkDescription | undefined;
@@ -198,6 +199,7 @@ export class Transfer {
   #refuse(name: SourceName, item: number): TransferAction[] {
     const source = this.#sources.get(name);
     if (source !== undefined) this.#giveBack(source, item);
+    if (source?.isOrigin) this.#wrongAtOrigins.add(item);
     this.#sources.distrust(name, item);
     return [{ kind: "strike", source: name, fault: "corrupt", item }];
   }
@@ -340,7 +342,10 @@ export class Transfer {
   #hope(nowMs: number): number | TransferAction {
     const isIdle = this.#inFlightBytes === 0;
     const isStored = (item: number) => this.#isStored[item] === 1;
-    const lost = isIdle ? this.#wanted.find((item) => this.#sources.isLost(item), isStored) : undefined;
+    const isLost = (item: number) => this.#sources.isLost(item);
+    // What the origins have wrong will not come, however much else is still on its way.
+    const wrong = [...this.#wrongAtOrigins].find((item) => !isStored(item) && isLost(item));
+    const lost = wrong ?? (isIdle ? this.#wanted.find(isLost, isStored) : undefined);
     this.#hopelessSinceMs = lost === undefined ? undefined : (this.#hopelessSinceMs ?? nowMs);
     // An item may be asked of two peers in vain before it is the origin's turn.
     const isUnderWay = !isIdle || this.#wanted.find((item) => this.#sources.isWithin(item), isStored) !== undefined;

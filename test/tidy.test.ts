@@ -22,6 +22,7 @@ const doors: readonly { readonly library: RegExp; readonly door: string }[] = [
   { library: /^level$/, door: "node/store/" },
   { library: /^(blake3-wasm|@napi-rs\/blake-hash)(\/.*)?$/, door: "node/hasher.ts" },
   { library: /^(fastify|@fastify\/.*)$/, door: "node/http/" },
+  { library: /^undici$/, door: "node/origins/" },
   { library: /^(commander|cli-progress)$/, door: "cli/" },
 ];
 

@@ -76,6 +76,7 @@ async function printStatus(context: Context): Promise<void> {
     `${status.name} (${status.node}), version ${status.version}, up ${formatDuration(status.uptimeSeconds * 1000)}`,
     `network ${status.network}, ${status.peers} peers${status.addresses.map((address) => `\n  ${address}`).join("")}`,
     `cache ${status.cache.path}: ${status.cache.variants} variants, ${formatBytes(status.cache.bytes)} of ${formatBytes(status.cache.maxBytes)}`,
+    ...status.origins.map(({ name, state, reason }) => `origin ${name}: ${state}${reason ? `, ${reason}` : ""}`),
     ...status.transfers.map(({ text }) => `fetching ${text}`),
     ...status.warnings.map((warning) => `warning: ${warning}`),
   ]);

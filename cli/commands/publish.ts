@@ -5,7 +5,6 @@ import {
   formatDuration,
   type NamedThing,
   type Published,
-  parseHandleText,
   publish,
   type Settings,
   UsageError,
@@ -14,7 +13,7 @@ import {
 } from "../../node/index.ts";
 import type { Context, Run } from "../context.ts";
 import { addSharedFlags } from "../flags.ts";
-import { parseJsonHandle, readJsonFromStdin } from "../handles.ts";
+import { parseJsonHandle, parseTyped, readJsonFromStdin, resolved } from "../handles.ts";
 import { ProgressReport } from "../progress.ts";
 
 /** As typed. */
@@ -26,6 +25,7 @@ interface PublishFlags {
   readonly stripSpecial?: boolean;
   readonly allowPrivate?: boolean;
   readonly supersede?: boolean;
+  readonly inPlace?: boolean;
   readonly fromJson?: string;
 }
 
@@ -49,6 +49,7 @@ export function addPublish(parent: Command, run: Run): void {
     .option("--strip-special", "leave out devices, sockets and FIFOs, and drop setuid and setgid bits")
     .option("--allow-private", "take files that others may not read: in caches everybody may")
     .option("--supersede", "write a new revision over a release that differs")
+    .option("--in-place", "write no chunks: machines read the tree where it lies, which must be in its repository")
     .option("--from-json <file>", "- reads { handle, root?, requires?, cachable? }, or a list of them, from stdin")
     .addHelpText(
       "after",
@@ -68,7 +69,7 @@ async function publishAll(context: Context, handle: string | undefined, flags: P
   const { settings } = context.settings();
   if (flags.fromJson === undefined) {
     if (handle === undefined) throw new UsageError("publish needs a handle, or --from-json -");
-    const release = oneRelease(settings, handle, flags);
+    const release = oneRelease(settings, await parseTyped(handle, settings), handle, flags);
     return print(context, [await publishOne(context, settings, release, flags)], "one");
   }
   if (flags.fromJson !== "-") throw new UsageError("--from-json reads stdin only: write --from-json -");
@@ -76,14 +77,16 @@ async function publishAll(context: Context, handle: string | undefined, flags: P
     throw new UsageError("with --from-json, handle and root stand in the JSON");
   }
   const value = await readJsonFromStdin();
-  const releases = [value].flat().map((item) => parseRelease(settings, item, flags));
+  const known = await resolved(settings);
+  const releases = [value].flat().map((item) => parseRelease(known, item, flags));
   const done: Done[] = [];
   for (const release of releases) done.push(await publishOne(context, settings, release, flags));
   print(context, done, Array.isArray(value) ? "list" : "one");
 }
 
-function oneRelease(settings: Settings, handle: string, { root, requires, cachable }: PublishFlags): Release {
-  const variant = variantOf(parseHandleText(handle, settings.repositories), handle);
+function oneRelease(settings: Settings, thing: NamedThing, handle: string, flags: PublishFlags): Release {
+  const { root, requires, cachable } = flags;
+  const variant = variantOf(thing, handle);
   const names = requires?.split(",").map((name) => name.trim()) ?? [];
   return { variant, treePath: root ?? defaultRoot(settings, variant), requires: names.filter(Boolean), cachable };
 }
@@ -138,9 +141,13 @@ async function publishOne(context: Context, settings: Settings, release: Release
     stripSpecial: flags.stripSpecial === true,
     allowPrivate: flags.allowPrivate === true,
     supersede: flags.supersede === true,
+    inPlace: flags.inPlace === true,
     onProgress,
     signal: context.signal,
   });
+  if (flags.inPlace === true && published.inPlaceRoot === undefined) {
+    context.out.note(`${text} was released with its chunks before: they stay, and are read in place of the tree`);
+  }
   return { text, published: { ...published, seconds: (performance.now() - startedMs) / 1000 } };
 }
 
@@ -150,8 +157,9 @@ function print({ out }: Context, done: readonly Done[], shape: "one" | "list"): 
   if (shape === "one" && objects[0] !== undefined) out.result("publish", objects[0], plain);
   else out.list("publish", "published", objects, plain);
   for (const { text, published } of done) {
-    const { revision, files, bytes, chunks, newChunks, newBytes, seconds } = published;
-    const saved = `${newChunks} of ${chunks} chunks were new (${formatBytes(newBytes)} of ${formatBytes(bytes)})`;
+    const { revision, files, bytes, chunks, newChunks, newBytes, seconds, inPlaceRoot } = published;
+    const added = `${newChunks} of ${chunks} chunks were new (${formatBytes(newBytes)} of ${formatBytes(bytes)})`;
+    const saved = inPlaceRoot !== undefined && newChunks === 0 ? `read in place at ${inPlaceRoot}` : added;
     out.note(`${text}: revision ${revision}, ${files} files, ${saved}, in ${formatDuration(seconds * 1000)}`);
   }
 }

@@ -1,105 +1,89 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { chmod, type FileHandle, link, lstat, mkdir, open, rename, rm } from "node:fs/promises";
+import { chmod, link, lstat, mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import {
-  assert,
-  ChunkCorruptError,
-  ChunkMissingError,
-  FormatError,
-  NoSpaceError,
-  NotTrustedError,
-  P2pCacheError,
-  UnreachableError,
-  UsageError,
-  VersionError,
-} from "../../protocol/errors.ts";
+import { assert, NotTrustedError, P2pCacheError, UnreachableError } from "../../protocol/errors.ts";
 import { type ChunkHash, compareBytes, type VariantHash } from "../../protocol/hash.ts";
-import { KIB, recordBytesMax } from "../../protocol/limits.ts";
-import type { Repository, WaitOptions } from "../ports.ts";
+import { recordBytesMax } from "../../protocol/limits.ts";
+import type { Repository } from "../ports.ts";
+import { directFiles } from "./direct-files.ts";
 
-export interface FolderOptions {
-  /** As people and logs know the origin. */
-  readonly name: string;
-  /** The folder, usually on a mounted filer. It must exist. */
-  readonly path: string;
-  /** `network.name`: a repository of another network is refused. */
-  readonly network: string;
+import { codeOf, type FolderOptions } from "./folder-faults.ts";
+import { FolderReader } from "./folder-reader.ts";
+import { chunkPath, describeRepository, descriptionPath, packChunk, recordPath } from "./objects.ts";
+
+export interface RepositoryOptions extends FolderOptions {
   /**
    * Whether a folder without `p2pcache.json` is a new repository. To readers it is unreachable, since that is what a
    * mount point looks like while nothing is mounted there.
    */
   readonly publishes?: boolean;
+  /** Whether chunks are compressed where that saves a tenth or more (decision 0020); it does unless told otherwise. */
+  readonly compress?: boolean;
 }
 
 /**
- * A repository in a folder (DESIGN section 4): plain files that are written beside their place, made durable and then
- * moved there, and never changed again; one of a wrong size is replaced by the same way. An abort is answered at once; the system call behind it ends when it does.
+ * A repository in a folder (DESIGN section 4), read and written in this very process, as a publisher does: plain files
+ * that are written beside their place, made durable and then moved there, and never changed again; one of a wrong size
+ * is replaced by the same way.
  */
-export class FolderRepository implements Repository {
-  readonly name: string;
-  readonly #options: FolderOptions;
-  #isChecked = false;
+export class FolderRepository extends FolderReader implements Repository {
+  readonly #publishes: boolean;
+  readonly #compresses: boolean;
   readonly #directories = new Set<string>();
   /** Directories with new names in them, which are not yet durable. */
   readonly #unsynced = new Set<string>();
 
-  private constructor(options: FolderOptions) {
-    this.name = options.name;
-    this.#options = options;
+  private constructor(options: RepositoryOptions) {
+    super(options, directFiles);
+    this.#publishes = options.publishes === true;
+    this.#compresses = options.compress !== false;
   }
 
   /**
    * Opens a repository. One that cannot be reached now is opened all the same, and checked when it is first used.
    * @throws {UsageError} when it belongs to another network; {VersionError} when its format is newer than this program.
    */
-  static async open(options: FolderOptions): Promise<FolderRepository> {
+  static async open(options: RepositoryOptions): Promise<FolderRepository> {
     const repository = new FolderRepository(options);
     try {
-      await repository.#check();
+      await repository.check();
     } catch (error) {
       if (!(error instanceof UnreachableError)) throw error;
     }
     return repository;
   }
 
-  async latestRecord(variant: VariantHash, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
-    options.signal?.throwIfAborted();
-    return await abortable(this.#latestRecord(variant, options), options);
-  }
-
-  async chunk(hash: ChunkHash, sizeBytes: number, options: WaitOptions = {}): Promise<Uint8Array> {
-    options.signal?.throwIfAborted();
-    return await abortable(this.#chunk(hash, sizeBytes), options);
-  }
-
   async has(hash: ChunkHash, sizeBytes: number): Promise<boolean> {
-    await this.#check();
-    if (!(await this.#exists(chunkPath(hash), sizeBytes))) return false;
-    this.#leftBehind(chunkPath(hash));
+    await this.check();
+    const path = await this.#chunkAt(hash, sizeBytes);
+    if (path === undefined) return false;
+    this.#leftBehind(path);
     return true;
   }
 
   /** The file is durable at once, its name with the next record: one sync a directory, not one a chunk. */
   async putChunk(hash: ChunkHash, bytes: Uint8Array): Promise<void> {
     await this.#begin();
-    const path = chunkPath(hash);
-    if (await this.#exists(path, bytes.length)) return this.#leftBehind(path);
+    const there = await this.#chunkAt(hash, bytes.length);
+    if (there !== undefined) return this.#leftBehind(there);
+    const { form, bytes: kept } = await this.#pack(hash, bytes);
+    const path = chunkPath(hash, form);
     // Whoever else writes it meanwhile writes the same bytes, so that replacing it changes nothing; what was cut short
     // is replaced whole.
-    await this.#write(path, bytes, rename);
+    await this.#write(path, kept, rename);
   }
 
   async putRecord(variant: VariantHash, revision: number, envelope: Uint8Array): Promise<void> {
     await this.#begin();
-    const isFirst = revision === 0 || (await this.#exists(recordPath(variant, revision - 1)));
+    const isFirst = revision === 0 || (await this.exists(recordPath(variant, revision - 1)));
     assert(isFirst, "revisions leave no gap, or readers would not find them");
     await this.#syncDirectories();
     const path = recordPath(variant, revision);
     if (!(await this.#writeOnce(path, envelope))) {
-      const existing = await this.#read(path, recordBytesMax);
+      const existing = await this.read(path, recordBytesMax);
       if (existing === undefined || compareBytes(existing, envelope) !== 0) {
-        throw new NotTrustedError(`${this.name} has another record as ${this.#absolute(path)}`, {
+        throw new NotTrustedError(`${this.name} has another record as ${this.absolute(path)}`, {
           code: "RECORD_CONFLICT",
           hint: "somebody else released this revision; publish again to see what they released",
         });
@@ -108,83 +92,40 @@ export class FolderRepository implements Repository {
     await this.#syncDirectories();
   }
 
-  async #latestRecord(variant: VariantHash, options: WaitOptions): Promise<Uint8Array | undefined> {
-    await this.#check();
-    let revision = -1;
-    while (await this.#exists(recordPath(variant, revision + 1))) {
-      options.signal?.throwIfAborted();
-      revision++;
-    }
-    if (revision >= 0) return await this.#read(recordPath(variant, revision), recordBytesMax);
-    await this.#checkAgain();
-    return undefined;
-  }
-
-  async #chunk(hash: ChunkHash, sizeBytes: number): Promise<Uint8Array> {
-    await this.#check();
-    const bytes = await this.#read(chunkPath(hash), sizeBytes, (foundBytes) => {
-      return new ChunkCorruptError(`${this.name} has ${foundBytes} bytes for chunk ${hash}, which has ${sizeBytes}`);
-    });
-    if (bytes !== undefined) return bytes;
-    await this.#checkAgain();
-    throw new ChunkMissingError(`${this.name} has no chunk ${hash}`);
-  }
-
-  /** Makes sure that the folder is a repository of our network, once. Answers whether `p2pcache.json` is there. */
-  async #check(): Promise<boolean> {
-    if (this.#isChecked) return true;
-    const bytes = await this.#read(descriptionPath, descriptionBytesMax);
-    if (bytes === undefined) {
-      if (this.#options.publishes === true && (await this.#exists("."))) return false;
-      throw this.#unreachable(this.#options.path, "is not there, or has no p2pcache.json: not mounted, or still empty");
-    }
-    checkDescription(bytes, this.#absolute(descriptionPath), this.#options.network);
-    this.#isChecked = true;
-    return true;
-  }
-
-  /** Something is missing: is it only that, or has the whole mount gone? */
-  async #checkAgain(): Promise<void> {
-    this.#isChecked = false;
-    await this.#check();
+  protected override async isNew(): Promise<boolean> {
+    return this.#publishes && (await this.exists("."));
   }
 
   /** Before something is written: the repository is ours, or becomes one now. */
   async #begin(): Promise<void> {
-    if (await this.#check()) return;
-    const description = { formatVersion, network: this.#options.network };
-    await this.#writeOnce(descriptionPath, Buffer.from(`${JSON.stringify(description)}\n`));
-    await this.#check();
+    await this.check();
+    if (this.isChecked) return;
+    await this.#writeOnce(descriptionPath, describeRepository(this.options.network));
+    await this.check();
   }
 
-  /** With `sizeBytes`: as a file of just that size. */
-  async #exists(path: string, sizeBytes?: number): Promise<boolean> {
-    try {
-      const stats = await lstat(this.#absolute(path));
-      return sizeBytes === undefined || (stats.isFile() && stats.size === sizeBytes);
-    } catch (error) {
-      if (isCode(error, "ENOENT")) return false;
-      throw this.#failure(path, error);
-    }
+  /** Where a chunk lies whole, as far as its size tells. */
+  async #chunkAt(hash: ChunkHash, sizeBytes: number): Promise<string | undefined> {
+    const plain = chunkPath(hash);
+    if ((await this.#sizeOf(plain)) === sizeBytes) return plain;
+    const packed = chunkPath(hash, "zst");
+    return (await this.#sizeOf(packed)) ? packed : undefined;
   }
 
-  /**
-   * Reads a whole file of at most `bytesMax` bytes; undefined where there is none. With `wrongSize`, of just so many.
-   */
-  async #read(path: string, bytesMax: number, wrongSize?: (foundBytes: number) => Error): Promise<Buffer | undefined> {
+  /** How a chunk is kept: what was cut short is replaced in its own form, or readers would find it first. */
+  async #pack(hash: ChunkHash, bytes: Uint8Array): ReturnType<typeof packChunk> {
+    const isCutShort = (await this.#sizeOf(chunkPath(hash))) !== undefined;
+    return !this.#compresses || isCutShort ? { form: "plain", bytes } : await packChunk(bytes);
+  }
+
+  /** Of a regular file; undefined where there is none. */
+  async #sizeOf(path: string): Promise<number | undefined> {
     try {
-      // Without O_NONBLOCK a FIFO in its place would be waited for.
-      await using file = await open(this.#absolute(path), constants.O_RDONLY | constants.O_NONBLOCK);
-      const { size } = await file.stat();
-      if (wrongSize !== undefined && size !== bytesMax) throw wrongSize(size);
-      if (size > bytesMax) throw new FormatError(`${this.#absolute(path)} has ${size} bytes, more than ${bytesMax}`);
-      const bytes = Buffer.allocUnsafeSlow(size);
-      const read = await readFully(file, bytes);
-      if (read < size && wrongSize !== undefined) throw wrongSize(read);
-      return bytes.subarray(0, read);
+      const stats = await lstat(this.absolute(path));
+      return stats.isFile() ? stats.size : undefined;
     } catch (error) {
-      if (isCode(error, "ENOENT")) return undefined;
-      throw this.#failure(path, error);
+      if (codeOf(error) === "ENOENT") return undefined;
+      throw this.failure(path, error);
     }
   }
 
@@ -197,13 +138,13 @@ export class FolderRepository implements Repository {
       });
       return true;
     } catch (error) {
-      if (error instanceof P2pCacheError && isCode(error.cause, "EEXIST")) return false;
+      if (error instanceof P2pCacheError && codeOf(error.cause) === "EEXIST") return false;
       throw error;
     }
   }
 
   async #write(path: string, bytes: Uint8Array, place: (from: string, to: string) => Promise<void>): Promise<void> {
-    const absolute = this.#absolute(path);
+    const absolute = this.absolute(path);
     const beside = join(dirname(absolute), `.${randomBytes(12).toString("hex")}.tmp`);
     try {
       await this.#makeDirectory(dirname(path));
@@ -215,7 +156,7 @@ export class FolderRepository implements Repository {
         throw error;
       }
     } catch (error) {
-      throw this.#failure(path, error);
+      throw this.failure(path, error);
     }
     this.#unsynced.add(dirname(path));
   }
@@ -223,13 +164,13 @@ export class FolderRepository implements Repository {
   async #makeDirectory(path: string): Promise<void> {
     if (path === "." || this.#directories.has(path)) return;
     await this.#makeDirectory(dirname(path));
-    const absolute = this.#absolute(path);
+    const absolute = this.absolute(path);
     try {
       await mkdir(absolute);
       await chmod(absolute, 0o755); // Whatever the publisher's umask.
       this.#unsynced.add(dirname(path));
     } catch (error) {
-      if (!isCode(error, "EEXIST")) throw error;
+      if (codeOf(error) !== "EEXIST") throw error;
     }
     this.#directories.add(path);
   }
@@ -238,11 +179,11 @@ export class FolderRepository implements Repository {
     for (const path of [...this.#unsynced]) {
       this.#unsynced.delete(path);
       try {
-        await using directory = await open(this.#absolute(path), constants.O_RDONLY);
+        await using directory = await open(this.absolute(path), constants.O_RDONLY);
         await directory.sync();
       } catch (error) {
         this.#unsynced.add(path);
-        throw this.#failure(path, error);
+        throw this.failure(path, error);
       }
     }
   }
@@ -252,51 +193,6 @@ export class FolderRepository implements Repository {
     this.#unsynced.add(dirname(path));
     this.#unsynced.add(dirname(dirname(path)));
   }
-
-  #absolute(path: string): string {
-    return join(this.#options.path, path);
-  }
-
-  #failure(path: string, error: unknown): unknown {
-    const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
-    if (error instanceof P2pCacheError || code === undefined) return error;
-    if (code === "ENOSPC" || code === "EDQUOT") {
-      return new NoSpaceError(`the origin ${this.name} is full (${this.#absolute(path)}: ${code})`, { cause: error });
-    }
-    return this.#unreachable(this.#absolute(path), `fails with ${code}`, error);
-  }
-
-  #unreachable(path: string, why: string, cause?: unknown): UnreachableError {
-    const options = cause === undefined ? {} : { cause };
-    return new UnreachableError(`the origin ${this.name} cannot be used: ${path} ${why}`, options);
-  }
-}
-
-const descriptionPath = "p2pcache.json";
-const descriptionBytesMax: number = 64 * KIB;
-const formatVersion = 1;
-
-function chunkPath(hash: ChunkHash): string {
-  return `chunks/${hash.slice(0, 2)}/${hash}`;
-}
-
-function recordPath(variant: VariantHash, revision: number): string {
-  return `variants/${variant.slice(0, 2)}/${variant}/${revision}.dsse.json`;
-}
-
-function checkDescription(bytes: Buffer, path: string, network: string): void {
-  let value: { readonly formatVersion?: unknown; readonly network?: unknown } | null;
-  try {
-    value = JSON.parse(bytes.toString()) as typeof value;
-  } catch (cause) {
-    throw new FormatError(`${path} is not JSON`, { cause });
-  }
-  if (value?.formatVersion !== formatVersion) throw new VersionError(path, value?.formatVersion);
-  if (value.network === network) return;
-  throw new UsageError(`${path} is of the network ${JSON.stringify(value.network)}, not ${JSON.stringify(network)}`, {
-    code: "OTHER_NETWORK",
-    hint: "check network.name and the origin's path in the configuration",
-  });
 }
 
 async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
@@ -304,32 +200,4 @@ async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
   await file.chmod(0o644); // Whatever the publisher's umask.
   await file.writeFile(bytes);
   await file.sync();
-}
-
-/** Answers how many bytes there were. */
-async function readFully(file: FileHandle, target: Buffer): Promise<number> {
-  let filled = 0;
-  while (filled < target.length) {
-    const { bytesRead } = await file.read(target, filled, target.length - filled, null);
-    if (bytesRead === 0) break;
-    filled += bytesRead;
-  }
-  return filled;
-}
-
-/** What work answers, or the reason of an abort, whichever comes first. */
-async function abortable<Result>(work: Promise<Result>, { signal }: WaitOptions): Promise<Result> {
-  if (signal === undefined) return await work;
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([aborted.promise, work]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
-}
-
-function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
 }

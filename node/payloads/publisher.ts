@@ -35,6 +35,8 @@ export interface PublishOptions {
   readonly now: string;
   /** Writes a new revision over a release that differs. */
   readonly supersede?: boolean;
+  /** Where the tree lies under its repository: its chunks are not written, since origins read them there. */
+  readonly inPlaceRoot?: string;
   readonly stripSpecial?: boolean;
   readonly allowPrivate?: boolean;
   /** Content bytes and files read so far; from the start again where a release is mended. */
@@ -54,6 +56,8 @@ export interface Published {
   /** What the repository lacked of them: each content once. */
   readonly newChunks: number;
   readonly newBytes: number;
+  /** Of a release in place: where it lies under its repository. */
+  readonly inPlaceRoot?: string;
 }
 
 /**
@@ -83,7 +87,7 @@ export async function publishVariant(options: PublishOptions): Promise<Published
   const signature = { keyid: options.sign.keyid, sig: options.sign.sign(signedBytes(body)) };
   options.signal?.throwIfAborted();
   await repository.putRecord(hash, revision, encodeEnvelope({ body, signatures: [signature] }));
-  return { ...totals, revision, newChunks: upload.newChunks, newBytes: upload.newBytes };
+  return { ...totals, ...rootOf(options), revision, newChunks: upload.newChunks, newBytes: upload.newBytes };
 }
 
 /** The latest record, and who signed it by their own word. */
@@ -146,7 +150,7 @@ async function repair(
   latest: LatestRelease,
   hash: VariantHash,
   upload: Upload,
-): Promise<Pick<Published, "revision" | "newChunks" | "newBytes">> {
+): Promise<Pick<Published, "revision" | "newChunks" | "newBytes" | "inPlaceRoot">> {
   const { revision } = latest.record;
   if (upload.missing > 0) {
     const { payload } = await readTree(options, upload, "write found");
@@ -154,14 +158,16 @@ async function repair(
   }
   // The same bytes again write nothing, and make durable what was written before them.
   if (upload.written > 0) await options.repository.putRecord(hash, revision, latest.envelope);
-  return { revision, newChunks: upload.newChunks, newBytes: upload.newBytes };
+  return { revision, ...rootOf(latest.record), newChunks: upload.newChunks, newBytes: upload.newBytes };
 }
 
 async function readTree(options: PublishOptions, upload: Upload, pass: Pass): Promise<BuiltManifest> {
-  const { engine, attributes, stripSpecial, allowPrivate, onProgress, signal } = options;
+  const { engine, attributes, stripSpecial, allowPrivate, onProgress, signal, inPlaceRoot } = options;
   return await importTree(options.treePath, {
     engine,
-    onChunk: (hash, bytes) => upload.chunk(pass, hash, bytes),
+    onChunk: async (hash, bytes) => {
+      if (inPlaceRoot === undefined) await upload.chunk(pass, hash, bytes);
+    },
     onSegment: async (hash, bytes) => {
       await upload.item(pass, hash, bytes);
     },
@@ -191,6 +197,12 @@ async function latestRelease(options: PublishOptions, hash: VariantHash): Promis
 function differenceFrom(latest: LatestRelease, payload: PayloadId, options: PublishOptions): string | undefined {
   if (latest.record.payload !== payload) return "with another tree";
   if (attributesText(latest.record.attributes) !== attributesText(options.attributes)) return "with other attributes";
+  const { inPlaceRoot: before } = latest.record;
+  const { inPlaceRoot: now, supersede = false } = options;
+  // With its chunks at the origin it can be had whatever its record says, so only who wants another one gets it.
+  if (before !== now && (supersede || (before !== undefined && now !== undefined))) {
+    return before === undefined ? "with its chunks" : `in place at ${before}`;
+  }
   // A repeated publish must not look done while nobody trusts who signed the first one.
   if (!latest.keyids.includes(options.sign.keyid)) return "by another publisher";
   return undefined;
@@ -225,6 +237,7 @@ function recordBody(
       rootBytes: manifest.rootBytes,
       attributes,
       releasedAt: now,
+      ...rootOf(options),
       ...(supersedes === undefined ? {} : { supersedes }),
     },
     manifest.root,
@@ -239,6 +252,11 @@ function totalsOf(
 ): Omit<Published, "revision" | "newChunks" | "newBytes"> {
   const { files, bytes, chunks } = manifest.root;
   return { variant, payload: manifest.payload, files, bytes, chunks };
+}
+
+/** Absent fields stay absent. */
+function rootOf({ inPlaceRoot }: { readonly inPlaceRoot?: string }): { readonly inPlaceRoot?: string } {
+  return inPlaceRoot === undefined ? {} : { inPlaceRoot };
 }
 
 const emptyRoot: ManifestRoot = { entries: 0, files: 0, bytes: 0, chunks: 0, caseSensitive: false, segments: [] };

@@ -4,7 +4,7 @@ import { parse, TomlError } from "smol-toml";
 import { UsageError } from "../../protocol/errors.ts";
 import { printable, unknownKey } from "./explain.ts";
 import { suggestion } from "./nearest.ts";
-import { checkSocket, type Environment, expandPath, findPlaces, type Places, realPathOr, socketOf } from "./places.ts";
+import { checkSocket, type Environment, expandPath, findPlaces, type Places, socketOf } from "./places.ts";
 import type { SettingKey, Settings } from "./schema.ts";
 import { parseValues, settingKey, settingKeys } from "./table.ts";
 
@@ -29,8 +29,6 @@ export interface LoadOptions {
   readonly systemFile?: string;
   /** The user's home directory, in place of the environment's. */
   readonly home?: string;
-  /** False: repositories are not looked at, so that a mount that hangs cannot hold us up. */
-  readonly resolveLinks?: boolean;
 }
 
 export interface LoadedSettings {
@@ -67,7 +65,7 @@ export function loadSettings(options: LoadOptions): LoadedSettings {
       origins.set(key, layer.source);
     }
   }
-  derive(values, places, options.resolveLinks ?? true);
+  derive(values, places);
   if (flags.origin !== undefined) setPolicy(values, origins, flags.origin);
   const sourceOf = (key: string) => describeSource(key, origins.get(key) ?? "default");
   const settings = parseValues(values, sourceOf);
@@ -102,16 +100,6 @@ export function checkAdmission(settings: Settings, known: { readonly policy?: bo
   throw new UsageError("network.key_file is not set, so anybody could join this node", {
     hint: 'set network.key_file (make one with `p2pcache key network`), or write admission = "open" under [network]',
   });
-}
-
-/** Refuses origins that this release cannot read; one that is never asked may be of any kind. @throws {UsageError} */
-export function checkOrigins(settings: Settings): void {
-  for (const { name, kind, policy } of settings.origins) {
-    if (kind === "folder" || policy === "never") continue;
-    throw new UsageError(`the origin ${name} is of the kind ${kind}, and this release reads folder origins only`, {
-      hint: 'write kind = "folder" with the path of its mount, or policy = "never"',
-    });
-  }
 }
 
 /** Values by key from one place. */
@@ -279,15 +267,10 @@ function defaultLayer(places: Places): Layer {
 }
 
 /** What follows from other values. Those are texts, or the check names them as wrong. */
-function derive(values: Map<string, unknown>, places: Places, resolveLinks: boolean): void {
+function derive(values: Map<string, unknown>, places: Places): void {
   const [state, cache] = [String(values.get("node.state")), String(values.get("cache.path"))];
   if (!values.has("publish.key")) values.set("publish.key", join(state, "keys", "publisher.pem"));
   if (!values.has("node.socket")) values.set("node.socket", socketOf(cache, places.runtime));
-  if (!resolveLinks) return;
-  for (const [key, value] of values) {
-    if (key.startsWith("repositories.") && typeof value === "string" && value !== "")
-      values.set(key, realPathOr(value));
-  }
 }
 
 function withAbsolutePaths(key: string, value: unknown, base: string, home: string): unknown {
@@ -297,8 +280,15 @@ function withAbsolutePaths(key: string, value: unknown, base: string, home: stri
   if (!Array.isArray(value)) return value;
   if (kind === "paths") return value.map(expand);
   if (kind !== "tables") return value;
-  return value.map((table) => (isTable(table) && "path" in table ? { ...table, path: expand(table.path) } : table));
+  return value.map((table) => {
+    if (!isTable(table)) return table;
+    const named = originPaths.filter((name) => name in table).map((name) => [name, expand(table[name])]);
+    return { ...table, ...Object.fromEntries(named) };
+  });
 }
+
+/** The fields of an origin that are paths. */
+const originPaths = ["path", "ca_file", "credentials_file"];
 
 function setPolicy(values: Map<string, unknown>, origins: Map<string, string>, policy: string): void {
   if (!policies.includes(policy)) {

@@ -73,7 +73,7 @@ export function checkSocket(path: string, source: string): void {
 }
 
 /** The path without its links where it exists, else as it is. */
-export function realPathOr(path: string): string {
+function realPathOr(path: string): string {
   try {
     return realpathSync(path);
   } catch {

@@ -23,6 +23,10 @@ export interface FolderOriginSettings extends OriginCommon {
 export interface HttpOriginSettings extends OriginCommon {
   readonly kind: "http";
   readonly url: string;
+  /** PEM; `undefined`: the authorities that Node knows. */
+  readonly caFile: string | undefined;
+  /** One line, `basic user:password` or `bearer TOKEN`. */
+  readonly credentialsFile: string | undefined;
 }
 
 export type OriginSettings = FolderOriginSettings | HttpOriginSettings;
@@ -75,7 +79,7 @@ export interface Settings {
     /** Further caches, read only, in order. */
     readonly chain: readonly string[];
   };
-  /** Directory by repository id. */
+  /** Directory by repository id, as it is written: a look at it may take for ever (`realRepositories`). */
   readonly repositories: ReadonlyMap<string, string>;
   readonly localPackages: readonly string[];
   /** In order of preference. */
@@ -95,6 +99,8 @@ export interface Settings {
     readonly keyFile: string;
     /** Name of a folder origin; `undefined` where there is none. */
     readonly origin: string | undefined;
+    /** Whether chunks are written compressed where that saves a tenth. */
+    readonly compress: boolean;
   };
 }
 

@@ -1,9 +1,11 @@
 import { stat } from "node:fs/promises";
 import { P2pCacheError } from "../../protocol/errors.ts";
 import { loadNetworkKey, privateFileFault } from "../keys.ts";
+import { readAuthorities, readCredentials } from "../origin-files.ts";
+import { lookAtPaths } from "../path-looks.ts";
 import { hideSecrets } from "./explain.ts";
-import { checkAdmission, checkOrigins, type LoadedSettings, requireNetwork } from "./load.ts";
-import type { Settings } from "./schema.ts";
+import { checkAdmission, type LoadedSettings, requireNetwork } from "./load.ts";
+import type { HttpOriginSettings, Settings } from "./schema.ts";
 import { settingKey } from "./table.ts";
 
 /** One key as `config show --json` prints it; a value that is not set is absent. */
@@ -59,13 +61,15 @@ export async function checkSettings(
     faultOf("network.name", () => requireNetwork(settings)),
     // A node without peers lets nobody in.
     settings.transfer.peers === "never" ? undefined : faultOf("network.admission", () => checkAdmission(settings)),
-    faultOf("origin", () => checkOrigins(settings)),
     await networkKeyProblem(loaded),
     await publisherKeyProblem(loaded),
     ...sourceProblems(loaded),
     ...idleSettings(loaded),
   ];
   if (options.directories !== false) found.push(...(await directoryProblems(settings)));
+  for (const origin of settings.origins) {
+    if (origin.kind === "http") found.push(...(await serverProblems(origin)));
+  }
   for (const message of loaded.warnings) found.push({ severity: "warning", message });
   return found.filter((problem) => problem !== undefined);
 }
@@ -165,7 +169,6 @@ function* idleSettings({ settings, values, origins }: LoadedSettings): Generator
   for (const [i, table] of tables.entries()) {
     const name = settings.origins[i]!.name;
     for (const field of ["slots", "rate"]) if (field in table) yield noEffect(`origin ${name} ${field}`);
-    if (table.in_place === true) yield noEffect(`origin ${name} in_place`);
     if (table.policy === "limited") yield noEffect(`origin ${name} policy`, "limited is taken for auto");
   }
 }
@@ -197,13 +200,51 @@ async function directoryProblems({ repositories, cache, origins }: Settings): Pr
 }
 
 async function directoryProblem(key: string, path: string): Promise<SettingProblem | undefined> {
+  const look = (await lookAtPaths([path], lookMs)).get(path)!;
+  switch (look.kind) {
+    case "directory":
+      return undefined;
+    case "other":
+      return problem("warning", key, `${path} is not a directory`);
+    case "silent":
+      return problem("warning", key, `${path} does not answer`, "its mount hangs: see whether its server is up");
+    case "failed": {
+      const reason = look.code === "ENOENT" ? "does not exist" : `cannot be looked at: ${look.code}`;
+      return problem("warning", key, `${path} ${reason}`, "is it mounted on this machine?");
+    }
+  }
+}
+
+/** What a mount that works never takes. */
+const lookMs = 5_000;
+
+/** The files of an http origin: without its certificates no node runs, without its credentials that origin is not used. */
+async function serverProblems(origin: HttpOriginSettings): Promise<SettingProblem[]> {
+  const { name, url, policy, caFile, credentialsFile } = origin;
+  if (policy === "never") return [];
+  const found: (SettingProblem | undefined)[] = [];
+  if (caFile !== undefined) found.push(await fileProblem("error", `origin ${name} ca_file`, readAuthorities(caFile)));
+  if (credentialsFile !== undefined) {
+    found.push(await fileProblem("warning", `origin ${name} credentials_file`, readCredentials(credentialsFile)));
+  }
+  const hasSecret = credentialsFile !== undefined || new URL(url).username !== "";
+  if (hasSecret && url.startsWith("http:")) {
+    found.push(problem("warning", `origin ${name} url`, "credentials are sent in the clear", "use https"));
+  }
+  return found.filter((one) => one !== undefined);
+}
+
+async function fileProblem(
+  severity: SettingProblem["severity"],
+  key: string,
+  reading: Promise<unknown>,
+): Promise<SettingProblem | undefined> {
   try {
-    if ((await stat(path)).isDirectory()) return undefined;
-    return problem("warning", key, `${path} is not a directory`);
+    await reading;
+    return undefined;
   } catch (error) {
-    const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
-    const reason = missing ? "does not exist" : `cannot be looked at: ${(error as Error).message}`;
-    return problem("warning", key, `${path} ${reason}`, "is it mounted on this machine?");
+    if (!(error instanceof P2pCacheError)) throw error;
+    return problem(severity, key, error.message, error.hint);
   }
 }
 

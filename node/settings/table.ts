@@ -61,6 +61,14 @@ const origin = z
       { text: "required for http" },
       "The repository's address.",
     ).optional(),
+    ca_file: path(
+      { text: "the authorities that Node knows" },
+      "Certificates (PEM) of the authorities that are believed in place of Node's own; http only.",
+    ).optional(),
+    credentials_file: path(
+      { text: "none" },
+      "File of one line, basic user:password or bearer TOKEN, that only its owner may read; http only.",
+    ).optional(),
     policy: choice(
       ["auto", "limited", "never"],
       { value: "auto" },
@@ -71,6 +79,9 @@ const origin = z
     in_place: flag(true, "Whether chunks may be read from the releases themselves; folders only.").default(true),
   })
   .superRefine((value, context) => {
+    const files = value.kind === "folder" ? (["ca_file", "credentials_file"] as const) : [];
+    const named = files.find((key) => value[key] !== undefined);
+    if (named !== undefined) context.addIssue({ code: "custom", params: { fault: `kind folder has no ${named}` } });
     const [needed, strange] = value.kind === "folder" ? (["path", "url"] as const) : (["url", "path"] as const);
     const fault = value[needed] === undefined ? `needs ${needed}` : `has no ${strange}`;
     if (value[needed] !== undefined && value[strange] === undefined) return;
@@ -161,6 +172,11 @@ const schema = z.strictObject({
   publish: z.strictObject({
     key: path({ text: "<node.state>/keys/publisher.pem" }, "Private key that signs releases: PKCS#8 PEM, mode 0600."),
     origin: label({ text: "the first folder origin" }, "Name of the origin that releases go to.").optional(),
+    compress: choice(
+      ["auto", "never"],
+      { value: "auto" },
+      "Whether chunks are written compressed (zstd) where that saves a tenth or more.",
+    ),
   }),
 });
 
@@ -276,14 +292,26 @@ function toSettings(parsed: Parsed): Settings {
       downBytesPerSecond: transfer.down,
     },
     trust,
-    publish: { keyFile: publish.key, origin: publishOrigin(publish.origin, origins) },
+    publish: {
+      keyFile: publish.key,
+      origin: publishOrigin(publish.origin, origins),
+      compress: publish.compress === "auto",
+    },
   };
 }
 
 function toOrigin(parsed: Parsed["origin"][number], index: number): OriginSettings {
   const name = parsed.name ?? (index === 0 ? "origin" : `origin${index + 1}`);
   const common = { name, policy: parsed.policy, slots: parsed.slots, rateBytesPerSecond: parsed.rate };
-  if (parsed.kind === "http") return { ...common, kind: "http", url: parsed.url! };
+  if (parsed.kind === "http") {
+    return {
+      ...common,
+      kind: "http",
+      url: parsed.url!,
+      caFile: parsed.ca_file,
+      credentialsFile: parsed.credentials_file,
+    };
+  }
   return { ...common, kind: "folder", path: parsed.path!, inPlace: parsed.in_place };
 }
 

@@ -140,6 +140,11 @@ export class RezCopy implements StagedTree {
     return this.root.segments[item]!.hash;
   }
 
+  /** Segments lie at origins only. */
+  placeOf(): undefined {
+    return undefined;
+  }
+
   withCopies(item: number): readonly number[] {
     return [item];
   }

@@ -1,4 +1,5 @@
 import type { ChunkHash } from "../../protocol/hash.ts";
+import type { ItemPlace } from "../ports.ts";
 
 /** Where a chunk lies in a manifest: the segment that lists it, and its place among that segment's chunks. */
 export interface ChunkPlace {
@@ -32,6 +33,8 @@ export type ItemJob =
       readonly bytes: Uint8Array;
     }
   | { readonly kind: "loadChunk"; readonly at: JobPlace; readonly place: ChunkPlace }
+  /** The stretches of files that a chunk is made of. */
+  | { readonly kind: "rangesOf"; readonly at: JobPlace; readonly place: ChunkPlace }
   /** Checks the whole manifest and makes the tree's directories and empty files. */
   | {
       readonly kind: "prepare";
@@ -110,6 +113,7 @@ export interface ItemJobResults {
   readonly loadSegment: Uint8Array<ArrayBuffer>;
   readonly storeChunk: undefined;
   readonly loadChunk: Uint8Array<ArrayBuffer>;
+  readonly rangesOf: ItemPlace["ranges"];
   readonly prepare: PreparedChunks;
   /** One byte a place: 1 where the chunk is right. */
   readonly rehash: Uint8Array;
@@ -137,4 +141,6 @@ export interface JobFailure {
   /** Of our own errors, or errno's. */
   readonly code: string | undefined;
   readonly hint: string | undefined;
+  /** Of our own errors. */
+  readonly details?: Readonly<Record<string, unknown>> | undefined;
 }

@@ -7,6 +7,7 @@ import { decodeRoot, type ManifestRoot } from "../../protocol/manifest.ts";
 import { ManifestChecker } from "../../protocol/manifest-checker.ts";
 import { decodeCheckedSegment, decodeSegment, type SegmentPart } from "../../protocol/segments.ts";
 import { openHashEngine } from "../hasher.ts";
+import type { ItemPlace } from "../ports.ts";
 import { checkChunk, readChunk, writeChunk } from "../tree-file.ts";
 import type { ChunkPlace, ItemJob, JobFailure, JobPlace, PreparedChunks } from "./item-jobs.ts";
 import { RecentBytes, RecentMap } from "./recent.ts";
@@ -55,6 +56,8 @@ function perform(job: ItemJob): unknown {
       );
     case "loadChunk":
       return loadChunk(job.at, job.place);
+    case "rangesOf":
+      return rangesOf(layoutAt(job.at, job.place));
     case "prepare":
       return prepare(job);
     case "rehash":
@@ -89,6 +92,10 @@ function loadChunk(at: JobPlace, place: ChunkPlace): Uint8Array<ArrayBuffer> {
   const bytes = readChunk(at.treePath, layout, engine.hash);
   runs.set(key, bytes.slice());
   return bytes;
+}
+
+function rangesOf({ ranges }: ChunkLayout): ItemPlace["ranges"] {
+  return ranges.map(({ path, offsetBytes, sizeBytes }) => ({ path, offsetBytes, sizeBytes }));
 }
 
 function prepare({ at, rootBytes, externalLinks, makesTree }: PrepareJob): PreparedChunks {
@@ -159,8 +166,8 @@ function failureOf(failed: unknown): JobFailure {
   const error = cacheError("the cache", failed);
   const message = error instanceof Error ? error.message : String(error);
   const code = (error as { code?: string }).code;
-  const hint = error instanceof P2pCacheError ? error.hint : undefined;
+  const { hint, details } = error instanceof P2pCacheError ? error : {};
   if (error instanceof VersionError) return { class: "FormatError", message, code, hint };
-  if (error instanceof P2pCacheError) return { class: error.name as JobFailure["class"], message, code, hint };
+  if (error instanceof P2pCacheError) return { class: error.name as JobFailure["class"], message, code, hint, details };
   return { class: "Error", message, code, hint };
 }

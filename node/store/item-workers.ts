@@ -121,8 +121,12 @@ class Thread {
 }
 
 function errorOf(failure: JobFailure): Error {
-  const { message, code, hint } = failure;
-  const options = { ...(code === undefined ? {} : { code }), ...(hint === undefined ? {} : { hint }) };
+  const { message, code, hint, details } = failure;
+  const options = {
+    ...(code === undefined ? {} : { code }),
+    ...(hint === undefined ? {} : { hint }),
+    ...(details === undefined ? {} : { details }),
+  };
   switch (failure.class) {
     case "ChunkCorruptError":
       return new ChunkCorruptError(message, options);

@@ -15,7 +15,15 @@ import type { ReleaseRecord } from "../../protocol/record.ts";
 import { decodeSegment } from "../../protocol/segments.ts";
 import type { ChunkDescription } from "../../protocol/transfer.ts";
 import { type Variant, variantText } from "../../protocol/variant.ts";
-import type { AdoptionStore, CommitResult, FetchStore, Holding, ServedPayload, StagedTree } from "../ports.ts";
+import type {
+  AdoptionStore,
+  CommitResult,
+  FetchStore,
+  Holding,
+  ItemPlace,
+  ServedPayload,
+  StagedTree,
+} from "../ports.ts";
 import { type DiskSpace, type Reservation, SpaceLedger, type SpaceLimits } from "./space.ts";
 
 export interface MemoryStoreOptions {
@@ -278,6 +286,13 @@ class MemoryStagedTree implements StagedTree {
     const layout = this.layouts[item - this.index.segments];
     assert(layout !== undefined, "a chunk is named once its payload was described");
     return bytesToHex(layout.chunk.digest) as ChunkHash;
+  }
+
+  placeOf(item: number): (() => Promise<ItemPlace>) | undefined {
+    const { variant, inPlaceRoot: root } = this.record;
+    if (root === undefined || item < this.index.segments) return undefined;
+    const { ranges } = this.layouts[item - this.index.segments]!;
+    return async () => ({ repository: variant.repository, root, ranges });
   }
 
   withCopies(item: number): readonly number[] {

@@ -9,7 +9,7 @@ import { type ChunkHash, digestBytes, hashFromBytes, type PayloadId } from "../.
 import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import type { ChunkDescription } from "../../protocol/transfer.ts";
-import type { StagedTree } from "../ports.ts";
+import type { ItemPlace, StagedTree } from "../ports.ts";
 import { loadItem } from "./held-tree.ts";
 import type { ChunkPlace, JobPlace } from "./item-jobs.ts";
 import type { ItemWorkers } from "./item-workers.ts";
@@ -123,6 +123,17 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
     assert(this.#digests.length > 0, "a chunk is named once its payload was described");
     const at = (item - this.index.segments) * digestBytes;
     return hashFromBytes<"chunk">(this.#digests.subarray(at, at + digestBytes));
+  }
+
+  /** Says where a chunk lies as it was published; undefined for segments, and where nothing was published in place. */
+  placeOf(item: number): (() => Promise<ItemPlace>) | undefined {
+    const { variant, inPlaceRoot: root } = this.record;
+    if (root === undefined || item < this.index.segments) return undefined;
+    return async () => {
+      const place = this.#chunkPlace(item);
+      const ranges = await this.#underway(this.#workers.do<"rangesOf">({ kind: "rangesOf", at: this.#place, place }));
+      return { repository: variant.repository, root, ranges };
+    };
   }
 
   /** The items that have come with an item, itself first: those with the same bytes. */

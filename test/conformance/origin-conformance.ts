@@ -1,5 +1,8 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { chunkPath, packChunk } from "../../node/origins/objects.ts";
 import type { Repository } from "../../node/ports.ts";
 import { P2pCacheError } from "../../protocol/errors.ts";
 import { parseChunkHash, parseVariantHash } from "../../protocol/hash.ts";
@@ -9,29 +12,32 @@ import { noise } from "../support/noise.ts";
 /** A repository that a test has for itself, empty, and how to get rid of it. */
 export interface OpenedRepository {
   readonly repository: Repository;
+  /** Where its files lie, if it reads chunks in either form (docs/formats.md, "Origin folder"). */
+  readonly root?: string;
   close(): Promise<void>;
 }
 
 /** Runs the rules that every origin which can be published to keeps. */
 export function testRepository(name: string, open: () => Promise<OpenedRepository>): void {
   const test = suite(`${name} as an origin`);
-  const rule = (text: string, check: (repository: Repository) => Promise<void>): void => {
+  const rule: Rule = (text, check) => {
     test(text, async () => {
       const opened = await open();
       try {
-        await check(opened.repository);
+        await check(opened.repository, opened.root);
       } finally {
         await opened.close();
       }
     });
   };
   chunkRules(rule);
+  formRules(rule);
   recordRules(rule);
   abortRules(rule);
   test.run();
 }
 
-type Rule = (text: string, check: (repository: Repository) => Promise<void>) => void;
+type Rule = (text: string, check: (repository: Repository, root: string | undefined) => Promise<void>) => void;
 
 const hash = parseChunkHash("ab".repeat(32));
 const variant = parseVariantHash("cd".repeat(32));
@@ -93,6 +99,40 @@ function chunkRules(rule: Rule): void {
   });
 }
 
+/** What a publisher may have left: either form. */
+function formRules(rule: Rule): void {
+  const lines = Buffer.alloc(100_000, "a line that is there many times\n");
+
+  rule("compressed and plain chunks read back, in any order", async (repository, root) => {
+    if (root === undefined) return;
+    const names = Array.from({ length: 12 }, (_, i) => parseChunkHash(i.toString(16).padStart(2, "0").repeat(32)));
+    for (const [i, name] of names.entries()) {
+      if (i % 4 === 0) await repository.putChunk(name, noise(i, 1000));
+      else writeObject(root, chunkPath(name, "zst"), (await packChunk(lines)).bytes);
+    }
+    for (const [i, name] of names.entries()) {
+      const expected = i % 4 === 0 ? noise(i, 1000) : lines;
+      assert.ok(Buffer.from(expected).equals(await repository.chunk(name, expected.length)), `${i}`);
+    }
+  });
+
+  rule("a compressed chunk that holds more or less, or is cut short, is corrupt", async (repository, root) => {
+    if (root === undefined) return;
+    await repository.putChunk(parseChunkHash("ad".repeat(32)), noise(1, 10));
+    const { bytes } = await packChunk(lines);
+    writeObject(root, chunkPath(hash, "zst"), bytes);
+    await rejects(repository.chunk(hash, lines.length - 1), "CHUNK_CORRUPT");
+    await rejects(repository.chunk(hash, lines.length + 1), "CHUNK_CORRUPT");
+    writeObject(root, chunkPath(hash, "zst"), bytes.subarray(0, -2));
+    await rejects(repository.chunk(hash, lines.length), "CHUNK_CORRUPT");
+  });
+}
+
+function writeObject(root: string, path: string, bytes: Uint8Array): void {
+  mkdirSync(dirname(join(root, path)), { recursive: true });
+  writeFileSync(join(root, path), bytes);
+}
+
 function recordRules(rule: Rule): void {
   rule("a variant without a record has none", async (repository) => {
     assert.is(await repository.latestRecord(variant), undefined);
@@ -106,6 +146,16 @@ function recordRules(rule: Rule): void {
       assert.is(textOf(await repository.latestRecord(variant)), text);
     }
   });
+
+  rule(
+    "the latest of many revisions is found, also when some were added since it was last looked for",
+    async (repository) => {
+      for (let revision = 0; revision < 40; revision++) {
+        await repository.putRecord(variant, revision, Buffer.from(`${revision}`));
+        if (revision === 5 || revision > 36) assert.is(textOf(await repository.latestRecord(variant)), `${revision}`);
+      }
+    },
+  );
 
   rule("a revision is written once: the same bytes again are fine, others are a conflict", async (repository) => {
     await repository.putRecord(variant, 0, Buffer.from("zero"));

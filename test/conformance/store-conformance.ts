@@ -115,6 +115,29 @@ function fetchRules(rule: Rule): void {
     await opened.store.leave(staged);
   });
 
+  rule(
+    "of a release in place it is known where each chunk lies, and of another one nothing",
+    async (opened, payload) => {
+      const chunked = await stage(opened, payload);
+      await describe(chunked, payload);
+      assert.is(chunked.placeOf(chunked.index.segments), undefined);
+      await opened.store.leave(chunked);
+      const record = { ...payload.record, inPlaceRoot: "foo/1.0.0" };
+      const staged = await opened.store.stage(payload.hash, record, payload.envelope);
+      const { sizesBytes } = await describe(staged, payload);
+      assert.is(staged.placeOf(0), undefined);
+      for (let item = staged.index.segments; item < staged.index.items; item++) {
+        const { repository, root, ranges } = await staged.placeOf(item)!();
+        assert.equal([repository, root], ["studio", "foo/1.0.0"]);
+        assert.is(
+          ranges.reduce((sum, range) => sum + range.sizeBytes, 0),
+          sizesBytes[item],
+        );
+      }
+      await opened.store.leave(staged);
+    },
+  );
+
   rule("items with the same hash come together", async (opened, payload) => {
     const staged = await stage(opened, payload);
     const { copiesOf } = await describe(staged, payload);

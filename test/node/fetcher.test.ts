@@ -261,7 +261,7 @@ rule("wrong bytes at the only origin are named", async ({ world, repository }) =
   const node = world.node("a", { origins: [repository] });
   const failure = (await failureOf(node.fetcher.fetch(variant))) as P2pCacheError;
   assert.equal([failure.code, failure.exit], ["CHUNK_CORRUPT", 4]);
-  assert.match(failure.message, /item \d+ is wrong at origin:filer/);
+  assert.match(failure.message, /item \d+ is wrong at the origin filer/);
   assert.equal(failure.details?.sources, ["origin:filer"]);
   assert.equal(node.store.holdings(), []);
 });

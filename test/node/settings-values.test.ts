@@ -102,6 +102,8 @@ test("an origin has what its kind needs, and a name of its own", async ({ home }
     rateBytesPerSecond: 250e6,
     kind: "http",
     url: "https://o/x",
+    caFile: undefined,
+    credentialsFile: undefined,
   });
   assert.equal(settings.origins[1], {
     name: "filer",
@@ -117,6 +119,8 @@ test("an origin has what its kind needs, and a name of its own", async ({ home }
     ["[[origin]]\nkind = 'folder'", "origin[0]: kind folder needs path"],
     ["[[origin]]\nkind = 'http'", "origin[0]: kind http needs url"],
     [`${folder}url = 'https://x'`, "origin[0]: kind folder has no url"],
+    [`${folder}ca_file = 'ca.pem'`, "origin[0]: kind folder has no ca_file"],
+    [`${folder}credentials_file = 'secret'`, "origin[0]: kind folder has no credentials_file"],
     [`${folder}name = 'a'\n${folder}name = 'a'`, "two origins are named a"],
     [`publish.origin = 'flier'\n${folder}name = 'filer'`, 'no folder origin is named "flier"'],
     [`publish.origin = 'origin'\n${http}`, 'no folder origin is named "origin"'],
@@ -205,15 +209,38 @@ test("a check finds what opening a node would refuse", async ({ home }) => {
   const peersNever = 'network.admission = "members"\ntransfer.peers = "never"';
   assert.equal(await check(peersNever), []);
   const http = `network.key_file = "${key}"\n[[origin]]\nkind = "http"\nurl = "https://o/x"`;
-  const found = await check(http);
-  assert.equal([found.length, found[0]!.key], [1, "origin"]);
-  assert.match(found[0]!.message, "reads folder origins only");
-  assert.equal(await check(`${http}\npolicy = "never"`), []);
+  assert.equal(await check(http), []);
+  const [authorities] = await check(`${http}\nca_file = "${key}"`);
+  assert.is(authorities!.key, "origin origin ca_file");
+  assert.match(authorities!.message, "holds no certificates");
+  assert.equal(await check(`${http}\nca_file = "${key}"\npolicy = "never"`), []);
   await writeFile(key, "no key\n");
   assert.equal(
     (await check(`network.key_file = "${key}"`)).map((problem) => problem.key),
     ["network.key_file"],
   );
+});
+
+test("the files of an http origin lie below the file that names them, and a check reads them", async ({ home }) => {
+  const http = "[[origin]]\nkind = 'http'\nurl = 'http://o/x'\ncredentials_file = 'secret'\nca_file = '~/ca.pem'\n";
+  const loaded = await loadToml(home, http);
+  const [origin] = loaded.settings.origins as unknown as [{ caFile: string; credentialsFile: string }];
+  assert.is(origin.caFile, join(home, "ca.pem"));
+  assert.is(origin.credentialsFile, join(dirname(userFile(home)), "secret"));
+  const faults = async () =>
+    (await checkSettings(loaded))
+      .filter(({ key }) => key?.startsWith("origin origin "))
+      .map(({ key, message }) => [key, message]);
+  const missing = await faults();
+  assert.equal(
+    missing.map(([key]) => key),
+    ["origin origin ca_file", "origin origin credentials_file", "origin origin url"],
+  );
+  assert.match(missing[1]![1]!, /there is no credentials file at .*secret/);
+  await writeFile(origin.credentialsFile, "bearer t0ken\n", { mode: 0o644 });
+  const [, exposed] = await faults();
+  assert.match(exposed![1]!, "may be used by others");
+  assert.not.match(JSON.stringify(await faults()), "t0ken");
 });
 
 test("a check names the settings that have no effect yet, where they are set", async ({ home }) => {
@@ -230,8 +257,7 @@ transfer = { peers = "never", up = "1 MB/s", down = "1 MB/s" }
 kind = "folder"
 path = "/o"
 slots = 2
-rate = "1 MB/s"
-in_place = true`;
+rate = "1 MB/s"`;
   assert.equal(await idle(toml), [
     "network.admission",
     "node.mdns",
@@ -244,14 +270,13 @@ in_place = true`;
     "transfer.down",
     "origin origin slots",
     "origin origin rate",
-    "origin origin in_place",
   ]);
 });
 
 test("every key is described for people", () => {
   const keys = settingKeys();
   assert.is(new Set(keys.map(({ key }) => key)).size, keys.length);
-  assert.is(keys.filter(({ key }) => !key.startsWith("origin.")).length, 35);
+  assert.is(keys.filter(({ key }) => !key.startsWith("origin.")).length, 36);
   for (const { key, description, defaultText, expected } of keys) {
     assert.match(description, /\.$/, key);
     assert.ok(defaultText.length > 0 && expected.noun.length > 0 && expected.example.length > 0, key);

@@ -113,6 +113,19 @@ test("an item that is wrong at the only origin is given up as corrupt", () => {
   assert.is(nowMs(), 5 + limits.hopelessMs);
 });
 
+test("an item that is wrong at the only origin ends a transfer also while others are still coming", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: [10, 10] });
+  at(0, joined("slow", [1]), started, described);
+  at(5, corrupt("origin", 2));
+  assert.equal(rest(wake()), ["gaveUp corrupt 2 of 2"]);
+  assert.is(nowMs(), 5 + limits.hopelessMs);
+  // Somebody may still join who has it.
+  const other = stage({ chunks: [10, 10] });
+  other.at(0, joined("slow", [1]), started, other.described);
+  other.at(5, corrupt("origin", 2));
+  assert.equal(asks(other.at(100, joined("holder", [2]))), { holder: [2] });
+});
+
 test("an item that nobody has is given up as missing, after a while in which somebody may join who has it", () => {
   const { at, wake, nowMs, described } = stage({ chunks: [10, 10] });
   at(0, joined("a", [1]), started);
