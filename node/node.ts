@@ -141,7 +141,8 @@ export class CacheNode implements AsyncDisposable {
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
-    const result = await this.#fetcher.fetch(this.hashOf(thing), options).catch((error) => this.#noteConflict(error));
+    const fetched = this.#fetcher.fetch(this.hashOf(thing), options);
+    const result = await fetched.catch(async (error) => this.#noteConflict(await this.#origins.explained(error)));
     if (result.outcome !== "local") this.#log("info", "fetch-ended", { ...result });
     return result;
   }

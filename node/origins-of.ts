@@ -1,8 +1,9 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { DeadlineError } from "../protocol/errors.ts";
 import type { Random } from "../protocol/random.ts";
 import type { Log } from "./log.ts";
 import { readAuthorities } from "./origin-files.ts";
 import { FolderSource } from "./origins/folder-source.ts";
-import { HttpOrigin } from "./origins/http-origin.ts";
 import { HealthyOrigin } from "./origins/with-health.ts";
 import { RetryingOrigin } from "./origins/with-retry.ts";
 import { SingleFlightOrigin } from "./origins/with-single-flight.ts";
@@ -71,6 +72,20 @@ export class OriginSet implements AsyncDisposable {
     });
   }
 
+  /** An error as people should read it: with what is wrong with the origins where a deadline passed for that. */
+  async explained(error: unknown): Promise<unknown> {
+    if (!(error instanceof DeadlineError)) return error;
+    await nextTurn(); // What the deadline has aborted says how long it had waited.
+    const reasons = [...this.#healths.values()].flatMap(({ reason }) => reason ?? []);
+    if (reasons.length === 0) return error;
+    const { hint, details, cause } = error;
+    return new DeadlineError(`${error.message}: ${reasons.join("; ")}`, {
+      cause,
+      ...(hint === undefined ? {} : { hint }),
+      ...(details === undefined ? {} : { details }),
+    });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#opened.disposeAsync();
   }
@@ -92,6 +107,8 @@ export async function openOrigin(
     case "http": {
       const { url, caFile, credentialsFile } = origin;
       const authorities = caFile === undefined ? undefined : await readAuthorities(caFile);
+      // undici takes 50 ms to load: not for who has folders only.
+      const { HttpOrigin } = await import("./origins/http-origin.ts");
       return new HttpOrigin({ name, url, network, authorities, credentialsFile, clock });
     }
   }

@@ -45,11 +45,13 @@ export async function findRecord(
   const over = new AbortController();
   const signal = options.signal === undefined ? over.signal : AbortSignal.any([options.signal, over.signal]);
   const search = new RecordSearch(sources, variant);
-  const asked: Promise<Uint8Array | undefined>[] = [sources.stored(variant)];
-  for (const origin of sources.origins) asked.push(origin.latestRecord(variant, { signal }));
+  const asked: Asked[] = [["this disk", sources.stored(variant)]];
+  for (const origin of sources.origins) {
+    asked.push([`the origin ${origin.name}`, origin.latestRecord(variant, { signal })]);
+  }
   const { swarm } = sources;
   const peers = swarm === undefined ? [] : sources.peersFor(variant).slice(0, peersAskedMax);
-  for (const peer of peers) asked.push(swarm!.record(peer, variant, { signal }));
+  for (const peer of peers) asked.push([`the peer ${peer}`, swarm!.record(peer, variant, { signal })]);
   try {
     await search.gather(asked, options.signal);
     return search.result();
@@ -58,6 +60,9 @@ export async function findRecord(
     over.abort(new Error("the record was found"));
   }
 }
+
+/** Who was asked, and what comes of it. */
+type Asked = readonly [name: string, answer: Promise<Uint8Array | undefined>];
 
 class RecordSearch {
   readonly #sources: RecordSources;
@@ -73,11 +78,12 @@ class RecordSearch {
   }
 
   /** Waits for all answers, or for a moment after the first good one. */
-  async gather(asked: readonly Promise<Uint8Array | undefined>[], signal: AbortSignal | undefined): Promise<void> {
-    const all = Promise.all(asked.map((answer) => this.#take(answer)));
+  async gather(asked: readonly Asked[], signal: AbortSignal | undefined): Promise<void> {
+    const silent = new Set(asked.map(([name]) => name));
+    const all = Promise.all(asked.map(([name, answer]) => this.#take(answer).then(() => silent.delete(name))));
     const { promise: moment, resolve } = Promise.withResolvers<void>();
     const late = setTimeout(() => {
-      this.#silences.push(new UnreachableError(`no answer in ${searchMs / 1000} s`));
+      this.#silences.push(new UnreachableError(`${[...silent].join(", ")} gave no answer in ${searchMs / 1000} s`));
       resolve();
     }, searchMs);
     let timer: NodeJS.Timeout | undefined;

@@ -36,7 +36,7 @@ export function statusFault(
 
 /** What undici, the socket or TLS says when there is no answer. */
 export function connectionFault(name: string, place: string, cause: unknown): UnreachableError {
-  const { code = "", message } = (cause ?? {}) as { readonly code?: string; readonly message?: string };
+  const { code = "", message, name: kind } = (cause ?? {}) as NodeJS.ErrnoException;
   if (certificateCodes.test(code)) {
     return fault(name, place, `has a certificate that is not believed: ${certificateText(code, message)}`, {
       cause,
@@ -53,8 +53,8 @@ export function connectionFault(name: string, place: string, cause: unknown): Un
       hint: "does the server's address begin with http:// or https://?",
     });
   }
-  const isLasting = code === "HPE_INVALID_CONSTANT";
-  return fault(name, place, reasons.get(code) ?? `fails: ${code || message || String(cause)}`, { cause, isLasting });
+  if (kind === "HTTPParserError") return fault(name, place, "does not speak HTTP properly", { cause });
+  return fault(name, place, reasons.get(code) ?? `fails: ${code || message || String(cause)}`, { cause });
 }
 
 export function fault(
@@ -92,8 +92,6 @@ const reasons: ReadonlyMap<string, string> = new Map([
   ["EPIPE", "closed the connection before it had answered"],
   ["UND_ERR_SOCKET", "closed the connection before all had come"],
   ["UND_ERR_RES_CONTENT_LENGTH_MISMATCH", "sent another length than it had said"],
-  ["HPE_INVALID_CONTENT_LENGTH", "does not speak HTTP properly (a wrong length)"],
-  ["HPE_INVALID_CONSTANT", "does not speak HTTP"],
 ]);
 
 /** Node's names for X509_V_ERR_*, and for a name that does not fit (node:tls, "X509 certificate error codes"). */

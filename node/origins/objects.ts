@@ -9,7 +9,7 @@ import { KIB } from "../../protocol/limits.ts";
 /** Says what the tree is: its format version and its network. */
 export const descriptionPath = "p2pcache.json";
 export const descriptionBytesMax: number = 64 * KIB;
-export const formatVersion = 1;
+const formatVersion = 1;
 
 /** How the bytes of a chunk or segment lie there: as they are, or compressed with zstd (decision 0020). */
 export type ChunkForm = "plain" | "zst";

@@ -83,5 +83,5 @@ export class HealthyOrigin implements Origin {
 }
 
 const notOurs = { isLasting: false, retryAfterMs: undefined };
-/** The shortest deadline that `Transfer` gives a chunk. */
-const silentMs = 2_000;
+/** A little less than the shortest deadline that `Transfer` gives a chunk. */
+const silentMs = 1_500;

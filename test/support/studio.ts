@@ -42,20 +42,21 @@ export class Studio implements AsyncDisposable {
     return new Studio(path, publicKeyText(key));
   }
 
-  /** Writes a machine's configuration. `more` is TOML that comes last. */
+  /** Writes a machine's configuration. `origin` is TOML in place of the folder origin; `more` is TOML that comes last. */
   configure(
     machine: string,
-    options: { bootstrap?: readonly string[]; originPolicy?: string; more?: string } = {},
+    options: { bootstrap?: readonly string[]; originPolicy?: string; origin?: string; more?: string } = {},
   ): string {
     const file = join(this.path, `${machine}.toml`);
     const { bootstrap = [], originPolicy = "auto", more = "" } = options;
+    const folder = `[[origin]]\nname = "filer"\nkind = "folder"\npath = "${this.path}/origin"\npolicy = "${originPolicy}"`;
     const lines = [
       `[network]\nname = "test"\nkey_file = "${this.path}/network.key"`,
       `[node]\nname = "${machine}"\nlisten = ["/ip4/127.0.0.1/tcp/0"]\nbootstrap = ${JSON.stringify(bootstrap)}\nmdns = false`,
       `state = "${this.path}/${machine}/state"\nsocket = "${this.path}/${machine}/run/node.sock"`,
       `[cache]\npath = "${this.path}/${machine}/cache"\nmax_bytes = "100 GB"\nfree_bytes_min = "1 MiB"`,
       `[repositories]\nstudio = "${this.path}/packages"`,
-      `[[origin]]\nname = "filer"\nkind = "folder"\npath = "${this.path}/origin"\npolicy = "${originPolicy}"`,
+      options.origin ?? folder,
       `[trust]\npublishers = ["${this.#publisher}"]`,
       `[publish]\nkey = "${this.path}/publisher.pem"`,
       more,
