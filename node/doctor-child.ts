@@ -19,21 +19,23 @@ import { checkWriters } from "./doctor/writers.ts";
 import { NodeClient } from "./http/client.ts";
 import { noLog } from "./log.ts";
 import { readAuthorities } from "./origin-files.ts";
-import { openOrigin } from "./origins-of.ts";
 import type { Origin } from "./ports.ts";
-import { type LoadedSettings, loadSettings, type SettingFlags } from "./settings/load.ts";
+import type { LoadedSettings, SettingFlags } from "./settings/load.ts";
 import type { OriginSettings, Settings } from "./settings/schema.ts";
-import { checkSettings } from "./settings/show.ts";
 import { ownerIsDead, readOwner } from "./store/owner.ts";
 
 /** What a process of `doctor` is told to look at. */
 export type DoctorWork =
   | { readonly kind: "configuration"; readonly flags: SettingFlags }
   | { readonly kind: "disk"; readonly settings: Settings; readonly running: RunningNode | undefined }
-  | { readonly kind: "network"; readonly settings: Settings; readonly running: RunningNode | undefined }
+  | {
+      readonly kind: "network";
+      readonly settings: Settings;
+      readonly running: RunningNode | undefined;
+      readonly rezConfig: string | undefined;
+    }
   | { readonly kind: "repository"; readonly id: string; readonly path: string }
-  | { readonly kind: "origin"; readonly origin: OriginSettings; readonly network: string | undefined }
-  | { readonly kind: "rez"; readonly cache: string; readonly file: string | undefined };
+  | { readonly kind: "origin"; readonly origin: OriginSettings; readonly network: string | undefined };
 
 /** What the work on the configuration answers besides its lines; undefined where it does not load. */
 export interface Configured {
@@ -61,13 +63,11 @@ function planOf(work: DoctorWork): { readonly checks: Checks; readonly answer?: 
     case "disk":
       return { checks: diskChecks(work.settings, work.running) };
     case "network":
-      return { checks: networkChecks(work.settings, work.running) };
+      return { checks: [rezCheck(work), ...networkChecks(work.settings, work.running)] };
     case "repository":
       return { checks: [[`repository ${work.id}`, () => checkRepository(work.id, work.path)]] };
     case "origin":
       return { checks: originChecks(work.origin, work.network) };
-    case "rez":
-      return { checks: [["rez", () => checkRez(work.cache, { file: work.file, env: process.env })]] };
   }
 }
 
@@ -81,6 +81,11 @@ class Configuration {
   }
 
   async *check(): AsyncGenerator<CheckLine> {
+    // Only this job needs the schema, which takes a while to load.
+    const [{ loadSettings }, { checkSettings }] = await Promise.all([
+      import("./settings/load.ts"),
+      import("./settings/show.ts"),
+    ]);
     let loaded: LoadedSettings;
     try {
       loaded = loadSettings({ flags: this.#flags, env: process.env });
@@ -129,6 +134,13 @@ function diskChecks({ cache, node, trust }: Settings, running: RunningNode | und
   ];
 }
 
+function rezCheck({
+  settings,
+  rezConfig,
+}: Extract<DoctorWork, { kind: "network" }>): readonly [string, () => CheckLines] {
+  return ["rez", () => checkRez(settings.cache.path, { file: rezConfig, env: process.env })];
+}
+
 function networkChecks({ node, transfer }: Settings, running: RunningNode | undefined): Checks {
   if (transfer.peers === "never") return [];
   return [
@@ -143,9 +155,7 @@ function originChecks(origin: OriginSettings, network: string | undefined): Chec
   if (network === undefined) return [];
   const place = origin.kind === "folder" ? origin.path : withoutPassword(origin.url);
   const ask = async () => {
-    const opened = await openOrigin(origin, new Map(), { network, clock: systemClock, log: noLog });
-    await using _stack = new AsyncDisposableStack();
-    if (Symbol.asyncDispose in opened) _stack.use(opened as Origin & AsyncDisposable);
+    const opened = await openBare(origin, network);
     await opened.latestRecord(unreleased);
   };
   const clock = () => (policy === "never" ? [] : originClock(origin));
@@ -153,6 +163,16 @@ function originChecks(origin: OriginSettings, network: string | undefined): Chec
     [`origin ${name}`, () => checkOrigin({ name, place, policy, ask })],
     ["clock", clock],
   ];
+}
+
+/** A folder is read by this very process, which may be left behind as well as the child that a node has for it. */
+async function openBare(origin: OriginSettings, network: string): Promise<Origin> {
+  if (origin.kind === "folder") {
+    const { FolderRepository } = await import("./origins/folder-origin.ts");
+    return await FolderRepository.open({ name: origin.name, path: origin.path, network });
+  }
+  const { openOrigin } = await import("./origins-of.ts");
+  return await openOrigin(origin, new Map(), { network, clock: systemClock, log: noLog });
 }
 
 /** A server says its time; a folder has no clock that can be read without writing there. */

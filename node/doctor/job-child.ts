@@ -1,4 +1,5 @@
 import { type ChildProcess, fork } from "node:child_process";
+import { getCompileCacheDir } from "node:module";
 import { broken, type CheckLine, type CheckLines, failure } from "./check-line.ts";
 
 /** Some checks that run one after the other in a process of their own, which can be left behind. */
@@ -70,7 +71,9 @@ export async function reportChecks(
 
 function start(script: URL, name: string): ChildProcess {
   const stdio = ["ignore", "ignore", "ignore", "ipc"] as ("ignore" | "ipc")[];
-  return fork(script, [name], { serialization: "advanced", stdio });
+  const codeCache = getCompileCacheDir();
+  const env = codeCache === undefined ? process.env : { ...process.env, NODE_COMPILE_CACHE: codeCache };
+  return fork(script, [name], { serialization: "advanced", stdio, env });
 }
 
 function letGo(child: ChildProcess): void {

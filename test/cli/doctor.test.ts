@@ -1,87 +1,16 @@
 // runs unprivileged
 // deadline: 400 s
 import { once } from "node:events";
-import { appendFileSync, chmodSync, cpSync, mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { CheckLine } from "../../node/index.ts";
-import { seededRandom } from "../../protocol/random.ts";
-import { errorIn, Machine, p2pcache } from "../support/command-line.ts";
-import { makeTree } from "../support/trees.ts";
+import { Machine, p2pcache } from "../support/command-line.ts";
+import { edit, examine, finds, hook, openMachine } from "../support/doctor-machine.ts";
 
 const test = suite("doctor");
-
-interface Found {
-  readonly code: number | undefined;
-  readonly checks: readonly CheckLine[];
-  /** The one line that matters: whether its words are there is what a rule says. */
-  readonly failures: readonly CheckLine[];
-  readonly warnings: readonly CheckLine[];
-}
-
-/** A machine on which all is well: a release at the origin, and a cache and a state as a node leaves them. */
-async function openMachine(): Promise<Machine> {
-  const machine = await Machine.open();
-  const tree = join(machine.studio.path, "packages", "foo", "1.0.0");
-  makeTree(tree, seededRandom(7), { smallFiles: 5, largeMib: 0 });
-  cpSync(import.meta.filename, join(tree, "package.py"));
-  await machine.studio.publish({ kind: "rez", repository: "studio", name: "foo", version: "1.0.0" }, tree);
-  mkdirSync(join(machine.path, "cache", ".sys", "p2pcache"), { recursive: true, mode: 0o755 });
-  mkdirSync(join(machine.path, "state"), { mode: 0o700 });
-  mkdirSync(join(machine.path, "run"), { mode: 0o755 });
-  writeFileSync(join(machine.path, "state", "node.key"), "a key", { mode: 0o600 });
-  return machine;
-}
-
-async function examine(machine: Machine, words: readonly string[] = [], env: NodeJS.ProcessEnv = {}): Promise<Found> {
-  const ended = await machine.run(["doctor", "--json", ...words], { env });
-  const { schema, checks, ok } = JSON.parse(ended.stdout) as { schema: string; checks: CheckLine[]; ok: boolean };
-  const of = (level: string) => checks.filter((line) => line.level === level);
-  assert.equal([schema, ok], ["p2pcache/doctor/1", of("failure").length === 0]);
-  assert.is(ended.code, ok ? 0 : 1, ended.stderr);
-  if (!ok) assert.is(errorIn(ended).code, "DOCTOR_FAILURES");
-  return { code: ended.code, checks, failures: of("failure"), warnings: of("warning") };
-}
-
-/** How `doctor` is then called; nothing where the fault lies on the disk. */
-interface Planted {
-  readonly words?: readonly string[];
-  readonly env?: NodeJS.ProcessEnv;
-}
-
-/** A rule about one planted fault: the lines that are not ok are those of `check`, in these words, with a hint. */
-function finds(
-  what: string,
-  level: "failure" | "warning",
-  expected: { readonly check: string; readonly message: RegExp; readonly hint: RegExp },
-  plant: (machine: Machine, stack: AsyncDisposableStack) => Promise<unknown>,
-): void {
-  test(`${what}: a ${level} that says what to do`, async () => {
-    await using machine = await openMachine();
-    await using stack = new AsyncDisposableStack();
-    const { words = [], env = {} } = ((await plant(machine, stack)) ?? {}) as Planted;
-    const { failures, warnings } = await examine(machine, words, env);
-    const found = level === "failure" ? failures : warnings;
-    const line = found.find(({ check }) => check === expected.check);
-    assert.ok(line !== undefined, JSON.stringify([failures, warnings]));
-    assert.match(line.message, expected.message);
-    assert.match(line.hint ?? "", expected.hint);
-    if (level === "warning") assert.equal(failures, []);
-    else assert.equal(new Set(failures.map(({ check }) => check)), new Set([expected.check]));
-  });
-}
-
-/** Appends TOML, or replaces what is there. */
-function edit(machine: Machine, from: string | RegExp, to: string): void {
-  const text = readFileSync(machine.config, "utf8");
-  const edited = text.replace(from, to);
-  assert.is.not(edited, text, "the fault was planted");
-  writeFileSync(machine.config, edited);
-}
 
 test("on a machine in order every line is ok, with and without a node, and the exit code is 0", async () => {
   await using machine = await openMachine();
@@ -116,6 +45,7 @@ test("plain text has a line for each check, and below it what to do", async () =
 });
 
 finds(
+  test,
   "an unknown key in the configuration",
   "failure",
   { check: "configuration", message: /unknown key cache\.max_bites/, hint: /did you mean cache\.max_bytes/ },
@@ -131,6 +61,7 @@ test("with a configuration that does not load the rest is still looked at", asyn
 });
 
 finds(
+  test,
   "a directory on the way to the cache that others may write",
   "failure",
   { check: "cache", message: /machine cannot be trusted: everybody may write there \(mode 0777/, hint: /chmod o-w/ },
@@ -144,6 +75,7 @@ finds(
 );
 
 finds(
+  test,
   "a cache that we may not write",
   "failure",
   { check: "cache", message: /cache cannot be written by user \d+: owner \d+:\d+, mode 0555/, hint: /chown/ },
@@ -155,6 +87,7 @@ finds(
 );
 
 finds(
+  test,
   "a network key that all may read",
   "failure",
   { check: "configuration", message: /network\.key may be used by others \(mode 0644\)/, hint: /chmod 600/ },
@@ -162,6 +95,7 @@ finds(
 );
 
 finds(
+  test,
   "a node's key that all may read",
   "failure",
   { check: "trust", message: /node\.key may be used by others/, hint: /chmod 600/ },
@@ -169,6 +103,7 @@ finds(
 );
 
 finds(
+  test,
   "no publisher whom we trust",
   "failure",
   { check: "trust", message: /nobody's releases are trusted/, hint: /trust\.publishers/ },
@@ -176,6 +111,7 @@ finds(
 );
 
 finds(
+  test,
   "an origin that is not there",
   "failure",
   { check: "origin filer", message: /nowhere/, hint: /mount it/ },
@@ -183,6 +119,7 @@ finds(
 );
 
 finds(
+  test,
   "an origin of another network",
   "failure",
   { check: "origin filer", message: /of the network "other", not "test"/, hint: /network\.name/ },
@@ -193,6 +130,7 @@ finds(
 );
 
 finds(
+  test,
   "bootstrap peers that are not there",
   "failure",
   { check: "bootstrap", message: /tcp\/\d+ cannot be reached: ECONNREFUSED/, hint: /firewall/ },
@@ -206,6 +144,7 @@ finds(
 );
 
 finds(
+  test,
   "another program where a bootstrap peer should be",
   "failure",
   { check: "bootstrap", message: /is another program/, hint: /its node running/ },
@@ -218,6 +157,7 @@ finds(
 );
 
 finds(
+  test,
   "a port that another program has",
   "failure",
   { check: "ports", message: /no node can listen at .*: another program has the port/, hint: /ss -ltnp/ },
@@ -230,6 +170,7 @@ finds(
 );
 
 finds(
+  test,
   "a disk with less left than is to be kept free",
   "failure",
   { check: "disk", message: /keeps 1 PB: every fetch is refused/, hint: /cache\.free_bytes_min/ },
@@ -237,6 +178,7 @@ finds(
 );
 
 finds(
+  test,
   "a cache that is told to grow past its disk",
   "warning",
   { check: "disk", message: /never reach its cache\.max_bytes of 9 PB/, hint: /lower cache\.max_bytes/ },
@@ -244,6 +186,7 @@ finds(
 );
 
 finds(
+  test,
   "WebAssembly in place of the native hash engine",
   "warning",
   { check: "blake3", message: /WebAssembly/, hint: /optional dependencies/ },
@@ -251,6 +194,7 @@ finds(
 );
 
 finds(
+  test,
   "a repository that is not mounted",
   "warning",
   { check: "repository studio", message: /is not there/, hint: /mount it/ },
@@ -278,6 +222,7 @@ test("a configuration on a disk that hangs ends within 15 s as well", async () =
 });
 
 finds(
+  test,
   "a cache that Rez does not use",
   "failure",
   { check: "rez", message: /cache_packages_path is \/sw\/other, and cache\.path is/, hint: /cache_packages_path = "/ },
@@ -292,6 +237,7 @@ finds(
 );
 
 finds(
+  test,
   "a Rez that cleans the cache by itself",
   "warning",
   { check: "rez", message: /Rez deletes variants .* for 30 days/, hint: /write_package_cache = False/ },
@@ -306,6 +252,7 @@ finds(
 );
 
 finds(
+  test,
   "a lock of Rez's that a crash left",
   "failure",
   { check: "writers", message: /\.lock\.lock has been held for 36\d\d s/, hint: /rm / },
@@ -318,34 +265,7 @@ finds(
 );
 
 finds(
-  "a clock that is a year behind what the origin was written by",
-  "failure",
-  { check: "clock", message: /clock is 365 days behind that of origin filer/, hint: /set-ntp/ },
-  async (machine) => {
-    const nextYear = Date.now() / 1000 + 365 * 24 * 3600;
-    utimesSync(join(machine.studio.path, "origin", "p2pcache.json"), nextYear, nextYear);
-  },
-);
-
-test("a clock that is behind that of the peer that is here: a failure that says what to do", async () => {
-  await using machine = await openMachine();
-  const { studio } = machine;
-  const shift = hook(machine, "clock", "const now = Date.now; Date.now = () => now() + 2 * 3600 * 1000;\n");
-  const friend = await studio.start(studio.configure("friend"), { prefix: ["env", `NODE_OPTIONS=${shift}`] });
-  studio.configure("machine", { bootstrap: friend.addresses });
-  rmSync(join(machine.path, "state"), { recursive: true });
-  const node = await studio.start(machine.config);
-  while ((await node.client.peers()).length === 0) await sleep(20);
-  const { failures } = await examine(machine);
-  assert.equal(
-    failures.map(({ check }) => check),
-    ["clock"],
-  );
-  assert.match(failures[0]!.message, /clock is 2 h behind that of the peer friend/);
-  assert.match(failures[0]!.hint ?? "", /set-ntp/);
-});
-
-finds(
+  test,
   "a node of another version",
   "failure",
   { check: "node", message: /speaks version 2 of the local API, this command 1/, hint: /restart the node/ },
@@ -366,13 +286,6 @@ test("a configuration that is not there is said to be so", async () => {
 });
 
 test.run();
-
-/** Node's own way to run something first: how a fault of the machine is planted in each process of the command. */
-function hook(machine: Machine, name: string, script: string): string {
-  const path = join(machine.studio.path, `${name}.cjs`);
-  appendFileSync(path, script);
-  return `--require ${path}`;
-}
 
 const withoutNative = `const Module = require("node:module");
 const load = Module._load;
