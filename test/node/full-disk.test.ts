@@ -32,7 +32,7 @@ function rule(text: string, check: (scene: Scene) => Promise<void>): void {
   test(text, async () => {
     await using studio = await Studio.open();
     const tree = join(studio.path, "source", "tools");
-    makeTree(tree, seededRandom(3), { smallFiles: 400, largeMib: 32 });
+    makeTree(tree, seededRandom(3), { smallFiles: 2_000, largeMib: 32 });
     await studio.publish(variant, tree);
     const small = join(studio.path, "source", "small");
     makeTree(small, seededRandom(4), { smallFiles: 3, largeMib: 0 });
@@ -60,12 +60,12 @@ function rule(text: string, check: (scene: Scene) => Promise<void>): void {
   });
 }
 
-/** Stops the node when a third of the bytes has come, fills its cache's disk, and lets it go on. */
+/** Stops the node when a tenth of the bytes has come, fills its cache's disk, and lets it go on. */
 function fillingMidway(scene: Scene, what: "bytes" | "inodes"): { result: Promise<ApiVariant>; empty(): void } {
   const { node, cache, fetch } = scene;
   let empty: (() => void) | undefined;
   const onProgress = ({ bytes, totalBytes }: Progress) => {
-    if (empty !== undefined || bytes.origin < totalBytes / 3) return;
+    if (empty !== undefined || bytes.origin < totalBytes / 10) return;
     node.process.kill("SIGSTOP");
     empty = fillDisk(cache, what);
     node.process.kill("SIGCONT");
