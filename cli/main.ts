@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import { loadSettings, P2pCacheError, UsageError } from "../node/index.ts";
 import { addConfig } from "./commands/config.ts";
 import { addDemo } from "./commands/demo.ts";
+import { addDoctor } from "./commands/doctor.ts";
 import { addFetch } from "./commands/fetch.ts";
 import { addFsck } from "./commands/fsck.ts";
 import { addInit } from "./commands/init.ts";
@@ -66,6 +67,7 @@ function program(run: Run): Command {
     addNode,
     addKey,
     addConfig,
+    addDoctor,
     addDemo,
   ];
   for (const add of adders) add(command, run);

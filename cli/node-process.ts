@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { closeSync, fstatSync, mkdirSync, openSync, readSync, renameSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { createInterface } from "node:readline";
-import { type ErrorShape, P2pCacheError, UnreachableError, UnusableError } from "../node/index.ts";
+import { type ErrorShape, P2pCacheError, UnreachableError, UnusableError, unusable } from "../node/index.ts";
 import { launcherPath } from "./context.ts";
 
 /** What a node says of itself once it answers: `node run --json`. */
@@ -67,7 +67,8 @@ function openLog(path: string): OpenLog {
     const descriptor = openSync(path, "a+", 0o600);
     return { path, descriptor, offset: fstatSync(descriptor).size };
   } catch (cause) {
-    throw new UnusableError(`the node's log ${path} cannot be written: ${(cause as Error).message}`, { cause });
+    const reason = (cause as Error).message;
+    throw unusable(path, cause as Error) ?? new UnusableError(`${path} cannot be written: ${reason}`, { cause });
   }
 }
 

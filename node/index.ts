@@ -1,6 +1,7 @@
 export * from "../protocol/errors.ts";
 export { type NamedThing, parseHandleText, parseRxt } from "../protocol/handle-text.ts";
 export { parseVariant, type Variant, variantText } from "../protocol/variant.ts";
+export type { CheckLine } from "./doctor.ts";
 export type { FetchResult } from "./fetcher.ts";
 export { type ApiRemoval, type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
 export { type FetchCall, NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
@@ -16,9 +17,20 @@ export {
 export { type Log, type LogFormat, type LogLevel, openLog } from "./log.ts";
 export type { CacheNode } from "./node.ts";
 export type { NodeStatus } from "./node-status.ts";
-export { collectOrigin, initialise, listOrigin, nodeId, openNode, publish, runNode, unpublish } from "./open.ts";
+export {
+  collectOrigin,
+  doctor,
+  initialise,
+  listOrigin,
+  nodeId,
+  openNode,
+  publish,
+  runNode,
+  unpublish,
+} from "./open.ts";
 export type { OriginGc } from "./origin-gc.ts";
 export type { OriginRelease } from "./origin-releases.ts";
+export { unusable } from "./path-guard.ts";
 export type { Published } from "./payloads/publisher.ts";
 export type { Withdrawn } from "./payloads/withdrawer.ts";
 export type { PublishRequest } from "./publish.ts";

@@ -14,6 +14,8 @@ export interface PeerStatus {
   readonly strikes: number;
   readonly bytesFrom: number;
   readonly bytesTo: number;
+  /** By how much its clock was ahead of ours when it came. */
+  readonly clockAheadMs?: number | undefined;
 }
 
 /** What `node status` says (CONTRACTS). */

@@ -15,7 +15,7 @@ import { loadNetworkKey, networkPrologue, verifySignature } from "./keys.ts";
 import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { OriginSet } from "./origins-of.ts";
-import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
+import type { Clock, Holding, PeerFacts, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { refill, withLive } from "./reload.ts";
@@ -241,11 +241,12 @@ export class CacheNode implements AsyncDisposable {
     const names = new Set([...here.keys(), ...this.#standing.peers()]);
     return [...names].map((peer) => {
       const facts = here.get(peer) ?? { name: "", site: "", rack: "", ...this.#names.get(peer), addresses: [] };
-      const { name, site, rack, addresses } = facts;
+      const { name, site, rack, addresses, clockAheadMs }: Omit<PeerFacts, "peer"> = facts;
       const standing = this.#standing.level(peer, this.#clock.monotonicMs());
       const path = here.has(peer) ? "stream" : "none";
       const holdings = this.#directory.holdingsOf(peer);
-      return { peer, name, site, rack, addresses, path, holdings, standing, ...this.#standing.summary(peer) };
+      const numbers = { ...this.#standing.summary(peer), ...(clockAheadMs === undefined ? {} : { clockAheadMs }) };
+      return { peer, name, site, rack, addresses, path, holdings, standing, ...numbers };
     });
   }
 

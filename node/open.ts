@@ -1,3 +1,4 @@
+import type { CheckLine, DoctorOptions } from "./doctor.ts";
 import type { Initialised, InitRequest } from "./init.ts";
 import type { CacheNode, NodeOptions } from "./node.ts";
 import type { OriginGc, OriginGcRequest } from "./origin-gc.ts";
@@ -61,4 +62,10 @@ export async function initialise(request: InitRequest): Promise<Initialised> {
 export async function nodeId(settings: Settings): Promise<string> {
   const { openNodeId } = await import("./swarm/identity.ts");
   return await openNodeId(settings.node.state);
+}
+
+/** Says of everything that a node needs whether it is in order. Never rejects. */
+export async function doctor(options: DoctorOptions): Promise<CheckLine[]> {
+  const { doctor: look } = await import("./doctor.ts");
+  return await look(options);
 }

@@ -93,10 +93,11 @@ export class OriginSet implements AsyncDisposable {
   }
 }
 
-async function openOrigin(
+/** One origin, without what it is wrapped in. @throws what `OriginSet.open` throws. */
+export async function openOrigin(
   origin: OriginSettings,
   repositories: ReadonlyMap<string, string>,
-  { network, clock, log }: OriginParts,
+  { network, clock, log }: Omit<OriginParts, "random">,
 ): Promise<Origin> {
   const { name } = origin;
   switch (origin.kind) {

@@ -1,4 +1,4 @@
-import { constants, lstatSync, type Stats } from "node:fs";
+import { constants, lstatSync, type Stats, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { UnusableError } from "../protocol/errors.ts";
 
@@ -39,3 +39,42 @@ function notSafe(directory: string, stat: Stats, reason: string, hint: string): 
 function isSticky(stat: Stats): boolean {
   return (stat.mode & 0o1000) !== 0;
 }
+
+/**
+ * What the filesystem refused as an error of ours: names the path and, where that decides, whose directory it is and who
+ * we are. Undefined for errors of another kind.
+ */
+export function unusable(path: string, cause: Error): UnusableError | undefined {
+  const { code } = cause as NodeJS.ErrnoException;
+  const reason = code === undefined ? undefined : refusals.get(code);
+  if (reason === undefined) return undefined;
+  const message = `${path} cannot be used: ${reason}`;
+  if (code !== "EACCES" && code !== "EPERM") return new UnusableError(message, { cause });
+  const user = process.geteuid?.();
+  const { at, uid, mode } = nearestOwner(path);
+  const octal = (mode & 0o7777).toString(8).padStart(4, "0");
+  const hint = uid === user ? `chmod u+rwx ${at}` : `run this as user ${uid}, or chown ${at} to user ${user}`;
+  return new UnusableError(`${message} (user ${user}; ${at} belongs to user ${uid}, mode ${octal})`, { cause, hint });
+}
+
+/** Whose the deepest part of a path is that we can see. */
+function nearestOwner(path: string): { readonly at: string; readonly uid: number; readonly mode: number } {
+  for (let at = path; at !== dirname(at); at = dirname(at)) {
+    try {
+      const { uid, mode } = statSync(at);
+      return { at, uid, mode };
+    } catch {
+      // Not there, or behind what we may not look into.
+    }
+  }
+  return { at: "/", uid: 0, mode: 0o755 };
+}
+
+const refusals: ReadonlyMap<string, string> = new Map([
+  ["EROFS", "it is on a read-only mount"],
+  ["EACCES", "this process may not write there"],
+  ["EPERM", "this process may not change it"],
+  ["EEXIST", "something else is in its place"],
+  ["ENOTDIR", "a part of its path is not a directory"],
+  ["ELOOP", "its links lead in a circle"],
+]);

@@ -107,6 +107,8 @@ export interface PeerFacts {
   readonly rack: string;
   /** Multiaddrs of its open connections. */
   readonly addresses: readonly string[];
+  /** By how much its clock was ahead of ours when it came; undefined where it did not say. */
+  readonly clockAheadMs?: number | undefined;
 }
 
 /** What this node answers to its peers. */

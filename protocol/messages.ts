@@ -20,6 +20,8 @@ export type HelloMessage =
       readonly name: string;
       readonly site: string;
       readonly rack: string;
+      /** Milliseconds since 1970 by its clock, so that a wrong one is noticed; members of older versions say none. */
+      readonly time?: number;
     }
   /** The connection ends; people are shown why. */
   | { readonly kind: "refused"; readonly reason: string };
@@ -72,10 +74,11 @@ export function decodeHello(header: Uint8Array): HelloMessage | undefined {
   const value = decodeMap(header);
   switch (value?.kind) {
     case "hello": {
-      const { versions, network, name, site, rack } = value;
+      const { versions, network, name, site, rack, time } = value;
       if (!isListOf(versions, isSmall, versionsMax) || !isText(network) || !isText(name)) return undefined;
       if (!isText(site) || !isText(rack)) return undefined;
-      return { kind: "hello", versions, network, name, site, rack };
+      const hello = { kind: "hello", versions, network, name, site, rack } as const;
+      return isCount(time, Number.MAX_SAFE_INTEGER) ? { ...hello, time } : hello;
     }
     case "refused":
       return isText(value.reason) ? { kind: "refused", reason: value.reason } : undefined;

@@ -5,7 +5,7 @@ import { readAuthorities, readCredentials } from "../origin-files.ts";
 import { lookAtPaths } from "../path-looks.ts";
 import { hideSecrets } from "./explain.ts";
 import { checkAdmission, type LoadedSettings, requireNetwork } from "./load.ts";
-import type { HttpOriginSettings } from "./schema.ts";
+import type { HttpOriginSettings, Settings } from "./schema.ts";
 import { settingKey } from "./table.ts";
 
 /** One key as `config show --json` prints it; a value that is not set is absent. */
@@ -50,8 +50,12 @@ export function showSettingsJson(
 /**
  * What would keep a node from running, by the checks that opening one makes; what of the settings has no effect; and the
  * files and directories that they name. Nothing is changed.
+ * @param options with `directories: false` those of repositories and origins are not looked at.
  */
-export async function checkSettings(loaded: LoadedSettings): Promise<SettingProblem[]> {
+export async function checkSettings(
+  loaded: LoadedSettings,
+  options: { readonly directories?: boolean } = {},
+): Promise<SettingProblem[]> {
   const { settings } = loaded;
   const found: (SettingProblem | undefined)[] = [
     faultOf("network.name", () => requireNetwork(settings)),
@@ -62,11 +66,9 @@ export async function checkSettings(loaded: LoadedSettings): Promise<SettingProb
     ...sourceProblems(loaded),
     ...idleSettings(loaded),
   ];
-  for (const [id, path] of settings.repositories) found.push(await directoryProblem(`repositories.${id}`, path));
-  for (const path of settings.cache.chain) found.push(await directoryProblem("cache.chain", path));
+  if (options.directories !== false) found.push(...(await directoryProblems(settings)));
   for (const origin of settings.origins) {
-    if (origin.kind === "folder") found.push(await directoryProblem(`origin ${origin.name}`, origin.path));
-    else found.push(...(await serverProblems(origin)));
+    if (origin.kind === "http") found.push(...(await serverProblems(origin)));
   }
   for (const message of loaded.warnings) found.push({ severity: "warning", message });
   return found.filter((problem) => problem !== undefined);
@@ -185,6 +187,16 @@ const alwaysIdle = [
 
 function noEffect(key: string, more?: string): SettingProblem {
   return problem("warning", key, `has no effect yet in this release${more === undefined ? "" : `: ${more}`}`);
+}
+
+async function directoryProblems({ repositories, cache, origins }: Settings): Promise<(SettingProblem | undefined)[]> {
+  const found: (SettingProblem | undefined)[] = [];
+  for (const [id, path] of repositories) found.push(await directoryProblem(`repositories.${id}`, path));
+  for (const path of cache.chain) found.push(await directoryProblem("cache.chain", path));
+  for (const origin of origins) {
+    if (origin.kind === "folder") found.push(await directoryProblem(`origin ${origin.name}`, origin.path));
+  }
+  return found;
 }
 
 async function directoryProblem(key: string, path: string): Promise<SettingProblem | undefined> {

@@ -3,7 +3,7 @@ import { readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { Level } from "level";
 import { isMap } from "../../protocol/cbor.ts";
-import { BusyError, FormatError, UnusableError, VersionError } from "../../protocol/errors.ts";
+import { BusyError, FormatError, NoSpaceError, UnusableError, VersionError } from "../../protocol/errors.ts";
 import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
 import { parseVariant, type Variant } from "../../protocol/variant.ts";
 import { closeToOthers, hasCode } from "./rez-guard.ts";
@@ -108,28 +108,38 @@ export class Catalogue implements AsyncDisposable {
     return [...this.#entries.values()];
   }
 
-  /** Durable when it returns. */
+  /** Durable when it returns. @throws {NoSpaceError} when the state's disk is full: it is not held then. */
   async put(entry: CatalogueEntry): Promise<void> {
-    await this.#database.put(`holding!${entry.hash}`, entry, durable);
+    await this.#write(this.#database.put(`holding!${entry.hash}`, entry, durable));
     this.#forget(entry.hash);
     this.#remember(entry);
   }
 
   async remove(variant: VariantHash): Promise<void> {
     this.#forget(variant);
-    await this.#database.del(`holding!${variant}`, durable);
+    await this.#write(this.#database.del(`holding!${variant}`, durable));
   }
 
   /** The number that the node's announcements start with: greater at every start (DESIGN section 6). */
   async nextEpoch(wallMs: number): Promise<number> {
     const stored = Number((await this.#database.get("epoch")) ?? 0);
     const epoch = Math.max(Number.isSafeInteger(stored) ? stored + 1 : 0, Math.floor(wallMs));
-    await this.#database.put("epoch", epoch, durable);
+    await this.#write(this.#database.put("epoch", epoch, durable));
     return epoch;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#database.close();
+  }
+
+  /** LevelDB says what the disk refused in words only. */
+  async #write(work: Promise<void>): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      throw new NoSpaceError(`no space left for the node's database ${this.#database.location}`, { cause: error });
+    }
   }
 
   #remember(entry: CatalogueEntry): void {
@@ -163,9 +173,13 @@ function checkBroken(path: string, error: unknown): void {
     // A file in the directory's place is broken like any other database.
     if (statSync(directory, { throwIfNoEntry: false })?.isDirectory()) checkUsable(directory, error);
   }
-  if (/No space left|Disk quota exceeded|Too many open files/.test(String(cause))) {
+  if (isDiskFull(cause) || /Too many open files/.test(String(cause))) {
     throw new UnusableError(`the database at ${path} cannot be opened: ${String(cause)}`, { cause: error });
   }
+}
+
+function isDiskFull(error: unknown): boolean {
+  return /No space left|Disk quota exceeded/.test(String(error));
 }
 
 function checkUsable(directory: string, cause: unknown): void {

@@ -140,6 +140,7 @@ export interface JobFailure {
   readonly message: string;
   /** Of our own errors, or errno's. */
   readonly code: string | undefined;
+  readonly hint: string | undefined;
   /** Of our own errors. */
   readonly details?: Readonly<Record<string, unknown>> | undefined;
 }

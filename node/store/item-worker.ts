@@ -166,9 +166,8 @@ function failureOf(failed: unknown): JobFailure {
   const error = cacheError("the cache", failed);
   const message = error instanceof Error ? error.message : String(error);
   const code = (error as { code?: string }).code;
-  if (error instanceof VersionError) return { class: "FormatError", message, code };
-  if (error instanceof P2pCacheError) {
-    return { class: error.name as JobFailure["class"], message, code, details: error.details };
-  }
-  return { class: "Error", message, code };
+  const { hint, details } = error instanceof P2pCacheError ? error : {};
+  if (error instanceof VersionError) return { class: "FormatError", message, code, hint };
+  if (error instanceof P2pCacheError) return { class: error.name as JobFailure["class"], message, code, hint, details };
+  return { class: "Error", message, code, hint };
 }

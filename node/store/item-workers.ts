@@ -121,20 +121,25 @@ class Thread {
 }
 
 function errorOf(failure: JobFailure): Error {
-  const { message, code, details } = failure;
+  const { message, code, hint, details } = failure;
+  const options = {
+    ...(code === undefined ? {} : { code }),
+    ...(hint === undefined ? {} : { hint }),
+    ...(details === undefined ? {} : { details }),
+  };
   switch (failure.class) {
     case "ChunkCorruptError":
-      return new ChunkCorruptError(message, details === undefined ? {} : { details });
+      return new ChunkCorruptError(message, options);
     case "ChunkMissingError":
-      return new ChunkMissingError(message);
+      return new ChunkMissingError(message, options);
     case "TreeDamagedError":
-      return new TreeDamagedError(message, code === undefined ? {} : { code });
+      return new TreeDamagedError(message, options);
     case "FormatError":
-      return new FormatError(message, code === undefined ? {} : { code });
+      return new FormatError(message, options);
     case "NoSpaceError":
-      return new NoSpaceError(message);
+      return new NoSpaceError(message, options);
     case "UnusableError":
-      return new UnusableError(message);
+      return new UnusableError(message, options);
     default:
       return Object.assign(new Error(message), { code });
   }

@@ -99,7 +99,6 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const { statePath, onProblem = () => undefined } = options;
     const wallMs = () => options.clock.wallMs();
     const rez = RezCache.open(options.cachePath, { wallMs, lock: options.lock });
-    await makeDirectory(statePath);
     closeToOthers(statePath);
     const owners = [join(rez.ownPath, "owner"), join(statePath, "owner")].map((path) => {
       const owner = CacheOwner.claim(path);
@@ -109,7 +108,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const catalogue = opened.use(await Catalogue.open(join(statePath, "index"), { onProblem }));
     const workers = opened.use(ItemWorkers.open());
     const [objectsPath, stagingPath] = [join(rez.ownPath, "objects"), join(rez.ownPath, "staging")];
-    await makeDirectory(stagingPath);
+    makeDirectory(stagingPath);
     const place = { ...options, rez, catalogue, objectsPath, stagingPath, onProblem };
     const strangers = await recoverStore(place);
     const store = new PayloadStore(options, { place, owners, workers, strangers });

@@ -1,8 +1,7 @@
 import { accessSync, chmodSync, constants, existsSync, lstatSync, mkdirSync, realpathSync, statSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { NoSpaceError, P2pCacheError, UnusableError } from "../../protocol/errors.ts";
-import { checkNoOtherWriter, checkPath } from "../path-guard.ts";
+import { checkNoOtherWriter, checkPath, unusable } from "../path-guard.ts";
 
 /**
  * Makes `<path>/.sys` and what is in it (REZ.md section 2), and the cache itself where it is missing.
@@ -11,16 +10,16 @@ import { checkNoOtherWriter, checkPath } from "../path-guard.ts";
  */
 export function makeCacheDirectories(path: string): string {
   return asCacheErrors(path, () => {
-    makeDirectories(path);
+    makeDirectories(path, 0o755);
     const root = realpathSync(path);
     checkPath(root);
     const system = join(root, ".sys");
     const ours = join(system, "p2pcache");
     // Rez writes into the first three itself where its own writing is on; each `rez-env` makes those that are missing.
     for (const directory of [system, join(system, "log"), join(system, "pending"), join(system, "to_delete")]) {
-      mkdirSync(directory, { recursive: true, mode: 0o755 });
+      makeDirectories(directory, 0o755);
     }
-    mkdirSync(ours, { recursive: true, mode: 0o700 });
+    makeDirectories(ours, 0o700);
     for (const directory of [system, join(system, "to_delete"), ours]) checkNoOtherWriter(directory);
     if ((lstatSync(ours).mode & 0o777) !== 0o700) chmodSync(ours, 0o700);
     for (const directory of [root, system, join(system, "to_delete"), ours]) checkWritable(directory);
@@ -29,19 +28,23 @@ export function makeCacheDirectories(path: string): string {
 }
 
 /** `mkdir -p`, for its owner alone where it is new. @throws {UnusableError} */
-export async function makeDirectory(path: string): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw cacheError(path, error);
-  }
+export function makeDirectory(path: string): void {
+  asCacheErrors(path, () => makeDirectories(path, 0o700));
 }
 
-/** `mkdir -p`, one by one: Node's own way never ends below /proc, where nothing can be made. */
-function makeDirectories(path: string): void {
+/**
+ * `mkdir -p`, one by one: Node's own way never ends below /proc, where nothing can be made, and calls a read-only mount
+ * ENOENT.
+ */
+function makeDirectories(path: string, mode: number): void {
   if (existsSync(path)) return;
-  makeDirectories(dirname(path));
-  mkdirSync(path, { mode: 0o755 });
+  makeDirectories(dirname(path), mode);
+  try {
+    mkdirSync(path, { mode });
+  } catch (error) {
+    // Somebody else was faster.
+    if (!hasCode(error, "EEXIST") || !statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw error;
+  }
 }
 
 /** `mkdir -p` of `relative` under `root`, each new directory 0755 and each old one safe. @returns its path. */
@@ -64,10 +67,14 @@ export function makeSafeDirectory(root: string, relative: string, onMade: (paren
 /**
  * Makes a directory that is for its owner alone, or closes one that lets others in: under umask 0 what libraries make
  * in it is open to everybody.
- * @throws {UnusableError} when it belongs to somebody else.
+ * @throws {UnusableError} when it belongs to somebody else, or cannot be made.
  */
 export function closeToOthers(directory: string): void {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  asCacheErrors(directory, () => closeDirectory(directory));
+}
+
+function closeDirectory(directory: string): void {
+  makeDirectories(directory, 0o700);
   const { uid, mode } = statSync(directory);
   const ownUid = process.geteuid?.();
   if (ownUid !== undefined && uid !== ownUid) {
@@ -75,6 +82,7 @@ export function closeToOthers(directory: string): void {
     throw new UnusableError(`${directory} cannot be used: it belongs to user ${uid}`, { hint });
   }
   if ((mode & 0o077) !== 0) chmodSync(directory, mode & 0o700);
+  checkWritable(directory);
 }
 
 /** Runs `action`; what the filesystem refuses becomes an error with a code and an exit. */
@@ -91,8 +99,7 @@ export function cacheError(path: string, error: unknown): unknown {
   if (error instanceof P2pCacheError || !(error instanceof Error)) return error;
   const { code, path: where = path } = error as NodeJS.ErrnoException;
   if (code === "ENOSPC" || code === "EDQUOT") return new NoSpaceError(`no space left for ${where}`, { cause: error });
-  const reason = code === undefined ? undefined : refusals.get(code);
-  return reason === undefined ? error : new UnusableError(`${where} cannot be used: ${reason}`, { cause: error });
+  return unusable(where, error) ?? error;
 }
 
 /** Whether the error is the filesystem's with one of these codes. */
@@ -104,16 +111,6 @@ function checkWritable(directory: string): void {
   try {
     accessSync(directory, constants.W_OK | constants.X_OK);
   } catch (cause) {
-    const reason = hasCode(cause, "EROFS") ? "it is on a read-only mount" : "this process may not write there";
-    throw new UnusableError(`${directory} cannot be used: ${reason}`, { cause });
+    throw unusable(directory, cause as Error) ?? cause;
   }
 }
-
-const refusals = new Map([
-  ["EROFS", "it is on a read-only mount"],
-  ["EACCES", "this process may not write there"],
-  ["EPERM", "this process may not change it"],
-  ["EEXIST", "something else is in its place"],
-  ["ENOTDIR", "a part of its path is not a directory"],
-  ["ELOOP", "its links lead in a circle"],
-]);

@@ -4,7 +4,7 @@ import { type FileHandle, mkdir, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Bitmap } from "../../protocol/bitmap.ts";
-import { assert, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
+import { assert, ChunkMissingError, FormatError, TreeDamagedError } from "../../protocol/errors.ts";
 import { type ChunkHash, digestBytes, hashFromBytes, type PayloadId } from "../../protocol/hash.ts";
 import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
@@ -37,6 +37,7 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
   readonly #puts = new Map<ChunkHash, Promise<void>>();
   readonly #work = new Set<Promise<unknown>>();
   #isFinished = false;
+  #isRefused = false;
   #isLeft = false;
 
   private constructor(
@@ -80,6 +81,11 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
 
   get treePath(): string {
     return this.#place.treePath;
+  }
+
+  /** Its manifest breaks a rule: no further try can end better. */
+  get isRefused(): boolean {
+    return this.#isRefused;
   }
 
   /** The manifest segments that are here already. */
@@ -264,7 +270,10 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
   #underway<T>(work: Promise<T>): Promise<T> {
     const ended: Promise<unknown> = work.then(
       () => this.#work.delete(ended),
-      () => this.#work.delete(ended),
+      (error: unknown) => {
+        this.#isRefused ||= error instanceof FormatError;
+        this.#work.delete(ended);
+      },
     );
     this.#work.add(ended);
     return work;

@@ -74,9 +74,10 @@ export class Staging {
     }
   }
 
-  /** Ends work on a staged payload; what was verified stays for the next try. */
+  /** Ends work on a staged payload; what was verified stays for the next try, unless its manifest was refused. */
   async leave(staged: StagedPayload): Promise<void> {
-    await this.#close(staged, () => this.#measure(staged.payload));
+    const settle = () => (staged.isRefused ? deleteTree(staged.path) : this.#measure(staged.payload));
+    await this.#close(staged, settle);
   }
 
   /** Ends work on a staged payload, and deletes what is left of it. */

@@ -2,6 +2,7 @@ import type { Connection, Libp2p } from "@libp2p/interface";
 import type { PeerName } from "../../protocol/directory.ts";
 import { FormatError } from "../../protocol/errors.ts";
 import { decodeHello, type HelloMessage } from "../../protocol/messages.ts";
+import { systemClock } from "../clock.ts";
 import type { PeerFacts } from "../ports.ts";
 import { FrameStream } from "./frame-stream.ts";
 import { type Frames, nextFrame } from "./frames.ts";
@@ -24,6 +25,8 @@ interface GateListener {
 interface AdmittedPeer {
   readonly hello: Extract<HelloMessage, { kind: "hello" }>;
   readonly connections: Set<Connection>;
+  /** By how much its clock was ahead of ours when it said hello. */
+  readonly clockAheadMs: number | undefined;
 }
 
 /** Who has been let in: the noise handshake admits, and the hello says who it is and whether we can talk. */
@@ -57,9 +60,9 @@ export class PeerGate {
   }
 
   peers(): PeerFacts[] {
-    return [...this.#peers].map(([peer, { hello, connections }]) => {
+    return [...this.#peers].map(([peer, { hello, connections, clockAheadMs }]) => {
       const addresses = [...connections].map((connection) => connection.remoteAddr.toString());
-      return { peer, name: hello.name, site: hello.site, rack: hello.rack, addresses };
+      return { peer, name: hello.name, site: hello.site, rack: hello.rack, addresses, clockAheadMs };
     });
   }
 
@@ -89,12 +92,16 @@ export class PeerGate {
       const hello = this.#judge(connection, decodeHello(header));
       // Let in first: the peer may open streams as soon as it has the answer.
       if (typeof hello !== "string") this.#admit(connection, hello);
-      await frames.send(typeof hello === "string" ? { kind: "refused", reason: hello } : this.#own);
+      await frames.send(typeof hello === "string" ? { kind: "refused", reason: hello } : this.#hello());
       await frames.close();
       if (typeof hello === "string") await connection.close();
     } catch (error) {
       connection.abort(error as Error);
     }
+  }
+
+  #hello(): AdmittedPeer["hello"] {
+    return { ...this.#own, time: systemClock.wallMs() };
   }
 
   /** The dialling side says hello first; the other waits for it. */
@@ -118,7 +125,7 @@ export class PeerGate {
       const { id, answers } = protocols.hello;
       const signal = AbortSignal.timeout(this.#helloMs);
       const frames = new FrameStream(await connection.newStream(id, { signal }), answers);
-      await frames.send(this.#own);
+      await frames.send(this.#hello());
       const { header } = await nextFrame(frames, signal);
       const hello = this.#judge(connection, decodeHello(header));
       void frames.close();
@@ -155,7 +162,8 @@ export class PeerGate {
     const known = this.#peers.get(peer);
     known?.connections.add(connection);
     if (known !== undefined) return;
-    this.#peers.set(peer, { hello, connections: new Set([connection]) });
+    const clockAheadMs = hello.time === undefined ? undefined : hello.time - systemClock.wallMs();
+    this.#peers.set(peer, { hello, connections: new Set([connection]), clockAheadMs });
     this.#waiting.get(peer)?.resolve(true);
     this.#listener.onReady(peer);
   }

@@ -15,12 +15,14 @@ const number = fc.oneof(fc.nat(100), fc.nat(64_000_000));
 const item = fc.oneof(fc.nat(300), fc.nat(8_000_000));
 const items = fc.array(item, { maxLength: 256 });
 
+const greeting = {
+  kind: fc.constant("hello" as const),
+  versions: fc.array(fc.nat(1000), { maxLength: 16 }),
+  ...{ network: text, name: text, site: text, rack: text },
+};
 export const hello: fc.Arbitrary<HelloMessage> = fc.oneof(
-  record({
-    kind: fc.constant("hello" as const),
-    versions: fc.array(fc.nat(1000), { maxLength: 16 }),
-    ...{ network: text, name: text, site: text, rack: text },
-  }),
+  record(greeting),
+  record({ ...greeting, time: fc.maxSafeNat() }),
   record({ kind: fc.constant("refused" as const), reason: text }),
 );
 

@@ -16,13 +16,16 @@ export interface Ended {
 export interface RunOptions {
   readonly env?: NodeJS.ProcessEnv;
   readonly input?: string;
+  /** Words that start it: as somebody else, or with disks of its own. */
+  readonly prefix?: readonly string[];
   /** Told of the process once it runs. */
   readonly onProcess?: (child: ChildProcess) => void;
 }
 
 /** Runs `p2pcache` as a process of its own, until it ends. */
 export async function p2pcache(words: readonly string[], options: RunOptions = {}): Promise<Ended> {
-  const child = spawn(process.execPath, [launcher, ...words], { env: { ...process.env, ...options.env } });
+  const [command, ...all] = [...(options.prefix ?? []), process.execPath, launcher, ...words] as [string, ...string[]];
+  const child = spawn(command, all, { env: { ...process.env, ...options.env } });
   options.onProcess?.(child);
   // A command that reads nothing closes its end before we have written.
   child.stdin.on("error", () => undefined);

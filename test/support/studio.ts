@@ -74,12 +74,16 @@ export class Studio implements AsyncDisposable {
     await publish(this.settings(this.configure("publisher")), { variant, treePath, requires: [] });
   }
 
-  /** Starts a node as a process of its own, and waits until its sockets answer. */
-  async start(config: string, words: readonly string[] = []): Promise<RunningNode> {
+  /** Starts a node as a process of its own, and waits until its sockets answer. `prefix` are words that start it. */
+  async start(
+    config: string,
+    words: readonly string[] = [],
+    options: { readonly prefix?: readonly string[] } = {},
+  ): Promise<RunningNode> {
     const startedMs = performance.now();
-    const child = spawn(process.execPath, [launcher, "node", "run", "--config", config, "--json", ...words], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    const run = [process.execPath, launcher, "node", "run", "--config", config, "--json", ...words];
+    const [command, ...rest] = [...(options.prefix ?? []), ...run] as [string, ...string[]];
+    const child = spawn(command, rest, { stdio: ["ignore", "pipe", "pipe"] });
     this.#nodes.add(child);
     child.once("exit", () => this.#nodes.delete(child));
     const log: string[] = [];
