@@ -1,10 +1,10 @@
 import { join } from "node:path";
-import { announcementParts, Directory } from "../protocol/directory.ts";
 import { NotFoundError, P2pCacheError, UsageError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import { announcementHoldingsMax } from "../protocol/limits.ts";
 import type { DirectoryMessage } from "../protocol/messages.ts";
+import { announcementParts, Directory } from "../protocol/old-directory.ts";
 import type { Publishers } from "../protocol/record.ts";
 import { Standing } from "../protocol/standing.ts";
 import { variantHash } from "../protocol/variant.ts";

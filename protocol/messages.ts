@@ -1,4 +1,5 @@
 import { type CborMap, decodeCanonical, encodeCanonical, isCount, isMap } from "./cbor.ts";
+import type { PeerName } from "./directory.ts";
 import { type Hash, hashFromBytes, hexToBytes, type PayloadId, type VariantHash } from "./hash.ts";
 import {
   announcementHoldingsMax,
@@ -35,6 +36,32 @@ export interface DirectoryMessage {
   readonly part: number;
   readonly parts: number;
   readonly whole: readonly (readonly [VariantHash, PayloadId])[];
+}
+
+/** `/p2pcache/directory/1`: the opener asks once; the body of `want-heads` is fingerprints of what it knows. */
+export type DirectoryAsk =
+  | { readonly kind: "want-heads" }
+  | { readonly kind: "want-parts"; readonly peers: readonly PeerName[] };
+
+/** Its answer, which ends with `end`. */
+export type DirectoryAnswer =
+  | { readonly kind: "heads"; readonly heads: readonly EnvelopedHead[] }
+  /** The body has pairs of 64 bytes; they get the next numbers, from 0 on. */
+  | { readonly kind: "pairs" }
+  /** One peer's list: the body has the numbers of its pairs. */
+  | ({ readonly kind: "part" } & EnvelopedHead)
+  | { readonly kind: "end" };
+
+/** A head as it travels; whoever gets it opens the envelope. */
+export interface EnvelopedHead {
+  readonly envelope: Uint8Array;
+  readonly remainingMs: number;
+}
+
+/** A frame of an answer. */
+export interface DirectoryFrame {
+  readonly message: DirectoryAnswer;
+  readonly body: Uint8Array;
 }
 
 /** `/p2pcache/catalog/1`: a release record by its variant; the envelope is the frame's body. */

@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { announcementParts, Directory } from "../../protocol/directory.ts";
+import { announcementParts, Directory } from "../../protocol/old-directory.ts";
 import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
 import { holdingsPerPeerMax } from "../../protocol/limits.ts";
 import type { DirectoryMessage } from "../../protocol/messages.ts";
