@@ -13,8 +13,8 @@ export type NeighbourEvent =
   /** What came of a dial: nothing, or a peer that will never be let in as it is. */
   | { readonly kind: "failed"; readonly peer: PeerName }
   | { readonly kind: "refused"; readonly peer: PeerName }
-  /** Something other than chatter went over the connection to a peer. */
-  | { readonly kind: "used"; readonly peer: PeerName }
+  /** A peer that was to be closed is in use, and stays. */
+  | { readonly kind: "kept"; readonly peer: PeerName }
   /** An interface came or changed: who was out of reach may not be any more. */
   | { readonly kind: "networkChanged" }
   | { readonly kind: "woke" };
@@ -89,8 +89,8 @@ export class Neighbourhood {
         this.#dialling.delete(event.peer);
         this.#note(event.peer, { failures: 1, sinceMs: nowMs, untilMs: nowMs + refusedMs });
         break;
-      case "used":
-        this.#use(event.peer, nowMs);
+      case "kept":
+        this.used(event.peer, nowMs);
         break;
       case "networkChanged":
         this.#troubles.clear();
@@ -108,6 +108,14 @@ export class Neighbourhood {
     return this.#dueMs(peer) <= nowMs;
   }
 
+  /** Something other than chatter goes over the connection to a peer. */
+  used(peer: PeerName, nowMs: number): void {
+    const neighbour = this.#neighbours.get(peer);
+    if (neighbour === undefined) return;
+    neighbour.usedMs = nowMs;
+    neighbour.isClosing = false;
+  }
+
   #joined(peer: PeerName, nowMs: number): void {
     this.#dialling.delete(peer);
     this.#troubles.delete(peer);
@@ -120,7 +128,9 @@ export class Neighbourhood {
     if (neighbour === undefined) return;
     this.#neighbours.delete(peer);
     const waitMs = neighbour.isClosing ? closedMs : lostMs * (0.5 + this.#random());
-    this.#note(peer, { failures: 0, sinceMs: nowMs, untilMs: nowMs + waitMs });
+    // One that misbehaved while it was here is to stay away for longer.
+    const untilMs = Math.max(nowMs + waitMs, this.#troubles.get(peer)?.untilMs ?? 0);
+    this.#note(peer, { failures: 0, sinceMs: nowMs, untilMs });
     this.#remember(peer);
   }
 
@@ -131,11 +141,6 @@ export class Neighbourhood {
     this.#note(peer, { failures, sinceMs: nowMs, untilMs: nowMs });
     // Nobody has heard of it for an hour or so: it is only the directory's business now.
     if (failures > failuresMax) this.#remembered.delete(peer);
-  }
-
-  #use(peer: PeerName, nowMs: number): void {
-    const neighbour = this.#neighbours.get(peer);
-    if (neighbour !== undefined) neighbour.usedMs = nowMs;
   }
 
   #note(peer: PeerName, trouble: Trouble): void {

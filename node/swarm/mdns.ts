@@ -2,19 +2,10 @@ import { createHash } from "node:crypto";
 import multicastDns from "multicast-dns";
 import type { PeerName } from "../../protocol/directory.ts";
 import { Discovery, type DiscoveryEvent } from "../../protocol/discovery.ts";
+import type { DiscoveryState } from "../ports.ts";
 import { addressOf } from "./addresses.ts";
 import { type Segment, usableSegments } from "./interfaces.ts";
 import { answerPacket, questionPacket, readPacket } from "./mdns-packets.ts";
-
-/** What `doctor` and `status` say about discovery on the local network. */
-export interface MdnsState {
-  /** Interfaces on which neighbours are looked for. */
-  readonly interfaces: readonly string[];
-  /** Members whose answers were heard. */
-  readonly heard: number;
-  /** What went wrong on the way; each of them once. */
-  readonly faults: readonly string[];
-}
 
 export interface MdnsOptions {
   readonly own: PeerName;
@@ -73,7 +64,7 @@ export class Mdns {
     this.#step({ kind: "neighbours", count, members });
   }
 
-  state(): MdnsState {
+  state(): DiscoveryState {
     const interfaces = [...new Set([...this.#links.values()].map(({ segment }) => segment.name))];
     return { interfaces, heard: this.#heard.size, faults: [...this.#faults] };
   }

@@ -118,7 +118,7 @@ test("connections that nobody uses are let go when there are too many, and not d
   const neighbours = hood();
   for (const peer of ["a", "b", "c", "d", "e"]) neighbours.step({ kind: "joined", peer }, 0);
   assert.equal(of(neighbours.step({ kind: "woke" }, 50_000), "close"), [], "they are new");
-  for (const peer of ["a", "b", "c", "d"]) neighbours.step({ kind: "used", peer }, 40_000);
+  for (const peer of ["a", "b", "c", "d"]) neighbours.used(peer, 40_000);
   assert.equal(of(neighbours.step({ kind: "woke" }, 70_000), "close"), ["e"]);
   neighbours.step({ kind: "left", peer: "e" }, 70_100);
   assert.equal(of(neighbours.step({ kind: "woke" }, 99_000), "close"), []);
