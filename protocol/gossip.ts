@@ -1,8 +1,30 @@
-import type { Announcement, Head, Holding, PackedHoldings, PeerLabels, Signed } from "./announcement.ts";
+import {
+  type Announcement,
+  digestHoldings,
+  type Head,
+  type Holding,
+  type PackedHoldings,
+  type PeerLabels,
+  type Signed,
+  unpackHoldings,
+} from "./announcement.ts";
 import type { Directory, PeerName } from "./directory.ts";
+import { writeHeads, writeParts } from "./directory-writer.ts";
+import {
+  askMs,
+  asksMax,
+  compareEveryMs,
+  comparesMax,
+  compareWaitMs,
+  gapDelayMsMax,
+  graceMs,
+  oldNewsMs,
+} from "./gossip-limits.ts";
 import type { Hasher } from "./hash.ts";
 import type { DirectoryFrame } from "./messages.ts";
-import type { Random } from "./random.ts";
+import { MissingLists } from "./missing-lists.ts";
+import { OwnAnnouncements } from "./own-announcements.ts";
+import { type Random, randomBelow } from "./random.ts";
 
 export type GossipEvent =
   /** The first event. `epoch` is later than any that this node ever announced: `max(stored + 1, now)`. */
@@ -59,26 +81,314 @@ export interface GossipParts {
   readonly random: Random;
 }
 
-/** When to announce what, what to believe of others, and whom to ask for what is missing. */
+/**
+ * When to announce what, what to believe of others, and whom to ask for what is missing. A head that comes is kept if it
+ * is later than what is known; its list follows from its changes, or is asked for. Heads are compared with new
+ * neighbours and, now and then, with any: what gossip lost, or a partition kept away, is found so.
+ */
 export class Gossip {
   readonly #parts: GossipParts;
+  readonly #directory: Directory;
+  readonly #own: OwnAnnouncements;
+  readonly #missing: MissingLists;
+  readonly #neighbours = new Map<PeerName, Neighbour>();
+  /** Neighbours with whom heads are to be compared. */
+  readonly #toCompare = new Set<PeerName>();
+  #compareAtMs = Number.POSITIVE_INFINITY;
+  /** No head expires before this. */
+  #expiryAtMs = Number.POSITIVE_INFINITY;
+  /** Neighbours that are asked because they would have expired. */
+  readonly #inGrace = new Set<PeerName>();
+  #phase: "new" | "running" | "over" = "new";
+  #wakeAtMs = Number.POSITIVE_INFINITY;
 
   constructor(parts: GossipParts) {
     this.#parts = parts;
+    this.#directory = parts.directory;
+    this.#own = new OwnAnnouncements(parts);
+    this.#missing = new MissingLists(parts.random);
   }
 
-  /** Takes in one event and gives back everything to do about it. */
-  step(_event: GossipEvent, _nowMs: number): GossipAction[] {
-    throw new Error(`not yet: ${this.#parts.network}`);
+  /** Takes in one event and gives back everything to do about it; nothing before it has started. */
+  step(event: GossipEvent, nowMs: number): GossipAction[] {
+    if (this.#phase === "over") return [];
+    const actions = this.#take(event, nowMs);
+    if (this.#phase !== "running") return actions;
+    this.#expire(nowMs, actions);
+    const due = this.#own.due(this.#peers(), nowMs);
+    if (due !== undefined) actions.push({ kind: "announce", announcement: due });
+    this.#giveUp(nowMs);
+    this.#compare(nowMs, actions);
+    this.#askParts(nowMs, actions);
+    this.#watch(event, actions);
+    return actions;
   }
 
   /** The answer to `want-heads`: our own head and all others that the asker has not. Frames are made as they are taken. */
-  answerHeads(_known: Uint8Array, _nowMs: number): Iterable<DirectoryFrame> {
-    throw new Error("not yet");
+  answerHeads(known: Uint8Array, nowMs: number): Iterable<DirectoryFrame> {
+    return writeHeads(this.#headsBeyond(known, nowMs));
   }
 
   /** The answer to `want-parts`: of those peers whose list is known. Frames are made as they are taken. */
-  answerParts(_peers: readonly PeerName[], _nowMs: number): Iterable<DirectoryFrame> {
-    throw new Error("not yet");
+  answerParts(peers: readonly PeerName[], nowMs: number): Iterable<DirectoryFrame> {
+    return writeParts(this.#partsOf(peers, nowMs), this.#parts.random);
   }
+
+  #take(event: GossipEvent, nowMs: number): GossipAction[] {
+    const actions: GossipAction[] = [];
+    switch (event.kind) {
+      case "started": {
+        this.#phase = "running";
+        const { labels, epoch, whole } = event;
+        actions.push({ kind: "announce", announcement: this.#own.start(labels, epoch, whole, this.#peers(), nowMs) });
+        this.#compareLater(nowMs);
+        break;
+      }
+      case "holdings":
+        this.#own.holdings(event.whole, nowMs);
+        break;
+      case "labels":
+        this.#own.labels(event.labels, nowMs);
+        break;
+      case "signed":
+        this.#own.signed(event.signed);
+        break;
+      case "received": {
+        const { signed, from } = event;
+        const delayMs = this.#parts.random() * gapDelayMsMax(this.#peers());
+        this.#hear({ signed, remainingMs: signed.announcement.lifetimeMs }, from, nowMs + delayMs, nowMs, actions);
+        break;
+      }
+      case "heads":
+        for (const head of event.heads) this.#hearHead(head, event.from, nowMs, actions);
+        break;
+      case "part":
+        this.#hear(event.head, event.from, nowMs, nowMs, actions);
+        this.#takeList(event, actions);
+        break;
+      case "answered":
+        this.#askOver(event.from, true, nowMs);
+        break;
+      case "failed":
+        this.#askOver(event.from, false, nowMs);
+        break;
+      case "joined":
+        this.#neighbours.set(event.peer, { ask: undefined, hasLied: false });
+        if (this.#toCompare.size < comparesMax) this.#toCompare.add(event.peer);
+        this.#missing.retry(nowMs);
+        break;
+      case "left":
+        this.#askOver(event.peer, false, nowMs);
+        this.#neighbours.delete(event.peer);
+        this.#toCompare.delete(event.peer);
+        break;
+      case "stopping":
+        if (this.#phase === "running") actions.push({ kind: "announce", announcement: this.#own.goodbye() });
+        this.#phase = "over";
+        break;
+      case "woke":
+        break;
+    }
+    return actions;
+  }
+
+  /** A head that a comparison brought. What gossip should have brought long ago says that more is missing. */
+  #hearHead(head: Head, from: PeerName, nowMs: number, actions: GossipAction[]): void {
+    const { announcement } = head.signed;
+    const isNew = this.#hear(head, from, nowMs, nowMs, actions);
+    const neighbour = this.#neighbours.get(from);
+    const isOld = announcement.lifetimeMs - head.remainingMs > oldNewsMs;
+    if (isNew && isOld && neighbour?.ask?.kind === "heads") neighbour.ask.broughtOldNews = true;
+  }
+
+  /** Takes in a head; its list, if it is missing, is asked for from `askAtMs` on. Answers whether it was later. */
+  #hear(head: Head, from: PeerName, askAtMs: number, nowMs: number, actions: GossipAction[]): boolean {
+    const { announcement } = head.signed;
+    const { peer, network, count } = announcement;
+    if (network !== this.#parts.network || this.#phase !== "running") return false;
+    if (peer === this.#parts.self) {
+      this.#own.heard(announcement, nowMs);
+      return false;
+    }
+    const wasKnown = this.#directory.labels(peer) !== undefined;
+    const learnt = this.#directory.learn(head.signed, head.remainingMs, nowMs);
+    switch (learnt.kind) {
+      case "stale":
+        // Whoever tells of a head whose list we miss may have the list.
+        if (this.#missing.has(peer)) this.#missing.add(peer, from, askAtMs);
+        return false;
+      case "gone":
+        this.#missing.settle(peer);
+        this.#inGrace.delete(peer);
+        if (wasKnown) actions.push({ kind: "forgot", peer });
+        return true;
+      case "gap":
+        if (this.#directory.hasRoomFor(count)) this.#missing.add(peer, from, askAtMs);
+        break;
+      case "current":
+        this.#missing.settle(peer);
+        if (learnt.added.length > 0) actions.push({ kind: "learnt", peer, added: [...unpackHoldings(learnt.added)] });
+        break;
+    }
+    this.#inGrace.delete(peer);
+    this.#expiryAtMs = Math.min(this.#expiryAtMs, nowMs + Math.min(head.remainingMs, announcement.lifetimeMs));
+    return true;
+  }
+
+  #takeList({ from, head, whole }: PartEvent, actions: GossipAction[]): void {
+    const { peer, digest, network } = head.signed.announcement;
+    if (network !== this.#parts.network || this.#phase !== "running" || this.#directory.isCurrent(peer)) return;
+    switch (this.#directory.learnList(peer, whole)) {
+      case "learnt":
+        this.#missing.settle(peer);
+        actions.push({ kind: "learnt", peer, added: "many" });
+        break;
+      case "crowded":
+        this.#missing.settle(peer);
+        break;
+      case "false": {
+        // It may be the right one for an older head; if not even that, its source lies.
+        const neighbour = this.#neighbours.get(from);
+        const isFalse = digestHoldings(whole, this.#parts.hash) !== digest;
+        if (neighbour !== undefined && isFalse) neighbour.hasLied = true;
+        break;
+      }
+      case "unknown":
+        break;
+    }
+  }
+
+  #askOver(peer: PeerName, wasAnswered: boolean, nowMs: number): void {
+    const neighbour = this.#neighbours.get(peer);
+    const ask = neighbour?.ask;
+    if (neighbour === undefined || ask === undefined) return;
+    neighbour.ask = undefined;
+    this.#missing.retry(nowMs);
+    if (ask.kind === "parts") this.#missing.over(peer, nowMs);
+    else if (!wasAnswered || ask.broughtOldNews) this.#compareSoon(nowMs);
+  }
+
+  /** Heads that count no longer are forgotten; of a neighbour only if it does not say otherwise. */
+  #expire(nowMs: number, actions: GossipAction[]): void {
+    if (nowMs < this.#expiryAtMs) return;
+    for (const peer of this.#directory.expired(nowMs)) {
+      if (this.#neighbours.has(peer) && !this.#inGrace.has(peer)) {
+        this.#inGrace.add(peer);
+        this.#toCompare.add(peer);
+        this.#directory.extend(peer, nowMs + graceMs);
+        continue;
+      }
+      this.#inGrace.delete(peer);
+      this.#missing.settle(peer);
+      this.#directory.forget(peer, nowMs);
+      actions.push({ kind: "forgot", peer });
+    }
+    this.#expiryAtMs = this.#directory.nextExpiryMs();
+  }
+
+  /** Asks that are not over in time have failed. */
+  #giveUp(nowMs: number): void {
+    for (const [peer, { ask }] of this.#neighbours) {
+      if (ask !== undefined && nowMs >= ask.startedMs + askMs) this.#askOver(peer, false, nowMs);
+    }
+  }
+
+  #compare(nowMs: number, actions: GossipAction[]): void {
+    if (nowMs >= this.#compareAtMs) {
+      this.#compareLater(nowMs);
+      const free = this.#free();
+      if (free.length > 0) this.#toCompare.add(free[randomBelow(free.length, this.#parts.random)]!);
+    }
+    for (const peer of this.#toCompare) {
+      const neighbour = this.#neighbours.get(peer);
+      if (neighbour?.ask !== undefined) continue;
+      if (this.#inFlight("heads") >= comparesMax) return;
+      this.#toCompare.delete(peer);
+      if (neighbour === undefined) continue;
+      neighbour.ask = { kind: "heads", startedMs: nowMs, broughtOldNews: false };
+      actions.push({ kind: "askHeads", peer, known: this.#directory.known() });
+    }
+  }
+
+  #askParts(nowMs: number, actions: GossipAction[]): void {
+    if (nowMs < this.#partsAtMs()) return;
+    const isBusy = (peer: PeerName) => this.#neighbours.get(peer)?.ask !== undefined;
+    const room = asksMax - this.#inFlight("parts");
+    const trusted = this.#free().filter((peer) => !this.#neighbours.get(peer)!.hasLied);
+    for (const { source, peers } of this.#missing.assign(trusted, isBusy, room, nowMs)) {
+      this.#neighbours.get(source)!.ask = { kind: "parts", startedMs: nowMs, broughtOldNews: false };
+      actions.push({ kind: "askParts", peer: source, parts: peers });
+    }
+  }
+
+  /** When lists may be asked for: while heads are compared only after a while. */
+  #partsAtMs(): number {
+    let atMs = this.#missing.nextAtMs;
+    for (const { ask } of this.#neighbours.values()) {
+      if (ask?.kind === "heads") atMs = Math.max(atMs, ask.startedMs + compareWaitMs);
+    }
+    return atMs;
+  }
+
+  #watch(event: GossipEvent, actions: GossipAction[]): void {
+    let atMs = Math.min(this.#own.nextAtMs, this.#expiryAtMs, this.#partsAtMs());
+    if (this.#neighbours.size > 0) atMs = Math.min(atMs, this.#compareAtMs);
+    for (const { ask } of this.#neighbours.values()) {
+      if (ask !== undefined) atMs = Math.min(atMs, ask.startedMs + askMs);
+    }
+    if (event.kind !== "woke" && atMs === this.#wakeAtMs) return;
+    this.#wakeAtMs = atMs;
+    actions.push({ kind: "wakeAt", atMs });
+  }
+
+  #compareLater(nowMs: number): void {
+    this.#compareAtMs = nowMs + compareEveryMs(this.#peers()) * (0.75 + 0.5 * this.#parts.random());
+  }
+
+  #compareSoon(nowMs: number): void {
+    this.#compareAtMs = Math.min(this.#compareAtMs, nowMs + 1_000 + 2_000 * this.#parts.random());
+  }
+
+  *#headsBeyond(known: Uint8Array, nowMs: number): Generator<Head> {
+    const own = this.#own.part(nowMs);
+    if (own !== undefined) yield own.head;
+    yield* this.#directory.headsBeyond(known, nowMs);
+  }
+
+  *#partsOf(peers: readonly PeerName[], nowMs: number): Generator<{ head: Head; whole: PackedHoldings }> {
+    for (const peer of peers) {
+      const head = this.#directory.head(peer, nowMs);
+      const whole = this.#directory.holdings(peer);
+      const own = peer === this.#parts.self ? this.#own.part(nowMs) : undefined;
+      if (own !== undefined) yield own;
+      else if (head !== undefined && head.remainingMs > 0 && whole !== undefined) yield { head, whole };
+    }
+  }
+
+  /** This node included. */
+  #peers(): number {
+    return this.#directory.size + 1;
+  }
+
+  #free(): PeerName[] {
+    return [...this.#neighbours].filter(([, { ask }]) => ask === undefined).map(([peer]) => peer);
+  }
+
+  #inFlight(kind: Ask["kind"]): number {
+    return [...this.#neighbours.values()].filter(({ ask }) => ask?.kind === kind).length;
+  }
+}
+
+type PartEvent = Extract<GossipEvent, { kind: "part" }>;
+
+interface Neighbour {
+  ask: Ask | undefined;
+  /** It gave a list that was nobody's: it is not asked for lists again while it is here. */
+  hasLied: boolean;
+}
+
+interface Ask {
+  readonly kind: "heads" | "parts";
+  readonly startedMs: number;
+  broughtOldNews: boolean;
 }

@@ -1,15 +1,18 @@
 import { type CborMap, decodeCanonical, encodeCanonical, isCount, isMap } from "./cbor.ts";
 import type { PeerName } from "./directory.ts";
+import { isBytes, isDigest, isListOf, isPeerName, isText } from "./fields.ts";
 import { type Hash, hashFromBytes, hexToBytes, type PayloadId, type VariantHash } from "./hash.ts";
 import {
   announcementHoldingsMax,
   entriesMax,
+  envelopeBytesMax,
   frameHeaderBytesMax,
+  headsPerFrameMax,
   joinsPerStreamMax,
+  lifetimeMsMax,
+  partsPerAskMax,
   requestItemsMax,
-  textBytesMax,
 } from "./limits.ts";
-import { utf8Bytes } from "./paths.ts";
 
 /** `/p2pcache/hello/1`: the first thing that two members say to each other. */
 export type HelloMessage =
@@ -85,7 +88,7 @@ export type SwarmMessage =
   /** It does not have these items; without items, not the payload. */
   | { readonly kind: "gone"; readonly number: number; readonly items: readonly number[] };
 
-export type Message = HelloMessage | DirectoryMessage | CatalogMessage | SwarmMessage;
+export type Message = HelloMessage | DirectoryMessage | DirectoryAsk | DirectoryAnswer | CatalogMessage | SwarmMessage;
 
 /** Canonical CBOR of a message: its frame's header. */
 export function encodeMessage(message: Message): Uint8Array {
@@ -123,6 +126,40 @@ export function decodeDirectory(header: Uint8Array): DirectoryMessage | undefine
     ([variant, payload]) => [hashFromBytes<"variant">(variant), hashFromBytes<"payload">(payload)] as const,
   );
   return { kind: "announce", version, epoch, sequence, part, parts, whole: pairs };
+}
+
+/** What opens a stream of the directory protocol, or undefined for any other bytes. */
+export function decodeDirectoryAsk(header: Uint8Array): DirectoryAsk | undefined {
+  const value = decodeMap(header);
+  switch (value?.kind) {
+    case "want-heads":
+      return { kind: value.kind };
+    case "want-parts":
+      return isListOf(value.peers, isPeerName, partsPerAskMax) ? { kind: value.kind, peers: value.peers } : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** What a stream of the directory protocol answers, or undefined for any other bytes. */
+export function decodeDirectoryAnswer(header: Uint8Array): DirectoryAnswer | undefined {
+  const value = decodeMap(header);
+  switch (value?.kind) {
+    case "heads": {
+      const { heads } = value;
+      if (!isListOf(heads, isMap, headsPerFrameMax) || !heads.every(isEnvelopedHead)) return undefined;
+      return { kind: value.kind, heads: heads.map(({ envelope, remainingMs }) => ({ envelope, remainingMs })) };
+    }
+    case "part": {
+      if (!isEnvelopedHead(value)) return undefined;
+      return { kind: "part", envelope: value.envelope, remainingMs: value.remainingMs };
+    }
+    case "pairs":
+    case "end":
+      return { kind: value.kind };
+    default:
+      return undefined;
+  }
 }
 
 /** A message of the catalog protocol, or undefined for any other bytes. */
@@ -179,8 +216,6 @@ const numbersMax: number = joinsPerStreamMax * 1_000_000;
 /** A chunk has at least one byte of one entry, or 256 KiB: no payload has more items than this. */
 const itemsMax: number = entriesMax * 8;
 
-const controls = /\p{Control}/u;
-
 type HashPair = readonly [Uint8Array, Uint8Array];
 
 function packed(message: Exclude<Message, DirectoryMessage>): CborMap {
@@ -206,16 +241,12 @@ function parsedHash<Of extends string>(value: unknown): Hash<Of> | undefined {
   return isDigest(value) ? hashFromBytes<Of>(value) : undefined;
 }
 
-function isListOf<T>(value: unknown, isOne: (item: unknown) => item is T, max: number): value is T[] {
-  return Array.isArray(value) && value.length <= max && value.every(isOne);
-}
-
 function isPairOfHashes(value: unknown): value is HashPair {
   return Array.isArray(value) && value.length === 2 && value.every(isDigest);
 }
 
-function isDigest(value: unknown): value is Uint8Array {
-  return value instanceof Uint8Array && value.length === 32;
+function isEnvelopedHead(value: CborMap): value is CborMap & EnvelopedHead {
+  return isBytes(value.envelope, envelopeBytesMax) && isCount(value.remainingMs, lifetimeMsMax);
 }
 
 function isItem(value: unknown): value is number {
@@ -224,10 +255,4 @@ function isItem(value: unknown): value is number {
 
 function isSmall(value: unknown): value is number {
   return isCount(value, 1000);
-}
-
-/** People are shown it, on a terminal too: no control characters. */
-function isText(value: unknown): value is string {
-  if (typeof value !== "string" || value.length > textBytesMax) return false;
-  return utf8Bytes(value).length <= textBytesMax && !controls.test(value);
 }
