@@ -79,7 +79,8 @@ export class Discovery {
   }
 
   #startSeries(nowMs: number): void {
-    if (!this.#hasStarted) return;
+    // One that is still to come serves as well.
+    if (!this.#hasStarted || nowMs < this.#seriesMs) return;
     // However often that happens, a segment hears one series in ten seconds.
     const fromMs = Math.max(nowMs, this.#seriesMs + seriesGapMs);
     this.#seriesMs = fromMs;

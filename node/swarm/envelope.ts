@@ -5,9 +5,9 @@ import {
   type Announcement,
   decodeAnnouncement,
   encodeAnnouncement,
-  envelopeBytesMax,
   type Signed,
 } from "../../protocol/announcement.ts";
+import { envelopeBytesMax } from "../../protocol/limits.ts";
 
 /** Signs what this node announces, so that anyone may send it on. */
 export async function sealAnnouncement(announcement: Announcement, key: PrivateKey): Promise<Signed> {

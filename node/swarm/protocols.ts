@@ -1,4 +1,4 @@
-import { frameBodyBytesMax, frameHeaderBytesMax, KIB, recordBytesMax } from "../../protocol/limits.ts";
+import { directoryBodyBytesMax, knownBytesMax, frameBodyBytesMax, frameHeaderBytesMax, KIB, recordBytesMax } from "../../protocol/limits.ts";
 import type { FrameLimits } from "../../protocol/wire.ts";
 
 export type ProtocolName = "hello" | "directory" | "catalog" | "swarm";
@@ -21,7 +21,7 @@ export const protocols: Readonly<Record<ProtocolName, ProtocolFacts>> = {
   hello: { id: "/p2pcache/hello/1", asks: words(4 * KIB), answers: words(4 * KIB), streamsMax: 2 },
   directory: {
     id: "/p2pcache/directory/1",
-    asks: { headerBytesMax: frameHeaderBytesMax, bodyBytesMax: directoryBodyBytesMax },
+    asks: { headerBytesMax: frameHeaderBytesMax, bodyBytesMax: knownBytesMax },
     answers: { headerBytesMax: frameHeaderBytesMax, bodyBytesMax: directoryBodyBytesMax },
     streamsMax: 4,
   },
