@@ -1,12 +1,7 @@
 import type { PrivateKey } from "@libp2p/interface";
 import { peerIdFromPublicKey } from "@libp2p/peer-id";
 import { RecordEnvelope } from "@libp2p/peer-record";
-import {
-  type Announcement,
-  decodeAnnouncement,
-  encodeAnnouncement,
-  type Signed,
-} from "../../protocol/announcement.ts";
+import { type Announcement, decodeAnnouncement, encodeAnnouncement, type Signed } from "../../protocol/announcement.ts";
 import { envelopeBytesMax } from "../../protocol/limits.ts";
 
 /** Signs what this node announces, so that anyone may send it on. */

@@ -1,4 +1,11 @@
-import { directoryBodyBytesMax, knownBytesMax, frameBodyBytesMax, frameHeaderBytesMax, KIB, recordBytesMax } from "../../protocol/limits.ts";
+import {
+  directoryBodyBytesMax,
+  frameBodyBytesMax,
+  frameHeaderBytesMax,
+  KIB,
+  knownBytesMax,
+  recordBytesMax,
+} from "../../protocol/limits.ts";
 import type { FrameLimits } from "../../protocol/wire.ts";
 
 export type ProtocolName = "hello" | "directory" | "catalog" | "swarm";

@@ -23,6 +23,17 @@ export interface RunningNode {
   readonly log: () => string;
 }
 
+/** How a machine of a studio is configured. */
+export interface StudioMachine {
+  readonly bootstrap?: readonly string[];
+  readonly originPolicy?: string;
+  /** On loopback when absent. */
+  readonly listen?: string;
+  readonly mdns?: boolean;
+  /** TOML that comes last. */
+  readonly more?: string;
+}
+
 /** A studio in a temporary directory: keys, a folder origin, and machines with a cache each. */
 export class Studio implements AsyncDisposable {
   readonly path: string;
@@ -42,16 +53,15 @@ export class Studio implements AsyncDisposable {
     return new Studio(path, publicKeyText(key));
   }
 
-  /** Writes a machine's configuration. `more` is TOML that comes last. */
-  configure(
-    machine: string,
-    options: { bootstrap?: readonly string[]; originPolicy?: string; more?: string } = {},
-  ): string {
+  /** Writes a machine's configuration. */
+  configure(machine: string, options: StudioMachine = {}): string {
     const file = join(this.path, `${machine}.toml`);
-    const { bootstrap = [], originPolicy = "auto", more = "" } = options;
+    const { bootstrap = [], originPolicy = "auto", more = "", listen = "/ip4/127.0.0.1/tcp/0", mdns = false } = options;
+    const isLocal = listen.includes("/127.0.0.1/");
     const lines = [
       `[network]\nname = "test"\nkey_file = "${this.path}/network.key"`,
-      `[node]\nname = "${machine}"\nlisten = ["/ip4/127.0.0.1/tcp/0"]\nbootstrap = ${JSON.stringify(bootstrap)}\nmdns = false`,
+      `[node]\nname = "${machine}"\nlisten = ["${listen}"]\nbootstrap = ${JSON.stringify(bootstrap)}\nmdns = ${mdns}`,
+      `announce_loopback = ${isLocal}`,
       `state = "${this.path}/${machine}/state"\nsocket = "${this.path}/${machine}/run/node.sock"`,
       `[cache]\npath = "${this.path}/${machine}/cache"\nmax_bytes = "100 GB"\nfree_bytes_min = "1 MiB"`,
       `[repositories]\nstudio = "${this.path}/packages"`,
@@ -73,10 +83,11 @@ export class Studio implements AsyncDisposable {
     await publish(this.settings(this.configure("publisher")), { variant, treePath, requires: [] });
   }
 
-  /** Starts a node as a process of its own, and waits until its sockets answer. */
-  async start(config: string): Promise<RunningNode> {
+  /** Starts a node as a process of its own, `inside` some other command, and waits until its sockets answer. */
+  async start(config: string, inside: readonly string[] = []): Promise<RunningNode> {
     const startedMs = performance.now();
-    const child = spawn(process.execPath, [launcher, "node", "run", "--config", config, "--json"], {
+    const [command, ...words] = [...inside, process.execPath, launcher, "node", "run", "--config", config, "--json"];
+    const child = spawn(command!, words, {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#nodes.add(child);

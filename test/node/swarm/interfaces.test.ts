@@ -17,7 +17,11 @@ const lan = on("eth0", "10.77.0.1/24");
 
 test("bridges of containers and virtual machines are no way to a neighbour, and loopback only when asked for", () => {
   const all = { ...lo, ...lan, ...on("docker0", "172.17.0.1/16"), ...on("br-0a1b2c", "172.18.0.1/16") };
-  const more = { ...on("veth12ab", "169.254.1.1/16"), ...on("virbr0", "192.168.122.1/24"), ...on("cni0", "10.88.0.1/16") };
+  const more = {
+    ...on("veth12ab", "169.254.1.1/16"),
+    ...on("virbr0", "192.168.122.1/24"),
+    ...on("cni0", "10.88.0.1/16"),
+  };
   const names = (withLoopback: boolean) => usableSegments(withLoopback, { ...all, ...more }).map(({ name }) => name);
   assert.equal(names(false), ["eth0"]);
   assert.equal(names(true), ["lo", "eth0"]);
