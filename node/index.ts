@@ -2,8 +2,9 @@ export * from "../protocol/errors.ts";
 export { type NamedThing, parseHandleText, parseRxt } from "../protocol/handle-text.ts";
 export { parseVariant, type Variant, variantText } from "../protocol/variant.ts";
 export type { FetchResult } from "./fetcher.ts";
-export { type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
+export { type ApiRemoval, type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
 export { type FetchCall, NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
+export { removeAll } from "./http/removals.ts";
 export {
   generateNetworkKey,
   generatePublisherKey,
@@ -19,6 +20,7 @@ export type { Published } from "./payloads/publisher.ts";
 export type { PublishRequest } from "./publish.ts";
 export type { ServiceOptions } from "./service.ts";
 export { type LoadedSettings, loadSettings, type SettingFlags } from "./settings/load.ts";
+export { settingsReference } from "./settings/reference.ts";
 export type { Settings } from "./settings/schema.ts";
 export { checkSettings, showSettings, showSettingsJson } from "./settings/show.ts";
 export { formatBytes, formatDuration, formatRate, parseDuration } from "./settings/units.ts";

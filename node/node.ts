@@ -14,12 +14,14 @@ import { type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
+import { type Removed, removeHeld } from "./removal.ts";
 import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { openNodeKey } from "./swarm/identity.ts";
 import { Libp2pSwarm } from "./swarm/libp2p-swarm.ts";
+import { verifyHeld } from "./verify-held.ts";
 
 export interface NodeOptions {
   readonly log?: Log;
@@ -186,22 +188,25 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** Compares held trees with their manifests; all of them when none is named. */
-  async verify(
+  verify(
     things: readonly NamedThing[],
     { signal }: { readonly signal?: AbortSignal } = {},
   ): Promise<{ checked: number; damaged: Damage[] }> {
-    const held = this.#store.holdings();
-    const variants =
-      things.length === 0 ? held.map(({ variant }) => variant) : things.map((thing) => this.hashOf(thing));
-    const damaged: Damage[] = [];
-    for (const variant of variants) {
-      signal?.throwIfAborted();
-      const holding = this.#store.holding(variant);
-      if (holding === undefined) throw new NotFoundError(`${variant} is not held here`);
-      const faults = await this.#store.verify(variant, signal);
-      damaged.push(...faults.map(({ path: file, item, fault }) => ({ path: holding.path, item, file, fault })));
-    }
-    return { checked: variants.length, damaged };
+    const variants = things.length === 0 ? undefined : things.map((thing) => this.hashOf(thing));
+    return verifyHeld(this.#store, variants, signal);
+  }
+
+  /** Takes a held variant off this disk. @throws what `removeHeld` throws. */
+  async remove(thing: NamedThing, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Removed> {
+    const parts = {
+      store: this.#store,
+      hashOf: (each: NamedThing) => this.hashOf(each),
+      isFetched: (variant: VariantHash) => this.#fetcher.isUnderWay(variant),
+      announce: () => this.#swarm?.announce(),
+    };
+    const removed = await removeHeld(parts, thing, signal);
+    this.#log("info", "variant-removed", { ...removed });
+    return removed;
   }
 
   /** What is wrong with the bookkeeping of cache and state; nothing is hashed. */
