@@ -1,9 +1,9 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { announcementParts, Directory } from "../../protocol/old-directory.ts";
 import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
 import { holdingsPerPeerMax } from "../../protocol/limits.ts";
 import type { DirectoryMessage } from "../../protocol/messages.ts";
+import { announcementParts, Directory } from "../../protocol/old-directory.ts";
 
 const variant = (number: number): VariantHash => parseVariantHash(number.toString(16).padStart(64, "0"));
 const payload = (number: number): PayloadId => parsePayloadId(number.toString(16).padStart(64, "a"));
