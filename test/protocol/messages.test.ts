@@ -3,24 +3,44 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { encodeCanonical } from "../../protocol/cbor.ts";
 import { hexToBytes } from "../../protocol/hash.ts";
-import { frameHeaderBytesMax } from "../../protocol/limits.ts";
+import { envelopeBytesMax, frameHeaderBytesMax, partsPerAskMax } from "../../protocol/limits.ts";
 import {
   decodeCatalog,
   decodeDirectory,
+  decodeDirectoryAnswer,
+  decodeDirectoryAsk,
   decodeHello,
   decodeSwarm,
   encodeMessage,
   type Message,
 } from "../../protocol/messages.ts";
-import { catalog, directory, hello, payloadId, swarm, variantHash } from "../support/arbitrary-messages.ts";
+import {
+  catalog,
+  directory,
+  directoryAnswer,
+  directoryAsk,
+  hello,
+  payloadId,
+  swarm,
+  variantHash,
+} from "../support/arbitrary-messages.ts";
 
-const decoders = { hello: decodeHello, directory: decodeDirectory, catalog: decodeCatalog, swarm: decodeSwarm };
+const decoders = {
+  hello: decodeHello,
+  directory: decodeDirectory,
+  asks: decodeDirectoryAsk,
+  answers: decodeDirectoryAnswer,
+  catalog: decodeCatalog,
+  swarm: decodeSwarm,
+};
 const hash = "ab".repeat(32);
 const digest = hexToBytes(hash);
 
 for (const [name, arbitrary, decode] of [
   ["hello", hello, decodeHello],
   ["directory", directory, decodeDirectory],
+  ["asks", directoryAsk, decodeDirectoryAsk],
+  ["answers", directoryAnswer, decodeDirectoryAnswer],
   ["catalog", catalog, decodeCatalog],
   ["swarm", swarm, decodeSwarm],
 ] as const) {
@@ -38,15 +58,31 @@ for (const [name, arbitrary, decode] of [
       }),
       { numRuns: 500, seed: 1 },
     );
-    assert.is(kinds.size, { hello: 2, directory: 1, catalog: 3, swarm: 9 }[name]);
+    assert.is(kinds.size, { hello: 2, directory: 1, asks: 2, answers: 4, catalog: 3, swarm: 9 }[name]);
   });
 }
 
 test("messages encode as they always did", () => {
   const request = encodeMessage({ kind: "request", number: 3, items: [1, 300] });
   assert.is(Buffer.from(request).toString("hex"), "a3646b696e646772657175657374656974656d73820119012c666e756d62657203");
+  const part = encodeMessage({ kind: "part", envelope: Uint8Array.of(1, 2), remainingMs: 60_000 });
+  assert.is(
+    Buffer.from(part).toString("hex"),
+    "a3646b696e64647061727468656e76656c6f70654201026b72656d61696e696e674d7319ea60",
+  );
   const join = encodeMessage({ kind: "join", number: 0, payload: hash as never });
   assert.is(Buffer.from(join).toString("hex"), `a3646b696e64646a6f696e666e756d62657200677061796c6f61645820${hash}`);
+});
+
+test("the largest messages of a directory fit a frame", () => {
+  const heads = Array.from({ length: 128 }, () => ({ envelope: new Uint8Array(512), remainingMs: 86_400_000 }));
+  const last = { envelope: new Uint8Array(envelopeBytesMax), remainingMs: 86_400_000 };
+  for (const message of [
+    { kind: "heads", heads: [...heads.slice(1), last] },
+    { kind: "want-parts", peers: Array.from({ length: partsPerAskMax }, () => "1".repeat(54)) },
+  ] as const) {
+    assert.ok(encodeMessage(message).length <= frameHeaderBytesMax, message.kind);
+  }
 });
 
 test("the largest announcement fits a frame", () => {

@@ -1,6 +1,20 @@
 import fc from "fast-check";
-import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
-import type { CatalogMessage, DirectoryMessage, HelloMessage, SwarmMessage } from "../../protocol/messages.ts";
+import {
+  type Announcement,
+  type HoldingsChanges,
+  type HoldingsDigest,
+  packHoldings,
+} from "../../protocol/announcement.ts";
+import { hexToBytes, type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
+import type {
+  CatalogMessage,
+  DirectoryAnswer,
+  DirectoryAsk,
+  DirectoryMessage,
+  EnvelopedHead,
+  HelloMessage,
+  SwarmMessage,
+} from "../../protocol/messages.ts";
 
 /** Records as decoders make them: plain objects. */
 function record<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {
@@ -50,4 +64,39 @@ export const swarm: fc.Arbitrary<SwarmMessage> = fc.oneof(
   record({ kind: fc.constant("joined" as const), number, all: fc.boolean() }),
   record({ kind: fc.constant("piece" as const), number, item }),
   record({ kind: fc.constant("busy" as const), number, items, retryAfterMs: fc.nat(60_000) }),
+);
+
+const peerName = fc.string({ unit: fc.constantFrom(..."12D3KooWabc"), minLength: 1, maxLength: 64 });
+const holding = fc.tuple(variantHash, payloadId);
+
+export const announcement: fc.Arbitrary<Announcement> = fc
+  .record({
+    peer: peerName,
+    ...{ network: text, name: text, site: text, rack: text },
+    addresses: fc.array(text, { maxLength: 8 }),
+    ...{ epoch: fc.maxSafeNat(), sequence: fc.maxSafeNat(), lifetimeMs: fc.nat(86_400_000), count: fc.nat(20_000) },
+    digest: hex.map((digest) => digest as HoldingsDigest),
+    changes: fc.option(
+      record<HoldingsChanges>({
+        from: hex.map((digest) => digest as HoldingsDigest),
+        added: fc.array(holding, { maxLength: 20 }).map(packHoldings),
+        removed: fc.uniqueArray(variantHash, { maxLength: 20 }).map((variants) => hexToBytes(variants.sort().join(""))),
+      }),
+    ),
+  })
+  .map(({ changes, ...rest }) => ({ version: 1, ...rest, ...(changes === null ? {} : { changes }) }));
+
+export const directoryAsk: fc.Arbitrary<DirectoryAsk> = fc.oneof(
+  record({ kind: fc.constant("want-heads" as const) }),
+  record({ kind: fc.constant("want-parts" as const), peers: fc.array(peerName, { maxLength: 20 }) }),
+);
+
+const enveloped = { envelope: fc.uint8Array({ maxLength: 600 }), remainingMs: fc.nat(86_400_000) };
+export const directoryAnswer: fc.Arbitrary<DirectoryAnswer> = fc.oneof(
+  record({
+    kind: fc.constant("heads" as const),
+    heads: fc.array(record<EnvelopedHead>(enveloped), { maxLength: 20 }),
+  }),
+  record({ kind: fc.constant("part" as const), ...enveloped }),
+  record({ kind: fc.constantFrom("pairs" as const, "end" as const) }),
 );
