@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { NotFoundError, P2pCacheError } from "../protocol/errors.ts";
+import { P2pCacheError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { Publishers } from "../protocol/record.ts";

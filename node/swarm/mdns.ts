@@ -117,7 +117,8 @@ export class Mdns {
     for (const action of this.#discovery.step(event, performance.now())) {
       switch (action.kind) {
         case "ask":
-          this.#send(() => questionPacket(this.#service, this.#options.known()), "query");
+          // It comes back to us as well, and we need no answer from ourselves.
+          this.#send(() => questionPacket(this.#service, [this.#options.own, ...this.#options.known()]), "query");
           break;
         case "answer":
           this.#send((segment) => this.#answer(segment), "respond");

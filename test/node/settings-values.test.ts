@@ -234,7 +234,6 @@ rate = "1 MB/s"
 in_place = true`;
   assert.equal(await idle(toml), [
     "network.admission",
-    "node.mdns",
     "node.lanes",
     "cache.chain",
     "node.lane_ports",
