@@ -291,7 +291,8 @@ export class Gossip {
       if (this.#neighbours.askOf(peer) !== undefined) continue;
       if (this.#neighbours.inFlight("heads") >= comparesMax) return;
       this.#toCompare.delete(peer);
-      if (!this.#neighbours.has(peer) || (when === "if unknown" && this.#directory.isCurrent(peer))) continue;
+      if (!this.#neighbours.has(peer) || (when === "if unknown" && this.#directory.labels(peer) !== undefined))
+        continue;
       this.#neighbours.ask(peer, "heads", nowMs);
       actions.push({ kind: "askHeads", peer, known: this.#directory.known() });
     }

@@ -28,7 +28,7 @@ type Notice = Extract<GossipAction, { kind: "learnt" | "forgot" }>;
 
 /**
  * Members that gossip as gossipsub does: an announcement goes on at once to the neighbours of a mesh, of degree D, but not
- * back; ids of what came lately are told to Dlazy others each heartbeat. Meshes do not change but by cuts.
+ * back; ids of what came lately are told to Dlazy others each heartbeat, and meshes that lost neighbours take in others.
  */
 export class GossipNetwork implements GossipSurroundings {
   readonly clock: VirtualClock;
@@ -37,9 +37,9 @@ export class GossipNetwork implements GossipSurroundings {
   onNotice: (member: GossipMember, notice: Notice) => void = () => undefined;
   readonly #options: NetworkOptions;
   readonly #random: Random;
-  /** By member: all neighbours, those of the mesh first. */
+  /** By member: all neighbours, and those of the mesh. */
   readonly #links: number[][];
-  readonly #meshDegrees: number[];
+  readonly #mesh: number[][];
   #isCut: Cut = () => false;
   /** New announcements by member, in the current heartbeat and those before it. */
   readonly #heard: Uint32Array[];
@@ -52,11 +52,11 @@ export class GossipNetwork implements GossipSurroundings {
     const { members, seed } = options;
     this.members = Array.from({ length: members }, (_, index) => new GossipMember(index, seed, this));
     this.#links = Array.from({ length: members }, () => []);
-    this.#meshDegrees = [];
+    this.#mesh = [];
     this.#link();
     this.#heard = Array.from({ length: gossipMesh.mcacheGossip }, () => new Uint32Array(members));
     this.traffic = newTraffic(members);
-    clock.at(gossipMesh.heartbeatIntervalMs, () => this.#tellIds());
+    clock.at(gossipMesh.heartbeatIntervalMs, () => this.#beat());
   }
 
   /** Starts a new count. */
@@ -142,9 +142,7 @@ export class GossipNetwork implements GossipSurroundings {
   }
 
   #forward(index: number, cameFrom: number, message: InFlight): void {
-    const links = this.#links[index]!;
-    for (let each = 0; each < this.#meshDegrees[index]!; each++) {
-      const other = links[each]!;
+    for (const other of this.#mesh[index]!) {
       if (other === cameFrom || !this.#canTalk(index, other)) continue;
       this.#count("announcements", index, other, message.bytes);
       const copies = this.#copies();
@@ -166,19 +164,47 @@ export class GossipNetwork implements GossipSurroundings {
     this.#forward(index, from, message);
   }
 
-  /** Each heartbeat: ids of the announcements of the last few, to some neighbours outside the mesh. */
-  #tellIds(): void {
+  /** Gossipsub's heartbeat: repairs meshes, and tells some others which announcements came in the last few beats. */
+  #beat(): void {
     for (const [index, links] of this.#links.entries()) {
+      if (!this.members[index]!.isRunning) continue;
+      this.#repair(index);
       const messages = this.#heard.reduce((sum, heard) => sum + heard[index]!, 0);
-      const outside = links.length - this.#meshDegrees[index]!;
-      const first = randomBelow(Math.max(1, outside), this.#random);
-      for (let each = 0; each < Math.min(gossipMesh.Dlazy, outside); each++) {
-        const other = links[this.#meshDegrees[index]! + ((first + each) % outside)]!;
-        if (this.#canTalk(index, other)) this.#count("ids", index, other, ihaveBytes(messages));
+      const outside = links.filter((other) => !this.#mesh[index]!.includes(other) && this.#canTalk(index, other));
+      for (const other of this.#some(outside, gossipMesh.Dlazy)) {
+        this.#count("ids", index, other, ihaveBytes(messages));
       }
     }
     this.#heard.unshift(this.#heard.pop()!.fill(0));
-    this.clock.at(this.clock.nowMs + gossipMesh.heartbeatIntervalMs, () => this.#tellIds());
+    this.clock.at(this.clock.nowMs + gossipMesh.heartbeatIntervalMs, () => this.#beat());
+  }
+
+  /** Takes neighbours into the mesh, or out of it, when there are too few or too many. The bytes for that are not counted. */
+  #repair(index: number): void {
+    const gone = this.#mesh[index]!.filter((other) => !this.#canTalk(index, other));
+    for (const other of gone) this.#prune(index, other);
+    const mesh = this.#mesh[index]!;
+    if (mesh.length < gossipMesh.Dlo) {
+      const others = this.#links[index]!.filter((other) => !mesh.includes(other) && this.#canTalk(index, other));
+      const willing = others.filter((other) => this.#mesh[other]!.length < gossipMesh.Dhi);
+      for (const other of this.#some(willing, gossipMesh.D - mesh.length)) {
+        mesh.push(other);
+        this.#mesh[other]!.push(index);
+      }
+    }
+    if (mesh.length > gossipMesh.Dhi) {
+      for (const other of this.#some(mesh, mesh.length - gossipMesh.D)) this.#prune(index, other);
+    }
+  }
+
+  #prune(a: number, b: number): void {
+    this.#mesh[a] = this.#mesh[a]!.filter((other) => other !== b);
+    this.#mesh[b] = this.#mesh[b]!.filter((other) => other !== a);
+  }
+
+  #some(of: readonly number[], count: number): number[] {
+    const first = randomBelow(Math.max(1, of.length), this.#random);
+    return Array.from({ length: Math.min(count, of.length) }, (_, each) => of[(first + each) % of.length]!);
   }
 
   /** Rings through all members, in random orders: each is one more neighbour on both sides, and none is cut off. */
@@ -186,7 +212,7 @@ export class GossipNetwork implements GossipSurroundings {
     const { members } = this.#options;
     const order = Array.from({ length: members }, (_, index) => index);
     for (let ring = 0; ring < rings; ring++) {
-      if (ring === gossipMesh.D / 2) for (const links of this.#links) this.#meshDegrees.push(links.length);
+      if (ring === gossipMesh.D / 2) for (const links of this.#links) this.#mesh.push([...links]);
       for (let at = members - 1; at > 0; at--) {
         const other = randomBelow(at + 1, this.#random);
         [order[at], order[other]] = [order[other]!, order[at]!];
