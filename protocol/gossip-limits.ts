@@ -37,6 +37,8 @@ export function lifetimeMs(peers: number): number {
 export const batchMs = 1_000;
 /** After quiet a change waits this long: a node that places one variant is heard of at once. */
 export const firstBatchMs = 50;
+/** From the first neighbour to its place in gossipsub's mesh: it takes neighbours in at its heartbeats. */
+export const meetMs: number = 1.2 * gossipMesh.heartbeatIntervalMs;
 /** Holdings that the first announcement of a node names: who knows it from before needs none of them. */
 export const firstChangesMax = 32;
 

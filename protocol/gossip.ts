@@ -10,19 +10,11 @@ import {
 } from "./announcement.ts";
 import type { Directory, PeerName } from "./directory.ts";
 import { writeHeads, writeParts } from "./directory-writer.ts";
-import {
-  askMs,
-  asksMax,
-  compareEveryMs,
-  comparesMax,
-  compareWaitMs,
-  gapDelayMsMax,
-  graceMs,
-  oldNewsMs,
-} from "./gossip-limits.ts";
+import { asksMax, compareEveryMs, comparesMax, gapDelayMsMax, graceMs, oldNewsMs } from "./gossip-limits.ts";
 import type { Hasher } from "./hash.ts";
 import type { DirectoryFrame } from "./messages.ts";
 import { MissingLists } from "./missing-lists.ts";
+import { Neighbours } from "./neighbours.ts";
 import { OwnAnnouncements } from "./own-announcements.ts";
 import { type Random, randomBelow } from "./random.ts";
 
@@ -91,9 +83,9 @@ export class Gossip {
   readonly #directory: Directory;
   readonly #own: OwnAnnouncements;
   readonly #missing: MissingLists;
-  readonly #neighbours = new Map<PeerName, Neighbour>();
-  /** Neighbours with whom heads are to be compared. */
-  readonly #toCompare = new Set<PeerName>();
+  readonly #neighbours = new Neighbours();
+  /** Neighbours with whom heads are to be compared: in any case, or only while they themselves are not known. */
+  readonly #toCompare = new Map<PeerName, "always" | "if unknown">();
   #compareAtMs = Number.POSITIVE_INFINITY;
   /** No head expires before this. */
   #expiryAtMs = Number.POSITIVE_INFINITY;
@@ -117,7 +109,8 @@ export class Gossip {
     this.#expire(nowMs, actions);
     const due = this.#own.due(this.#peers(), nowMs);
     if (due !== undefined) actions.push({ kind: "announce", announcement: due });
-    this.#giveUp(nowMs);
+    // Asks that are not over in time have failed.
+    for (const peer of this.#neighbours.overdue(nowMs)) this.#askOver(peer, false, nowMs);
     this.#compare(nowMs, actions);
     this.#askParts(nowMs, actions);
     this.#watch(event, actions);
@@ -173,13 +166,11 @@ export class Gossip {
         this.#askOver(event.from, false, nowMs);
         break;
       case "joined":
-        this.#neighbours.set(event.peer, { ask: undefined, hasLied: false });
-        if (this.#toCompare.size < comparesMax) this.#toCompare.add(event.peer);
-        this.#missing.retry(nowMs);
+        this.#meet(event.peer, nowMs);
         break;
       case "left":
         this.#askOver(event.peer, false, nowMs);
-        this.#neighbours.delete(event.peer);
+        this.#neighbours.leave(event.peer);
         this.#toCompare.delete(event.peer);
         break;
       case "stopping":
@@ -192,13 +183,22 @@ export class Gossip {
     return actions;
   }
 
+  /** A new neighbour: the first ones know what happened elsewhere, each knows at least itself. */
+  #meet(peer: PeerName, nowMs: number): void {
+    if (this.#neighbours.size === 0 && this.#phase === "running") this.#own.metSomebody(nowMs);
+    this.#neighbours.join(peer);
+    const isEnough = this.#toCompare.size + this.#neighbours.inFlight("heads") >= comparesMax;
+    this.#toCompare.set(peer, isEnough ? "if unknown" : "always");
+    this.#missing.retry(nowMs);
+  }
+
   /** A head that a comparison brought. What gossip should have brought long ago says that more is missing. */
   #hearHead(head: Head, from: PeerName, nowMs: number, actions: GossipAction[]): void {
     const { announcement } = head.signed;
     const isNew = this.#hear(head, from, nowMs, nowMs, actions);
-    const neighbour = this.#neighbours.get(from);
+    const ask = this.#neighbours.askOf(from);
     const isOld = announcement.lifetimeMs - head.remainingMs > oldNewsMs;
-    if (isNew && isOld && neighbour?.ask?.kind === "heads") neighbour.ask.broughtOldNews = true;
+    if (isNew && isOld && ask !== undefined) ask.broughtOldNews = true;
   }
 
   /** Takes in a head; its list, if it is missing, is asked for from `askAtMs` on. Answers whether it was later. */
@@ -246,23 +246,18 @@ export class Gossip {
       case "crowded":
         this.#missing.settle(peer);
         break;
-      case "false": {
+      case "false":
         // It may be the right one for an older head; if not even that, its source lies.
-        const neighbour = this.#neighbours.get(from);
-        const isFalse = digestHoldings(whole, this.#parts.hash) !== digest;
-        if (neighbour !== undefined && isFalse) neighbour.hasLied = true;
+        if (digestHoldings(whole, this.#parts.hash) !== digest) this.#neighbours.hasLied(from);
         break;
-      }
       case "unknown":
         break;
     }
   }
 
   #askOver(peer: PeerName, wasAnswered: boolean, nowMs: number): void {
-    const neighbour = this.#neighbours.get(peer);
-    const ask = neighbour?.ask;
-    if (neighbour === undefined || ask === undefined) return;
-    neighbour.ask = undefined;
+    const ask = this.#neighbours.over(peer);
+    if (ask === undefined) return;
     this.#missing.retry(nowMs);
     if (ask.kind === "parts") this.#missing.over(peer, nowMs);
     else if (!wasAnswered || ask.broughtOldNews) this.#compareSoon(nowMs);
@@ -274,7 +269,7 @@ export class Gossip {
     for (const peer of this.#directory.expired(nowMs)) {
       if (this.#neighbours.has(peer) && !this.#inGrace.has(peer)) {
         this.#inGrace.add(peer);
-        this.#toCompare.add(peer);
+        this.#toCompare.set(peer, "always");
         this.#directory.extend(peer, nowMs + graceMs);
         continue;
       }
@@ -286,56 +281,41 @@ export class Gossip {
     this.#expiryAtMs = this.#directory.nextExpiryMs();
   }
 
-  /** Asks that are not over in time have failed. */
-  #giveUp(nowMs: number): void {
-    for (const [peer, { ask }] of this.#neighbours) {
-      if (ask !== undefined && nowMs >= ask.startedMs + askMs) this.#askOver(peer, false, nowMs);
-    }
-  }
-
   #compare(nowMs: number, actions: GossipAction[]): void {
     if (nowMs >= this.#compareAtMs) {
       this.#compareLater(nowMs);
-      const free = this.#free();
-      if (free.length > 0) this.#toCompare.add(free[randomBelow(free.length, this.#parts.random)]!);
+      const free = this.#neighbours.free();
+      if (free.length > 0) this.#toCompare.set(free[randomBelow(free.length, this.#parts.random)]!, "always");
     }
-    for (const peer of this.#toCompare) {
-      const neighbour = this.#neighbours.get(peer);
-      if (neighbour?.ask !== undefined) continue;
-      if (this.#inFlight("heads") >= comparesMax) return;
+    for (const [peer, when] of this.#toCompare) {
+      if (this.#neighbours.askOf(peer) !== undefined) continue;
+      if (this.#neighbours.inFlight("heads") >= comparesMax) return;
       this.#toCompare.delete(peer);
-      if (neighbour === undefined) continue;
-      neighbour.ask = { kind: "heads", startedMs: nowMs, broughtOldNews: false };
+      if (!this.#neighbours.has(peer) || (when === "if unknown" && this.#directory.labels(peer) !== undefined))
+        continue;
+      this.#neighbours.ask(peer, "heads", nowMs);
       actions.push({ kind: "askHeads", peer, known: this.#directory.known() });
     }
   }
 
   #askParts(nowMs: number, actions: GossipAction[]): void {
     if (nowMs < this.#partsAtMs()) return;
-    const isBusy = (peer: PeerName) => this.#neighbours.get(peer)?.ask !== undefined;
-    const room = asksMax - this.#inFlight("parts");
-    const trusted = this.#free().filter((peer) => !this.#neighbours.get(peer)!.hasLied);
-    for (const { source, peers } of this.#missing.assign(trusted, isBusy, room, nowMs)) {
-      this.#neighbours.get(source)!.ask = { kind: "parts", startedMs: nowMs, broughtOldNews: false };
+    const isBusy = (peer: PeerName) => this.#neighbours.askOf(peer) !== undefined;
+    const room = asksMax - this.#neighbours.inFlight("parts");
+    for (const { source, peers } of this.#missing.assign(this.#neighbours.trusted(), isBusy, room, nowMs)) {
+      this.#neighbours.ask(source, "parts", nowMs);
       actions.push({ kind: "askParts", peer: source, parts: peers });
     }
   }
 
   /** When lists may be asked for: while heads are compared only after a while. */
   #partsAtMs(): number {
-    let atMs = this.#missing.nextAtMs;
-    for (const { ask } of this.#neighbours.values()) {
-      if (ask?.kind === "heads") atMs = Math.max(atMs, ask.startedMs + compareWaitMs);
-    }
-    return atMs;
+    return Math.max(this.#missing.nextAtMs, this.#neighbours.comparingUntilMs());
   }
 
   #watch(event: GossipEvent, actions: GossipAction[]): void {
-    let atMs = Math.min(this.#own.nextAtMs, this.#expiryAtMs, this.#partsAtMs());
-    if (this.#neighbours.size > 0) atMs = Math.min(atMs, this.#compareAtMs);
-    for (const { ask } of this.#neighbours.values()) {
-      if (ask !== undefined) atMs = Math.min(atMs, ask.startedMs + askMs);
-    }
+    const asksAtMs = Math.min(this.#partsAtMs(), this.#neighbours.nextOverdueMs());
+    const atMs = Math.min(this.#own.nextAtMs, this.#expiryAtMs, asksAtMs, this.#compareAtMs);
     if (event.kind !== "woke" && atMs === this.#wakeAtMs) return;
     this.#wakeAtMs = atMs;
     actions.push({ kind: "wakeAt", atMs });
@@ -369,26 +349,6 @@ export class Gossip {
   #peers(): number {
     return this.#directory.size + 1;
   }
-
-  #free(): PeerName[] {
-    return [...this.#neighbours].filter(([, { ask }]) => ask === undefined).map(([peer]) => peer);
-  }
-
-  #inFlight(kind: Ask["kind"]): number {
-    return [...this.#neighbours.values()].filter(({ ask }) => ask?.kind === kind).length;
-  }
 }
 
 type PartEvent = Extract<GossipEvent, { kind: "part" }>;
-
-interface Neighbour {
-  ask: Ask | undefined;
-  /** It gave a list that was nobody's: it is not asked for lists again while it is here. */
-  hasLied: boolean;
-}
-
-interface Ask {
-  readonly kind: "heads" | "parts";
-  readonly startedMs: number;
-  broughtOldNews: boolean;
-}

@@ -12,7 +12,7 @@ import {
   type Signed,
 } from "./announcement.ts";
 import type { PeerName } from "./directory.ts";
-import { batchMs, firstBatchMs, firstChangesMax, heartbeatMs, lifetimeMs } from "./gossip-limits.ts";
+import { batchMs, firstBatchMs, firstChangesMax, heartbeatMs, lifetimeMs, meetMs } from "./gossip-limits.ts";
 import { type Hasher, hexToBytes, type PayloadId, type VariantHash } from "./hash.ts";
 import { changesMax, holdingsPerPeerMax, lifetimeMsMax } from "./limits.ts";
 import type { Random } from "./random.ts";
@@ -87,6 +87,11 @@ export class OwnAnnouncements {
     // Once at once; but two machines with one key must not drive each other on.
     this.#changeAtMs = Math.max(nowMs, this.#raisedAtMs + raiseMsMin);
     this.#raisedAtMs = this.#changeAtMs;
+  }
+
+  /** What was said to nobody is said again, once gossip has had its time to take up the first neighbour. */
+  metSomebody(nowMs: number): void {
+    this.#heartbeatAtMs = Math.min(this.#heartbeatAtMs, nowMs + meetMs);
   }
 
   /** The announcement that is due, if one is. */
