@@ -36,8 +36,6 @@ export const frameHeaderBytesMax: number = 128 * KIB;
 export const frameBodyBytesMax: number = chunkBytesMax;
 /** Items asked for in one frame. */
 export const requestItemsMax = 256;
-/** Holdings named in one frame of a directory. */
-export const announcementHoldingsMax = 1000;
 /** Holdings remembered of one peer (DESIGN section 6: 1,000 are expected). */
 export const holdingsPerPeerMax = 20_000;
 /** Payloads that one stream may have joined at a time. */

@@ -3,7 +3,6 @@ import type { PeerName } from "./directory.ts";
 import { isBytes, isDigest, isListOf, isPeerName, isText } from "./fields.ts";
 import { type Hash, hashFromBytes, hexToBytes, type PayloadId, type VariantHash } from "./hash.ts";
 import {
-  announcementHoldingsMax,
   entriesMax,
   envelopeBytesMax,
   frameHeaderBytesMax,
@@ -27,19 +26,6 @@ export type HelloMessage =
     }
   /** The connection ends; people are shown why. */
   | { readonly kind: "refused"; readonly reason: string };
-
-/** `/p2pcache/directory/1`: all that its sender holds whole, in `parts` frames. */
-export interface DirectoryMessage {
-  readonly kind: "announce";
-  /** It will be signed and relayed, so the protocol's own version does not go with it. */
-  readonly version: 1;
-  /** `(epoch, sequence)` is ordered: a later one replaces an earlier one. */
-  readonly epoch: number;
-  readonly sequence: number;
-  readonly part: number;
-  readonly parts: number;
-  readonly whole: readonly (readonly [VariantHash, PayloadId])[];
-}
 
 /** `/p2pcache/directory/1`: the opener asks once; the body of `want-heads` is fingerprints of what it knows. */
 export type DirectoryAsk =
@@ -88,13 +74,11 @@ export type SwarmMessage =
   /** It does not have these items; without items, not the payload. */
   | { readonly kind: "gone"; readonly number: number; readonly items: readonly number[] };
 
-export type Message = HelloMessage | DirectoryMessage | DirectoryAsk | DirectoryAnswer | CatalogMessage | SwarmMessage;
+export type Message = HelloMessage | DirectoryAsk | DirectoryAnswer | CatalogMessage | SwarmMessage;
 
 /** Canonical CBOR of a message: its frame's header. */
 export function encodeMessage(message: Message): Uint8Array {
-  return encodeCanonical(
-    message.kind === "announce" ? { ...message, whole: message.whole.map(pairBytes) } : packed(message),
-  );
+  return encodeCanonical(packed(message));
 }
 
 /** A hello, or undefined for any other bytes. */
@@ -112,20 +96,6 @@ export function decodeHello(header: Uint8Array): HelloMessage | undefined {
     default:
       return undefined;
   }
-}
-
-/** A message of the directory protocol, or undefined for any other bytes. */
-export function decodeDirectory(header: Uint8Array): DirectoryMessage | undefined {
-  const value = decodeMap(header);
-  if (value?.kind !== "announce") return undefined;
-  const { version, epoch, sequence, part, parts, whole } = value;
-  if (version !== 1) return undefined;
-  if (!isCount(epoch) || !isCount(sequence) || !isCount(parts, partsMax) || !isCount(part, parts - 1)) return undefined;
-  if (!isListOf(whole, isPairOfHashes, announcementHoldingsMax)) return undefined;
-  const pairs = whole.map(
-    ([variant, payload]) => [hashFromBytes<"variant">(variant), hashFromBytes<"payload">(payload)] as const,
-  );
-  return { kind: "announce", version, epoch, sequence, part, parts, whole: pairs };
 }
 
 /** What opens a stream of the directory protocol, or undefined for any other bytes. */
@@ -209,23 +179,16 @@ export function decodeSwarm(header: Uint8Array): SwarmMessage | undefined {
 }
 
 const versionsMax = 16;
-const partsMax = 1000;
 const retryAfterMsMax = 60_000;
 /** Numbers of joins are used once, so that a late frame never meets a new join. */
 const numbersMax: number = joinsPerStreamMax * 1_000_000;
 /** A chunk has at least one byte of one entry, or 256 KiB: no payload has more items than this. */
 const itemsMax: number = entriesMax * 8;
 
-type HashPair = readonly [Uint8Array, Uint8Array];
-
-function packed(message: Exclude<Message, DirectoryMessage>): CborMap {
+function packed(message: Message): CborMap {
   if (message.kind === "want-record") return { kind: message.kind, variant: hexToBytes(message.variant) };
   if (message.kind === "join") return { ...message, payload: hexToBytes(message.payload) };
   return { ...message };
-}
-
-function pairBytes([variant, payload]: readonly [VariantHash, PayloadId]): HashPair {
-  return [hexToBytes(variant), hexToBytes(payload)];
 }
 
 function decodeMap(header: Uint8Array): CborMap | undefined {
@@ -239,10 +202,6 @@ function decodeMap(header: Uint8Array): CborMap | undefined {
 
 function parsedHash<Of extends string>(value: unknown): Hash<Of> | undefined {
   return isDigest(value) ? hashFromBytes<Of>(value) : undefined;
-}
-
-function isPairOfHashes(value: unknown): value is HashPair {
-  return Array.isArray(value) && value.length === 2 && value.every(isDigest);
 }
 
 function isEnvelopedHead(value: CborMap): value is CborMap & EnvelopedHead {

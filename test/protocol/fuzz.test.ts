@@ -13,7 +13,6 @@ import { KIB, MIB, recordBytesMax, segmentBytesMax } from "../../protocol/limits
 import { decodeRoot, encodeRoot, payloadId } from "../../protocol/manifest.ts";
 import {
   decodeCatalog,
-  decodeDirectory,
   decodeDirectoryAnswer,
   decodeDirectoryAsk,
   decodeHello,
@@ -102,7 +101,6 @@ const doors: readonly Door[] = [
   { name: "an envelope", valid: [encodeEnvelope(envelope)], read: decodeEnvelope },
   { name: "a record", valid: [body], read: (bytes) => decodeRecord(bytes, hash) },
   messages("a hello", arbitrary.hello, decodeHello),
-  messages("an announcement of the first form", arbitrary.directory, decodeDirectory),
   {
     name: "an announcement",
     valid: fc.sample(arbitrary.announcement, { numRuns: 40, seed: 1 }).map(encodeAnnouncement),

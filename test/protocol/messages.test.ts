@@ -6,7 +6,6 @@ import { hexToBytes } from "../../protocol/hash.ts";
 import { envelopeBytesMax, frameHeaderBytesMax, partsPerAskMax } from "../../protocol/limits.ts";
 import {
   decodeCatalog,
-  decodeDirectory,
   decodeDirectoryAnswer,
   decodeDirectoryAsk,
   decodeHello,
@@ -16,18 +15,14 @@ import {
 } from "../../protocol/messages.ts";
 import {
   catalog,
-  directory,
   directoryAnswer,
   directoryAsk,
   hello,
-  payloadId,
   swarm,
-  variantHash,
 } from "../support/arbitrary-messages.ts";
 
 const decoders = {
   hello: decodeHello,
-  directory: decodeDirectory,
   asks: decodeDirectoryAsk,
   answers: decodeDirectoryAnswer,
   catalog: decodeCatalog,
@@ -38,7 +33,6 @@ const digest = hexToBytes(hash);
 
 for (const [name, arbitrary, decode] of [
   ["hello", hello, decodeHello],
-  ["directory", directory, decodeDirectory],
   ["asks", directoryAsk, decodeDirectoryAsk],
   ["answers", directoryAnswer, decodeDirectoryAnswer],
   ["catalog", catalog, decodeCatalog],
@@ -58,7 +52,7 @@ for (const [name, arbitrary, decode] of [
       }),
       { numRuns: 500, seed: 1 },
     );
-    assert.is(kinds.size, { hello: 2, directory: 1, asks: 2, answers: 4, catalog: 3, swarm: 9 }[name]);
+    assert.is(kinds.size, { hello: 2, asks: 2, answers: 4, catalog: 3, swarm: 9 }[name]);
   });
 }
 
@@ -85,18 +79,7 @@ test("the largest messages of a directory fit a frame", () => {
   }
 });
 
-test("the largest announcement fits a frame", () => {
-  const [pair] = fc.sample(fc.tuple(variantHash, payloadId), { numRuns: 1, seed: 1 });
-  const max = Number.MAX_SAFE_INTEGER;
-  const whole = Array.from({ length: 1000 }, () => pair!);
-  const message = { kind: "announce", version: 1, epoch: max, sequence: max, part: 998, parts: 999, whole } as const;
-  const bytes = encodeMessage(message);
-  assert.ok(bytes.length <= frameHeaderBytesMax);
-  assert.equal(decodeDirectory(bytes), message);
-});
-
 const okHello = { kind: "hello", versions: [1], network: "n", name: "a", site: "", rack: "" };
-const okAnnounce = { kind: "announce", version: 1, epoch: 1, sequence: 1, part: 0, parts: 1, whole: [] };
 const strangers: readonly (readonly [string, (header: Uint8Array) => unknown, unknown])[] = [
   ["a text", decodeHello, "hello"],
   ["a list", decodeHello, [okHello]],
@@ -109,14 +92,6 @@ const strangers: readonly (readonly [string, (header: Uint8Array) => unknown, un
   ["a hello whose name plays with terminals", decodeHello, { ...okHello, name: "\u001b[2J" }],
   ["a refusal of two lines", decodeHello, { kind: "refused", reason: "a\nb" }],
   ["a refusal without reason", decodeHello, { kind: "refused" }],
-  ["an announcement of no parts", decodeDirectory, { ...okAnnounce, parts: 0 }],
-  ["an announcement whose part is past its parts", decodeDirectory, { ...okAnnounce, part: 1 }],
-  ["an announcement of too many parts", decodeDirectory, { ...okAnnounce, parts: 1001 }],
-  ["an announcement of a negative epoch", decodeDirectory, { ...okAnnounce, epoch: -1 }],
-  ["an announcement with a short hash", decodeDirectory, { ...okAnnounce, whole: [[digest, digest.subarray(1)]] }],
-  ["an announcement with a lone hash", decodeDirectory, { ...okAnnounce, whole: [[digest]] }],
-  ["an announcement with hashes as text", decodeDirectory, { ...okAnnounce, whole: [[hash, hash]] }],
-  ["an announcement of too much", decodeDirectory, { ...okAnnounce, whole: Array(1001).fill([digest, digest]) }],
   ["a wish without variant", decodeCatalog, { kind: "want-record" }],
   ["a wish for a short hash", decodeCatalog, { kind: "want-record", variant: digest.subarray(1) }],
   ["a join without payload", decodeSwarm, { kind: "join", number: 1 }],

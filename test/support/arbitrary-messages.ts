@@ -10,7 +10,6 @@ import type {
   CatalogMessage,
   DirectoryAnswer,
   DirectoryAsk,
-  DirectoryMessage,
   EnvelopedHead,
   HelloMessage,
   SwarmMessage,
@@ -37,16 +36,6 @@ export const hello: fc.Arbitrary<HelloMessage> = fc.oneof(
   }),
   record({ kind: fc.constant("refused" as const), reason: text }),
 );
-
-export const directory: fc.Arbitrary<DirectoryMessage> = record({
-  kind: fc.constant("announce" as const),
-  version: fc.constant(1 as const),
-  epoch: fc.maxSafeNat(),
-  sequence: fc.maxSafeNat(),
-  part: fc.nat(999),
-  whole: fc.array(fc.tuple(variantHash, payloadId), { maxLength: 20 }),
-  more: fc.nat(9),
-}).map(({ more, ...message }) => ({ ...message, parts: Math.min(1000, message.part + 1 + more) }));
 
 export const catalog: fc.Arbitrary<CatalogMessage> = fc.oneof(
   record({ kind: fc.constant("want-record" as const), variant: variantHash }),
