@@ -27,7 +27,8 @@ export interface AnnouncerParts {
   /** All that this node holds whole. */
   readonly whole: () => readonly Holding[];
   readonly onLearnt: (peer: PeerName, added: readonly Holding[] | "many") => void;
-  readonly onForgot: (peer: PeerName) => void;
+  /** More or fewer members are known than before, whatever they hold. */
+  readonly onMembers: () => void;
 }
 
 /** Drives a `Gossip`: says what this node holds, and learns what the others do. */
@@ -43,6 +44,7 @@ export class Announcer {
   #announcing: Promise<void> = Promise.resolve();
   #waking: NodeJS.Timeout | undefined;
   #isDraining = false;
+  #members = 0;
 
   constructor(parts: AnnouncerParts) {
     const { network, self, hash } = parts;
@@ -122,6 +124,9 @@ export class Announcer {
     } finally {
       this.#isDraining = false;
     }
+    if (this.directory.size === this.#members) return;
+    this.#members = this.directory.size;
+    this.#parts.onMembers();
   }
 
   #perform(action: GossipAction): void {
@@ -141,7 +146,6 @@ export class Announcer {
         break;
       case "forgot":
         this.#authors.delete(action.peer);
-        this.#parts.onForgot(action.peer);
         break;
       case "wakeAt":
         clearTimeout(this.#waking);

@@ -251,11 +251,11 @@ export class Libp2pSwarm implements Swarm {
       },
       labels: () => ({ addresses: this.#ownAddresses(), name, site, rack }),
       whole: () => this.#handlers.whole(),
-      onLearnt: (peer, added) => {
-        this.#handlers.learnt(peer, added);
+      onLearnt: (peer, added) => this.#handlers.learnt(peer, added),
+      onMembers: () => {
         this.#neighbours.step({ kind: "learnt" });
+        this.#mdns?.neighbours(this.#gate.peers().length, this.directory.size);
       },
-      onForgot: () => this.#mdns?.neighbours(this.#gate.peers().length, this.directory.size),
     });
   }
 

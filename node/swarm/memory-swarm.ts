@@ -68,7 +68,7 @@ export class MemorySwarm implements Swarm {
       labels: () => ({ addresses: this.addresses(), name: id, site: "", rack: "" }),
       whole: () => handlers.whole(),
       onLearnt: (peer, added) => handlers.learnt(peer, added),
-      onForgot: () => undefined,
+      onMembers: () => undefined,
     });
     this.#announcer.start();
   }
