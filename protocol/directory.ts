@@ -354,7 +354,7 @@ function withoutChanges(signed: Signed): Signed {
 }
 
 /** 52 bits of an envelope's hash: a number can hold them. */
-export function fingerprintOf(digest: Uint8Array): number {
+function fingerprintOf(digest: Uint8Array): number {
   const view = new DataView(digest.buffer, digest.byteOffset);
   return view.getUint32(0) * 2 ** 20 + (view.getUint32(4) >>> 12);
 }
@@ -365,7 +365,7 @@ function writeFingerprint(view: DataView, index: number, fingerprint: number): v
 }
 
 /** Any bytes are some fingerprints; those that are not whole are left out. */
-export function readFingerprints(bytes: Uint8Array): Set<number> {
+function readFingerprints(bytes: Uint8Array): Set<number> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const prints = new Set<number>();
   for (let at = 0; at + fingerprintBytes <= bytes.length; at += fingerprintBytes) {

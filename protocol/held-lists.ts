@@ -130,7 +130,11 @@ export class HeldLists {
         if (index !== undefined) gone.add(index);
       }
     }
-    return this.#lists.view(list).filter((_, index) => !gone.has(index));
+    const numbers = this.#lists.view(list);
+    const kept = new Uint32Array(numbers.length - gone.size);
+    let length = 0;
+    for (let index = 0; index < numbers.length; index++) if (!gone.has(index)) kept[length++] = numbers[index]!;
+    return kept;
   }
 
   #merged(a: Uint32Array, b: Uint32Array): Uint32Array {

@@ -29,9 +29,12 @@ export class PairArray {
   /** The bytes of several pairs, one after another. */
   gather(numbers: Uint32Array): Uint8Array {
     const words = new Int32Array(numbers.length * wordsPerPair);
-    for (let i = 0, at = 0; i < numbers.length; i++) {
+    // This is most of what a change costs: all names are local ones here.
+    const source = this.#words;
+    const { length } = numbers;
+    for (let i = 0, at = 0; i < length; i++) {
       const from = numbers[i]! * wordsPerPair;
-      for (let word = 0; word < wordsPerPair; word++) words[at++] = this.#words[from + word]!;
+      for (let word = from; word < from + wordsPerPair; word++) words[at++] = source[word]!;
     }
     return new Uint8Array(words.buffer);
   }

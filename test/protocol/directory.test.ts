@@ -4,6 +4,7 @@ import * as assert from "uvu/assert";
 import { type Holding, packHoldings } from "../../protocol/announcement.ts";
 import type { Directory, DirectoryLimits } from "../../protocol/directory.ts";
 import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
+import { knownBytesMax, peersMax } from "../../protocol/limits.ts";
 import { headOf, holdings, newDirectory, numbers, payload, signedBy, variant } from "../support/announcements.ts";
 
 const limits: DirectoryLimits = { peersMax: 10, holdingsPerPeerMax: 50, pairsMax: 100, holdingsMax: 200 };
@@ -170,6 +171,7 @@ test("no more peers are known than there is room for", () => {
   for (const number of numbers(10)) assert.is(directory.learn(signedBy(`p${number}`, []), 100, 0).kind, "current");
   assert.is(directory.learn(signedBy("late", []), 100, 0).kind, "stale");
   assert.is(directory.size, 10);
+  assert.is(directory.known().length * (peersMax / 10), knownBytesMax);
   directory.forget("p3", 0);
   assert.is(directory.learn(signedBy("late", []), 100, 0).kind, "current");
 });
