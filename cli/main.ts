@@ -85,11 +85,11 @@ function listenForSignals(): AbortSignal {
     });
   }
   // Whoever read us has gone: there is nobody left to tell.
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") throw error;
-    });
-  }
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+  // A log that cannot be written, for lack of a reader or of space, is no reason to end.
+  process.stderr.on("error", () => undefined);
   return interrupt.signal;
 }
 

@@ -61,7 +61,7 @@ export interface FetcherParts {
 
 /** Brings variants in: one transfer for all who want the same. */
 export class Fetcher {
-  readonly #parts: FetcherParts;
+  #parts: FetcherParts;
   /** What callers may still join. */
   readonly #flights = new Map<string, Flight>();
   /** Also those that nobody waits for any more, until they have let go of the store. */
@@ -95,6 +95,11 @@ export class Fetcher {
     const flight = this.#flights.get(key) ?? this.#take(key, variant, options);
     const result = await flight.join(options, options.timeoutMs ?? this.#parts.timeoutMs);
     return { ...result, seconds: (this.#parts.clock.monotonicMs() - startedMs) / 1000 };
+  }
+
+  /** What holds for every fetch that begins from now on. */
+  reconfigure(parts: Pick<FetcherParts, "origins" | "timeoutMs">): void {
+    this.#parts = { ...this.#parts, ...parts };
   }
 
   /** Whether a fetch of it is under way, also one that nobody waits for any more. */

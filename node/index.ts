@@ -13,7 +13,7 @@ export {
   loadPublisherKey,
   publicKeyText,
 } from "./keys.ts";
-export { jsonLog, type Log } from "./log.ts";
+export { type Log, type LogFormat, type LogLevel, openLog } from "./log.ts";
 export type { CacheNode } from "./node.ts";
 export type { NodeStatus } from "./node-status.ts";
 export { nodeId, openNode, publish, runNode } from "./open.ts";

@@ -1,4 +1,5 @@
 import type { FetchProgress } from "./fetcher.ts";
+import type { DiscoveryState } from "./ports.ts";
 
 /** What `peers` says of one (CONTRACTS). */
 export interface PeerStatus {
@@ -31,6 +32,8 @@ export interface NodeStatus {
     readonly variants: number;
   };
   readonly peers: number;
+  /** How neighbours are found on the local network; undefined where nobody is looked for. */
+  readonly discovery: DiscoveryState | undefined;
   readonly transfers: readonly FetchProgress[];
   readonly origins: readonly { readonly name: string; readonly state: string }[];
   readonly trust: { readonly mode: string; readonly publishers: number };

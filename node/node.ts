@@ -10,10 +10,11 @@ import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { Holders } from "./holders.ts";
 import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
-import { type Log, noLog } from "./log.ts";
+import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
+import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
@@ -30,7 +31,10 @@ export interface NodeOptions {
 
 /** A node: opens everything, owns it, and closes it in reverse. */
 export class CacheNode implements AsyncDisposable {
-  readonly #settings: ReturnType<typeof resolveDiskDefaults>;
+  #settings: ReturnType<typeof resolveDiskDefaults>;
+  /** Publishers and repositories that may change while others hold on to the maps. */
+  readonly #publishers: Map<string, Uint8Array> | undefined;
+  readonly #repositories: Map<string, string>;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #engine: HashEngine;
@@ -49,9 +53,13 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
+    repositories: Map<string, string>;
     origins: readonly Origin[];
   }) {
     this.#settings = parts.settings;
+    const publishers = publishersOf(parts.settings);
+    this.#publishers = publishers === undefined ? undefined : new Map(publishers);
+    this.#repositories = parts.repositories;
     this.#log = parts.log;
     this.#clock = parts.clock;
     this.#engine = parts.engine;
@@ -71,7 +79,7 @@ export class CacheNode implements AsyncDisposable {
       recordSources: {
         peersFor: (variant) => this.#holders.forRecord(variant),
         stored: (variant) => parts.store.record(variant),
-        publishers: publishersOf(parts.settings),
+        publishers: this.#publishers,
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
@@ -99,9 +107,12 @@ export class CacheNode implements AsyncDisposable {
     const onProblem = (problem: string) => log("warn", "store-problem", { problem });
     const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
     const resolved = resolveDiskDefaults(settings, disk);
-    const store = opened.use(await PayloadStore.open({ ...storeOptions(resolved, clock, engine), onProblem }));
+    const repositories = new Map(settings.repositories);
+    const store = opened.use(
+      await PayloadStore.open({ ...storeOptions(resolved, clock, engine), repositories, onProblem }),
+    );
     const origins = await openOrigins(settings, network);
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins });
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, repositories, origins });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
     if (settings.trust.mode === "hash-only") {
@@ -124,13 +135,31 @@ export class CacheNode implements AsyncDisposable {
 
   /** What users may mean by a handle without naming the repository, and where each lies. */
   get repositories(): ReadonlyMap<string, string> {
-    return this.#settings.repositories;
+    return this.#repositories;
+  }
+
+  /**
+   * Puts what may change at run time into force, for all that begins from now on.
+   * @throws {UsageError} {UnusableError} for settings that cannot be used: then all is as it was.
+   */
+  async reconfigure(next: Settings): Promise<void> {
+    const settings = withLive(this.#settings, next);
+    const origins = await openOrigins(settings, requireNetwork(settings));
+    const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
+    this.#settings = resolveDiskDefaults(settings, disk);
+    this.#store.space.limits = this.#settings.cache;
+    this.#fetcher.reconfigure({ origins, timeoutMs: settings.transfer.timeoutMs });
+    refill(this.#repositories, settings.repositories);
+    refill(this.#publishers, publishersOf(settings));
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
-    const result = await this.#fetcher.fetch(this.hashOf(thing), options).catch((error) => this.#noteConflict(error));
-    if (result.outcome !== "local") this.#log("info", "fetch-ended", { ...result });
+    const hash = this.hashOf(thing);
+    this.#log("debug", "fetch-asked", { variant: hash });
+    const result = await this.#fetcher.fetch(hash, options).catch((error) => this.#noteFailure(hash, error));
+    if (result.outcome === "local") this.#log("debug", "fetch-local", { ...result });
+    else this.#log("info", "fetch-ended", { ...result });
     return result;
   }
 
@@ -166,6 +195,7 @@ export class CacheNode implements AsyncDisposable {
         variants: store.holdings().length,
       },
       peers: this.#swarm?.peers().length ?? 0,
+      discovery: this.#swarm?.discovery(),
       transfers: this.#fetcher.transfers(),
       origins: settings.origins.map(({ name, policy }) => ({ name, state: policy })),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
@@ -265,7 +295,8 @@ export class CacheNode implements AsyncDisposable {
       whole: () => this.#store.announced(),
       raiseEpoch: async (epoch) => void (await this.#store.nextEpoch(epoch)),
       peerReady: (peer) => {
-        this.#log("info", "peer-joined", { peer, name: this.#swarm?.directory.labels(peer)?.name });
+        const facts = this.#swarm?.peers().find((each) => each.peer === peer);
+        this.#log("info", "peer-joined", { peer, name: facts?.name });
         this.#fetcher.consider(peer);
       },
       peerLeft: (peer) => {
@@ -279,7 +310,10 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** Publishers who contradict each other are an admin's business: `status` goes on saying so. */
-  #noteConflict(error: unknown): never {
+  #noteFailure(variant: VariantHash, error: unknown): never {
+    const { code, exit, message } = errorFacts(error);
+    // Whoever left knows.
+    if (exit !== 130) this.#log("warn", "fetch-failed", { variant, code, reason: message });
     const isConflict = error instanceof P2pCacheError && error.code === "RECORD_CONFLICT";
     if (isConflict && !this.#warnings.includes(error.message)) this.#warnings.push(error.message);
     throw error;
@@ -302,7 +336,7 @@ export class CacheNode implements AsyncDisposable {
 }
 
 function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: Clock, engine: HashEngine) {
-  const { cache, node, repositories } = settings;
+  const { cache, node } = settings;
   return {
     cachePath: cache.path,
     statePath: node.state,
@@ -310,7 +344,6 @@ function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: C
     indexMode: cache.indexMode,
     clock,
     hasher: engine.hash,
-    repositories,
   };
 }
 

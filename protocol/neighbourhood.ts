@@ -244,7 +244,7 @@ function first<T>(values: Iterable<T>): T {
  * Eight that we dial, and as many that dial us, are what random graphs need to stay whole when half of the members go.
  * Many more are kept while they are of use.
  */
-export const defaultNeighbourLimits: NeighbourLimits = { goal: neighboursEnough, most: 32 };
+const defaultNeighbourLimits: NeighbourLimits = { goal: neighboursEnough, most: 32 };
 /** How soon after a loss, and how long after the first failure, a peer is dialled again; each time twice as long. */
 const lostMs = 500;
 const backOffMsMax = 60_000;

@@ -18,7 +18,7 @@ import { ObjectsCollector } from "./objects-collector.ts";
 import { CacheOwner } from "./owner.ts";
 import { loadRecord, storeRecord, writeDurably } from "./record-objects.ts";
 import { checkStore, endIntent, entryOf, intentPath, isEntry, type RecoveryPlace, recoverStore } from "./recovery.ts";
-import { beingCopied, type RemoveOptions, takeOut } from "./removal.ts";
+import { beingCopied, type RemoveOptions, takeOut, tidy } from "./removal.ts";
 import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
 import { cacheError, closeToOthers, makeDirectory } from "./rez-guard.ts";
 import type { LockTiming } from "./rez-lock.ts";
@@ -55,7 +55,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly #catalogue: Catalogue;
   readonly #holdings: Holdings;
   readonly #workers: ItemWorkers;
-  readonly #space: SpaceLedger;
+  readonly space: SpaceLedger;
   readonly #staging: Staging;
   readonly #objects: ObjectsCollector;
   readonly #closing = new AbortController();
@@ -79,8 +79,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     this.#staging = new Staging({ path: place.stagingPath, objectsPath: place.objectsPath, workers: parts.workers });
     const readSpace = options.readSpace ?? readDiskSpace;
     const usedBytes = () => place.catalogue.bytes + this.#staging.leftBytes;
-    this.#space = new SpaceLedger(options.limits, () => readSpace(place.rez.path), usedBytes);
-    const [holdings, workers, space, objects] = [this.#holdings, this.#workers, this.#space, this.#objects];
+    this.space = new SpaceLedger(options.limits, () => readSpace(place.rez.path), usedBytes);
+    const [holdings, workers, space, objects] = [this.#holdings, this.#workers, this.space, this.#objects];
     const find = (variant: Variant) => this.#foreign(variant);
     this.adoption = new Adoption({ place, holdings, workers, space, objects, find, indexMode: options.indexMode });
   }
@@ -92,7 +92,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   static async open(options: StoreOptions): Promise<PayloadStore> {
     await using opened = new AsyncDisposableStack();
     const { statePath, onProblem = () => undefined } = options;
-    const rez = RezCache.open(options.cachePath, options.lock === undefined ? {} : { lock: options.lock });
+    const wallMs = () => options.clock.wallMs();
+    const rez = RezCache.open(options.cachePath, { wallMs, lock: options.lock });
     await makeDirectory(statePath);
     closeToOthers(statePath);
     const owners = [join(rez.ownPath, "owner"), join(statePath, "owner")].map((path) => {
@@ -107,10 +108,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const place = { ...options, rez, catalogue, objectsPath, stagingPath, onProblem };
     await recoverStore(place);
     const store = new PayloadStore(options, { place, owners, workers });
-    store.#tidied = rez
-      .emptyOwnLeftovers(AbortSignal.timeout(tidyWaitMs))
-      .then(() => store.#objects.collect(store.#closing.signal))
-      .catch((error: unknown) => onProblem(`leftovers in ${rez.path} were not cleared: ${String(error)}`));
+    store.#tidied = tidy(place, store.#objects, store.#closing.signal);
     opened.move();
     return store;
   }
@@ -192,7 +190,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
       await storeRecord(this.#place.objectsPath, hash, envelope, { held, hasher: this.#options.hasher });
     };
     try {
-      return await this.#staging.open(record, this.#space, { prepare, signal });
+      return await this.#staging.open(record, this.space, { prepare, signal });
     } catch (error) {
       throw cacheError(this.#rez.path, error);
     } finally {
@@ -395,6 +393,3 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     return { objectsPath: this.#place.objectsPath, treePath: pathOf(entry) };
   }
 }
-
-/** For Rez's lock, behind the scenes. */
-const tidyWaitMs = 60_000;

@@ -1,6 +1,7 @@
 import { BusyError } from "../../protocol/errors.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
-import { isEntry } from "./recovery.ts";
+import type { ObjectsCollector } from "./objects-collector.ts";
+import { isEntry, type RecoveryPlace } from "./recovery.ts";
 import type { RezCache } from "./rez-cache.ts";
 
 export interface RemoveOptions {
@@ -21,6 +22,20 @@ export async function takeOut(rez: RezCache, entry: CatalogueEntry, signal: Abor
     if ((await rez.remove(found, signal)) === "copying") throw beingCopied(found.rootPath);
   }
 }
+
+/** Deletes what a crash left of removals, and what nothing names any more. Never rejects; a signal ends it early. */
+export async function tidy(place: RecoveryPlace, objects: ObjectsCollector, closing: AbortSignal): Promise<void> {
+  const { rez, onProblem } = place;
+  try {
+    await rez.emptyOwnLeftovers(AbortSignal.any([AbortSignal.timeout(tidyWaitMs), closing]));
+    await objects.collect(closing);
+  } catch (error) {
+    if (!closing.aborted) onProblem(`leftovers in ${rez.path} were not cleared: ${String(error)}`);
+  }
+}
+
+/** For Rez's lock, behind the scenes. */
+const tidyWaitMs = 60_000;
 
 export function beingCopied(path: string): BusyError {
   return new BusyError(`${path} is being written by somebody else just now`, { hint: "try again in a few seconds" });

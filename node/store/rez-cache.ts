@@ -73,7 +73,7 @@ export type PlaceResult =
   | { readonly kind: "taken"; readonly found: Found };
 
 export interface RezCacheOptions {
-  readonly lock?: LockTiming;
+  readonly lock?: LockTiming | undefined;
   /** Milliseconds since 1970, as file times have them. */
   readonly wallMs?: () => number;
 }

@@ -103,7 +103,8 @@ export function namesIn(directory: string): string[] {
 
 function stateOf(directory: string, suffix: string, wallMs: number): Found["kind"] {
   const copying = statSync(join(directory, `.copying-${suffix}`), { throwIfNoEntry: false });
-  if (copying !== undefined) return wallMs - copying.mtimeMs > copyingMsMax ? "stalled" : "copying";
+  // A time in the future comes of a clock that was set back: whoever copies would have touched it since.
+  if (copying !== undefined) return Math.abs(wallMs - copying.mtimeMs) > copyingMsMax ? "stalled" : "copying";
   return existsSync(join(directory, suffix)) ? "cached" : "rootless";
 }
 

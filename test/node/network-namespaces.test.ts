@@ -35,7 +35,7 @@ if (isPossible) {
     const nodes = await Promise.all(
       lab.machines.map(({ number, inside }) => {
         const config = studio.configure(`machine${number}`, { listen: "/ip4/0.0.0.0/tcp/0", mdns: true });
-        return studio.start(config, inside);
+        return studio.start(config, [], inside);
       }),
     );
     const readyMs = performance.now();

@@ -13,13 +13,7 @@ import {
   encodeMessage,
   type Message,
 } from "../../protocol/messages.ts";
-import {
-  catalog,
-  directoryAnswer,
-  directoryAsk,
-  hello,
-  swarm,
-} from "../support/arbitrary-messages.ts";
+import { catalog, directoryAnswer, directoryAsk, hello, swarm } from "../support/arbitrary-messages.ts";
 
 const decoders = {
   hello: decodeHello,

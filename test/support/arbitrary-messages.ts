@@ -21,8 +21,8 @@ function record<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<
 }
 
 const hex = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes).toString("hex"));
-export const variantHash: fc.Arbitrary<VariantHash> = hex.map(parseVariantHash);
-export const payloadId: fc.Arbitrary<PayloadId> = hex.map(parsePayloadId);
+const variantHash: fc.Arbitrary<VariantHash> = hex.map(parseVariantHash);
+const payloadId: fc.Arbitrary<PayloadId> = hex.map(parsePayloadId);
 const text = fc.string({ unit: "grapheme", maxLength: 30 });
 const number = fc.oneof(fc.nat(100), fc.nat(64_000_000));
 const item = fc.oneof(fc.nat(300), fc.nat(8_000_000));

@@ -84,7 +84,11 @@ export async function announced(
     lifetimeMs: 105_000,
     count: holdings.length,
     digest: digestHoldings(packHoldings(holdings), hash),
-    changes: { from: digestHoldings(new Uint8Array(0), hash), added: packHoldings(holdings), removed: new Uint8Array(0) },
+    changes: {
+      from: digestHoldings(new Uint8Array(0), hash),
+      added: packHoldings(holdings),
+      removed: new Uint8Array(0),
+    },
     ...more,
   };
   return (await sealAnnouncement(announcement, key)).envelope;

@@ -84,9 +84,10 @@ export class Studio implements AsyncDisposable {
   }
 
   /** Starts a node as a process of its own, `inside` some other command, and waits until its sockets answer. */
-  async start(config: string, inside: readonly string[] = []): Promise<RunningNode> {
+  async start(config: string, more: readonly string[] = [], inside: readonly string[] = []): Promise<RunningNode> {
     const startedMs = performance.now();
-    const [command, ...words] = [...inside, process.execPath, launcher, "node", "run", "--config", config, "--json"];
+    const own = [process.execPath, launcher, "node", "run", "--config", config, "--json", ...more];
+    const [command, ...words] = [...inside, ...own];
     const child = spawn(command!, words, {
       stdio: ["ignore", "pipe", "pipe"],
     });

@@ -88,7 +88,10 @@ rule("an older announcement changes nothing", async (world) => {
   await raw.say(await announced(raw.key, [], { epoch: 5, sequence: 0, name: "again" }));
   const other = await generateKeyPair("Ed25519");
   await raw.say(await announced(other, []));
-  await eventually("what came after", () => swarm.directory.labels(peerIdFromPrivateKey(other).toString()) !== undefined);
+  await eventually(
+    "what came after",
+    () => swarm.directory.labels(peerIdFromPrivateKey(other).toString()) !== undefined,
+  );
   assert.is(swarm.directory.holdingsOf(raw.id), 1);
   assert.is(swarm.directory.labels(raw.id)?.name, "raw");
 });

@@ -82,7 +82,10 @@ rule("a member that cannot be reached is said so at once, and not dialled again 
   assert.match(first.message, /cannot be reached/);
   const again = await failureOf(swarm.join(away.id, payload, 1, new Listener()));
   assert.match(again.message, /has gone/);
-  assert.instance(await failureOf(swarm.record("12D3KooWGRUAJLS5nV7zqpBtqrvEPyYxLwHhQ1bPSBYoJXXdBvAu", variant)), UnreachableError);
+  assert.instance(
+    await failureOf(swarm.record("12D3KooWGRUAJLS5nV7zqpBtqrvEPyYxLwHhQ1bPSBYoJXXdBvAu", variant)),
+    UnreachableError,
+  );
 });
 
 rule("members who learn of each other connect until they have enough", async (world) => {
