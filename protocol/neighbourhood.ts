@@ -51,6 +51,7 @@ interface Trouble {
 
 /** Whom to be connected to: enough peers to hear everything, at random, and not many more (DESIGN section 6). */
 export class Neighbourhood {
+  readonly #self: PeerName;
   readonly #limits: NeighbourLimits;
   readonly #known: KnownPeers;
   readonly #random: Random;
@@ -64,7 +65,13 @@ export class Neighbourhood {
   #probedMs = 0;
   #trimmedMs = 0;
 
-  constructor(known: KnownPeers, random: Random, limits: NeighbourLimits = defaultNeighbourLimits) {
+  constructor(
+    self: PeerName,
+    known: KnownPeers,
+    random: Random,
+    limits: NeighbourLimits = defaultNeighbourLimits,
+  ) {
+    this.#self = self;
     this.#known = known;
     this.#random = random;
     this.#limits = limits;
@@ -74,7 +81,7 @@ export class Neighbourhood {
   step(event: NeighbourEvent, nowMs: number): NeighbourAction[] {
     switch (event.kind) {
       case "found":
-        this.#remember(event.peer);
+        this.#found(event.peer, nowMs);
         break;
       case "joined":
         this.#joined(event.peer, nowMs);
@@ -106,6 +113,13 @@ export class Neighbourhood {
   /** Whether a peer may be dialled for somebody who wants something of it: not again so soon after it failed. */
   mayDial(peer: PeerName, nowMs: number): boolean {
     return this.#dueMs(peer) <= nowMs;
+  }
+
+  /** Two that find each other at the same time need one connection: the one with the smaller name dials first. */
+  #found(peer: PeerName, nowMs: number): void {
+    const isNew = !this.#remembered.has(peer) && !this.#troubles.has(peer);
+    if (isNew && peer < this.#self) this.#note(peer, { failures: 0, sinceMs: nowMs, untilMs: nowMs + yieldMs });
+    this.#remember(peer);
   }
 
   /** Something other than chatter goes over the connection to a peer. */
@@ -250,6 +264,7 @@ const lostMs = 500;
 const backOffMsMax = 60_000;
 /** A node whose link was cut is right again within 30 s of its healing (issue 3): its first dial comes much earlier. */
 const aloneMs = 4_000;
+const yieldMs = 250;
 const closedMs = 60_000;
 const refusedMs = 600_000;
 const probeMs = 30_000;

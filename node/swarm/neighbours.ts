@@ -28,11 +28,11 @@ export class Neighbours {
   constructor(parts: NeighboursParts) {
     this.#parts = parts;
     const { directory, host, limits } = parts;
+    const own = host.peerId.toString();
     const known = function* () {
-      const own = host.peerId.toString();
       for (const peer of directory.peers()) if (peer !== own) yield peer;
     };
-    this.#hood = new Neighbourhood(known, Math.random, limits);
+    this.#hood = new Neighbourhood(own, known, Math.random, limits);
   }
 
   /** A peer is on the local network, at these addresses. */

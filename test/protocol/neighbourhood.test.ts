@@ -7,8 +7,11 @@ const test = suite("neighbourhood");
 
 const few: NeighbourLimits = { goal: 2, most: 3 };
 
+/** Sorts before all others: it never yields. */
+const own = "!";
+
 function hood(known: readonly string[] = [], limits: NeighbourLimits = few): Neighbourhood {
-  return new Neighbourhood(() => known, seededRandom(1), limits);
+  return new Neighbourhood(own, () => known, seededRandom(1), limits);
 }
 
 function of(actions: readonly NeighbourAction[], kind: "dial" | "close"): string[] {
@@ -45,11 +48,20 @@ test("a peer that is found on the local network is dialled at once, unless there
   assert.equal(of(neighbours.step({ kind: "found", peer: "c" }, 20), "dial"), []);
 });
 
+test("of two that find each other the one with the smaller name dials first", () => {
+  const neighbours = new Neighbourhood("m", () => [], seededRandom(1), few);
+  assert.equal(of(neighbours.step({ kind: "found", peer: "z" }, 0), "dial"), ["z"]);
+  const waiting = neighbours.step({ kind: "found", peer: "a" }, 0);
+  assert.equal([of(waiting, "dial"), wakeAt(waiting)], [[], 250]);
+  assert.equal(of(neighbours.step({ kind: "found", peer: "a" }, 100), "dial"), []);
+  assert.equal(of(neighbours.step({ kind: "woke" }, 250), "dial"), ["a"]);
+});
+
 test("of a large directory just as many are dialled as are lacking, not always the same", () => {
   const known = Array.from({ length: 1_000 }, (_, i) => `p${i}`);
   const chosen = new Set<string>();
   for (let seed = 0; seed < 10; seed++) {
-    const dialled = of(new Neighbourhood(() => known, seededRandom(seed)).step({ kind: "learnt" }, 0), "dial");
+    const dialled = of(new Neighbourhood(own, () => known, seededRandom(seed)).step({ kind: "learnt" }, 0), "dial");
     assert.is(dialled.length, 8);
     for (const peer of dialled) chosen.add(peer);
   }
@@ -128,7 +140,7 @@ test("connections that nobody uses are let go when there are too many, and not d
 
 test("a storm of failures is paced", () => {
   const known = Array.from({ length: 500 }, (_, i) => `p${i}`);
-  const at = dials(new Neighbourhood(() => known, seededRandom(3), few), 0, 10_000);
+  const at = dials(new Neighbourhood(own, () => known, seededRandom(3), few), 0, 10_000);
   assert.ok(at.length < 16 + 4 * 10 + 4, String(at.length));
 });
 

@@ -125,9 +125,11 @@ function run(command: string, words: string): void {
 
 /** A shell in a session of its own that waits for the end of its input, which is ours, and then takes all down. */
 function startWarden(name: string, machines: readonly LabMachine[]): ChildProcess {
-  const lines = machines.flatMap(({ namespace }) => [
+  const lines = machines.flatMap(({ namespace, number }) => [
     `for pid in $(ip netns pids ${namespace} 2>/dev/null); do kill -9 $pid 2>/dev/null; done`,
     `ip netns del ${namespace} 2>/dev/null`,
+    // The kernel clears a namespace when it finds the time, and the cable with it.
+    `ip link del ${name}v${number} 2>/dev/null`,
   ]);
   const script = ["read -r _", ...lines, `ip link del ${name} 2>/dev/null`, "exit 0"].join("\n");
   // Without our environment, by which the runner finds and kills what a test leaves behind.
