@@ -65,12 +65,7 @@ export class Neighbourhood {
   #probedMs = 0;
   #trimmedMs = 0;
 
-  constructor(
-    self: PeerName,
-    known: KnownPeers,
-    random: Random,
-    limits: NeighbourLimits = defaultNeighbourLimits,
-  ) {
+  constructor(self: PeerName, known: KnownPeers, random: Random, limits: NeighbourLimits = defaultNeighbourLimits) {
     this.#self = self;
     this.#known = known;
     this.#random = random;
