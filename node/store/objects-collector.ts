@@ -11,6 +11,8 @@ export interface CollectorParts {
   readonly stagingPath: string;
   readonly catalogue: Catalogue;
   readonly hasher: Hasher;
+  /** Payloads that lie in the cache and are not in the catalogue: with their records they may be taken up later. */
+  readonly strangers: ReadonlySet<PayloadId>;
 }
 
 /**
@@ -49,7 +51,7 @@ export class ObjectsCollector {
     this.#kept = kept;
     try {
       for (const { variant, record } of this.#users) keep(kept, variant, record);
-      const left = new Set(namesIn(this.#parts.stagingPath));
+      const left = new Set<string>([...namesIn(this.#parts.stagingPath), ...this.#parts.strangers]);
       const [records, segments]: [string[], string[]] = [[], []];
       for (const directory of namesIn(this.#parts.objectsPath)) {
         for (const name of namesIn(join(this.#parts.objectsPath, directory))) {

@@ -65,7 +65,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
 
   private constructor(
     options: StoreOptions,
-    parts: { place: RecoveryPlace; owners: CacheOwner[]; workers: ItemWorkers },
+    parts: { place: RecoveryPlace; owners: CacheOwner[]; workers: ItemWorkers; strangers: ReadonlySet<PayloadId> },
   ) {
     const { place } = parts;
     this.#options = options;
@@ -74,7 +74,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     this.#owners = parts.owners;
     this.#catalogue = place.catalogue;
     this.#holdings = new Holdings(place);
-    this.#objects = new ObjectsCollector(place);
+    this.#objects = new ObjectsCollector({ ...place, strangers: parts.strangers });
     this.#workers = parts.workers;
     this.#staging = new Staging({ path: place.stagingPath, objectsPath: place.objectsPath, workers: parts.workers });
     const readSpace = options.readSpace ?? readDiskSpace;
@@ -106,8 +106,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const [objectsPath, stagingPath] = [join(rez.ownPath, "objects"), join(rez.ownPath, "staging")];
     await makeDirectory(stagingPath);
     const place = { ...options, rez, catalogue, objectsPath, stagingPath, onProblem };
-    await recoverStore(place);
-    const store = new PayloadStore(options, { place, owners, workers });
+    const strangers = await recoverStore(place);
+    const store = new PayloadStore(options, { place, owners, workers, strangers });
     store.#tidied = tidy(place, store.#objects, store.#closing.signal);
     opened.move();
     return store;

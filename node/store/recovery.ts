@@ -1,7 +1,13 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { type Hasher, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
+import {
+  type Hasher,
+  type PayloadId,
+  parsePayloadId,
+  parseVariantHash,
+  type VariantHash,
+} from "../../protocol/hash.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import { rezHandle, sameHandle } from "../../protocol/rez-handle.ts";
 import { isPathPart, variantHash, variantText } from "../../protocol/variant.ts";
@@ -40,8 +46,9 @@ export function intentPath(stagedPath: string): string {
  * Ends what a crash left half done: an intent without its end is finished or undone, and the catalogue says again what
  * the disk says. Staged trees stay, for the fetch that takes them up. Hashes nothing and waits for nobody, so that a
  * node answers within 2 s of its start (P2): with Rez's lock held, the rest is left for the next opening.
+ * Answers the payloads that lie in the cache as ours and could not be taken up: their repository may come back.
  */
-export async function recoverStore(place: RecoveryPlace): Promise<void> {
+export async function recoverStore(place: RecoveryPlace): Promise<ReadonlySet<PayloadId>> {
   const signal = AbortSignal.timeout(lockWaitMs);
   for (const name of await readdir(place.stagingPath)) {
     const path = join(place.stagingPath, name);
@@ -56,6 +63,8 @@ export async function recoverStore(place: RecoveryPlace): Promise<void> {
     if (each.kind === "rootless") await removeRootless(place, each, signal);
     else await takeUp(place, each);
   }
+  const payloads = [...found.values()].flatMap(({ payload }) => payload ?? []);
+  return new Set(payloads.filter((payload) => place.catalogue.byPayload(payload).length === 0));
 }
 
 /**

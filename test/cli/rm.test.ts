@@ -1,5 +1,5 @@
 // runs unprivileged
-// deadline: 120 s
+// deadline: 180 s
 import { existsSync, readdirSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";

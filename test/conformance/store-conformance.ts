@@ -32,6 +32,8 @@ export interface OpenedStore {
   readonly store: TestedStore;
   /** Somebody else puts something at a variant's place. */
   putForeign(variant: Variant): void;
+  /** Somebody else puts just the released tree there. */
+  putCopy(payload: Payload, treePath: string): void;
   /** Changes a byte of every file of a held variant. */
   damage(variant: VariantHash): void;
   /** The bytes of a file in a held tree. */
@@ -54,7 +56,7 @@ export function storeRules(name: string, open: (limits: SpaceLimits) => Promise<
     test(text, async () => {
       const opened = await open(limits);
       try {
-        await check(opened, payload);
+        await check(opened, payload, join(folder, "tree"));
       } finally {
         await opened.close();
       }
@@ -64,13 +66,14 @@ export function storeRules(name: string, open: (limits: SpaceLimits) => Promise<
   refusalRules(rule);
   resumeRules(rule);
   placeRules(rule);
+  adoptionRules(rule);
   servingRules(rule);
   return test;
 }
 
 type Rule = (
   text: string,
-  check: (opened: OpenedStore, payload: Payload) => Promise<void>,
+  check: (opened: OpenedStore, payload: Payload, treePath: string) => Promise<void>,
   limits?: SpaceLimits,
 ) => void;
 
@@ -264,6 +267,35 @@ function placeRules(rule: Rule): void {
     await fill(staged, payload);
     await opened.store.commit(payload.hash, staged);
     assert.is(opened.store.foreign(payload.record.variant), undefined);
+  });
+}
+
+function adoptionRules(rule: Rule): void {
+  rule("what somebody else has put there is adopted when it is the payload", async (opened, payload, treePath) => {
+    const { store } = opened;
+    const { hash, record, envelope } = payload;
+    opened.putCopy(payload, treePath);
+    const copy = await store.adoption.open(hash, record, envelope);
+    const { stored } = await describe(copy, payload);
+    assert.is(stored.length, copy.index.items - copy.index.segments);
+    assert.is(await store.serve(record.payload), undefined);
+    const { path } = await store.adoption.adopt(hash, copy);
+    store.adoption.leave(copy);
+    assert.is(store.holding(hash)?.path, path);
+    assert.is(store.foreign(record.variant), undefined);
+    assert.equal(store.announced(), [[hash, record.payload]]);
+    const served = (await store.serve(record.payload))!;
+    for (let item = 0; item < served.index.items; item++) assert.ok((await served.load(item)).length > 0);
+  });
+
+  rule("what somebody else has put there is refused when it is something else", async (opened, payload) => {
+    const { hash, record, envelope } = payload;
+    opened.putForeign(record.variant);
+    const copy = await opened.store.adoption.open(hash, record, envelope);
+    await rejects(describe(copy, payload), "NOT_ADOPTED");
+    opened.store.adoption.leave(copy);
+    assert.equal(opened.store.announced(), []);
+    assert.is(opened.store.foreign(record.variant)?.state, "cached");
   });
 }
 

@@ -8,6 +8,7 @@ const test = storeRules("memory", async (limits) => {
   return {
     store,
     putForeign: (variant) => store.putForeign(variant, "/foreign"),
+    putCopy: ({ record, items }) => store.putForeign(record.variant, "/foreign", { chunks: items }),
     damage: (variant) => store.damage(variant),
     content: (variant, path) => store.files(variant).get(path)!,
     close: async () => {},

@@ -6,6 +6,7 @@ import { RezCache } from "../../../node/store/rez-cache.ts";
 import { rezHandle } from "../../../protocol/rez-handle.ts";
 import { storeRules } from "../../conformance/store-conformance.ts";
 import { removeTree } from "../../support/payloads.ts";
+import { copyLikeRez } from "../../support/rez-copies.ts";
 import { flipByte, location, storeOptions } from "./store-fixture.ts";
 
 const test = storeRules("disk", async (limits) => {
@@ -20,6 +21,7 @@ const test = storeRules("disk", async (limits) => {
       fs.mkdirSync(join(directory, "a"), { recursive: true, mode: 0o755 });
       fs.writeFileSync(join(directory, "a.json"), JSON.stringify({ handle }));
     },
+    putCopy: ({ record }, treePath) => void copyLikeRez(join(folder, "cache"), location, record.variant, treePath),
     damage: (variant) => {
       const { path } = store.holding(variant)!;
       for (const file of fs.readdirSync(path, { recursive: true, encoding: "utf8" })) {

@@ -117,6 +117,21 @@ test("what earlier removals left under objects is gone after the next start, and
   assert.equal(await third.verify(payload.hash), []);
 });
 
+test("what lies in the cache and cannot be taken up just now keeps its record", async (context) => {
+  const { open, payload, statePath } = context;
+  const first = await open();
+  await fetch(first, payload);
+  await first[Symbol.asyncDispose]();
+  fs.rmSync(statePath, { recursive: true });
+  const second = await open({ repositories: new Map() });
+  assert.equal(second.holdings(), []);
+  await second.remove(payload.hash);
+  await second[Symbol.asyncDispose]();
+  const third = await open();
+  assert.is(third.holdings().length, 1);
+  assert.equal(await third.verify(payload.hash), []);
+});
+
 test("removals and commits of one variant come one after the other", async ({ open, payload }) => {
   const store = await open();
   const round = async (): Promise<void> => {
