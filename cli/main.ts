@@ -9,6 +9,7 @@ import { addLs } from "./commands/ls.ts";
 import { addNode } from "./commands/node.ts";
 import { addPeers } from "./commands/peers.ts";
 import { addPublish } from "./commands/publish.ts";
+import { addRm } from "./commands/rm.ts";
 import { addVerify } from "./commands/verify.ts";
 import { type Context, type Run, readVersion } from "./context.ts";
 import { addSharedFlags, flagsOf, type SharedFlags, withPlainJson } from "./flags.ts";
@@ -48,7 +49,19 @@ function program(run: Run): Command {
     .showSuggestionAfterError()
     .addHelpText("after", "\nExample:\n  p2pcache fetch studio:maya-2026.1 # prints where it lies on this machine");
   addSharedFlags(command);
-  const adders = [addFetch, addPublish, addLs, addPeers, addVerify, addFsck, addNode, addKey, addConfig, addDemo];
+  const adders = [
+    addFetch,
+    addPublish,
+    addLs,
+    addRm,
+    addPeers,
+    addVerify,
+    addFsck,
+    addNode,
+    addKey,
+    addConfig,
+    addDemo,
+  ];
   for (const add of adders) add(command, run);
   return command;
 }
@@ -72,11 +85,11 @@ function listenForSignals(): AbortSignal {
     });
   }
   // Whoever read us has gone: there is nobody left to tell.
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") throw error;
-    });
-  }
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+  // A log that cannot be written, for lack of a reader or of space, is no reason to end.
+  process.stderr.on("error", () => undefined);
   return interrupt.signal;
 }
 

@@ -121,6 +121,6 @@ function parseError(line: string): ErrorShape | undefined {
 
 /** A node answers within 2 s of its start (DESIGN section 2), and a busy machine is ten times slower. */
 const readyMs = 30_000;
-/** A node writes some hundred bytes for each variant that it places. */
-const logBytesMax: number = 8 * 1024 * 1024;
+/** A node writes some hundred bytes for each variant that it places; one older log is kept beside. */
+const logBytesMax: number = 10 * 1024 * 1024;
 const logTailBytes: number = 64 * 1024;

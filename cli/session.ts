@@ -1,11 +1,13 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
+  type ApiRemoval,
   type HoldingShape,
   type NamedThing,
   NodeClient,
   openNode,
   P2pCacheError,
+  removeAll,
   type Settings,
   UnreachableError,
   type VerifyResult,
@@ -44,6 +46,7 @@ export async function findOrStartNode(
 export interface LocalCache {
   holdings(): Promise<readonly HoldingShape[]>;
   verify(things: readonly NamedThing[]): Promise<VerifyResult>;
+  remove(things: readonly NamedThing[]): Promise<readonly ApiRemoval[]>;
   fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }>;
 }
 
@@ -59,7 +62,8 @@ export async function withCache<Answer>(
     if (await answers(client, signal)) {
       const { promise, stop } = aborted(signal);
       const verify = (things: readonly NamedThing[]) => client.verify(things, { signal });
-      const cache = { holdings: () => client.holdings(), verify, fsck: () => client.fsck() };
+      const remove = (things: readonly NamedThing[]) => client.remove(things, { signal });
+      const cache = { holdings: () => client.holdings(), verify, remove, fsck: () => client.fsck() };
       return await Promise.race([ask(cache), promise]).finally(stop);
     }
     await using node = await openNode(withoutNetwork(settings));
@@ -67,6 +71,7 @@ export async function withCache<Answer>(
     const cache = {
       holdings: async () => node.holdings(),
       verify: (things: readonly NamedThing[]) => node.verify(things),
+      remove: (things: readonly NamedThing[]) => removeAll(node, things, signal),
       fsck: () => node.fsck(),
     };
     return await Promise.race([ask(cache), promise]).finally(stop);

@@ -5,6 +5,7 @@ import type { ReleaseRecord } from "../protocol/record.ts";
 import type { Standing } from "../protocol/standing.ts";
 import type { TransferLimits } from "../protocol/transfer-limits.ts";
 import { variantText } from "../protocol/variant.ts";
+import { adoptCopy } from "./adopt.ts";
 import { Flight } from "./flight.ts";
 import type { Clock, FetchStore, Holding, Origin, StagedTree, Swarm } from "./ports.ts";
 import { type FoundRecord, findRecord, type RecordSources } from "./record-finder.ts";
@@ -57,11 +58,13 @@ export interface FetcherParts {
 
 /** Brings variants in: one transfer for all who want the same. */
 export class Fetcher {
-  readonly #parts: FetcherParts;
+  #parts: FetcherParts;
   /** What callers may still join. */
   readonly #flights = new Map<string, Flight>();
   /** Also those that nobody waits for any more, until they have let go of the store. */
   readonly #landing = new Set<Promise<unknown>>();
+  /** How many of them are for a variant. */
+  readonly #flying = new Map<VariantHash, number>();
   readonly #drives = new Map<PayloadId, TransferDrive>();
   /** Whoever has a payload's staging tree for itself; others wait. */
   readonly #staging = new Map<PayloadId, Promise<void>>();
@@ -91,6 +94,16 @@ export class Fetcher {
     return { ...result, seconds: (this.#parts.clock.monotonicMs() - startedMs) / 1000 };
   }
 
+  /** What holds for every fetch that begins from now on. */
+  reconfigure(parts: Pick<FetcherParts, "origins" | "timeoutMs">): void {
+    this.#parts = { ...this.#parts, ...parts };
+  }
+
+  /** Whether a fetch of it is under way, also one that nobody waits for any more. */
+  isUnderWay(variant: VariantHash): boolean {
+    return this.#flying.has(variant);
+  }
+
   /** A peer may have something that is being fetched. */
   consider(peer: PeerName, payload?: PayloadId): void {
     if (payload !== undefined) this.#drives.get(payload)?.consider(peer);
@@ -117,7 +130,13 @@ export class Fetcher {
     this.#flights.set(key, flight);
     const landed = flight.start((signal) => this.#fetch(variant, options, flight, signal));
     this.#landing.add(landed);
-    void landed.then(() => this.#landing.delete(landed));
+    this.#flying.set(variant, (this.#flying.get(variant) ?? 0) + 1);
+    void landed.then(() => {
+      this.#landing.delete(landed);
+      const others = this.#flying.get(variant)! - 1;
+      if (others === 0) this.#flying.delete(variant);
+      else this.#flying.set(variant, others);
+    });
     return flight;
   }
 
@@ -192,7 +211,11 @@ export class Fetcher {
   async #bringIn(variant: VariantHash, found: FoundRecord, parts: TransferPartners): Promise<FetchResult> {
     const end = await this.#transfers.take(parts.signal);
     try {
-      return await this.#transferAndPlace(variant, found, parts);
+      const isForeign = this.#parts.store.foreign(found.record.variant) !== undefined;
+      if (!isForeign) return await this.#transferAndPlace(variant, found, parts);
+      const transfer = (copy: StagedTree) => this.#transfer(copy, found, parts);
+      const adopted = await adoptCopy({ ...this.#parts, variant, found, transfer, signal: parts.signal });
+      return { ...resultOf(variant, found.record), ...adopted };
     } finally {
       end();
     }
@@ -229,7 +252,8 @@ export class Fetcher {
     }
     if (!record.attributes.cachable) return { path: undefined, reason: "its release says that it is not cachable" };
     const foreign = store.foreign(record.variant);
-    if (foreign === undefined || store.holding(variant) !== undefined) return undefined;
+    // One that is whole may be adopted.
+    if (foreign === undefined || foreign.state === "cached" || store.holding(variant) !== undefined) return undefined;
     return { path: foreign.path, reason: `Rez has its own copy there (${foreign.state})` };
   }
 

@@ -3,8 +3,9 @@ export { type NamedThing, parseHandleText, parseRxt } from "../protocol/handle-t
 export { parseVariant, type Variant, variantText } from "../protocol/variant.ts";
 export type { FetchResult } from "./fetcher.ts";
 export { openHashEngine } from "./hasher.ts";
-export { type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
+export { type ApiRemoval, type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
 export { type FetchCall, NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
+export { removeAll } from "./http/removals.ts";
 export {
   generateNetworkKey,
   generatePublisherKey,
@@ -12,7 +13,7 @@ export {
   loadPublisherKey,
   publicKeyText,
 } from "./keys.ts";
-export { jsonLog, type Log } from "./log.ts";
+export { type Log, type LogFormat, type LogLevel, openLog } from "./log.ts";
 export type { CacheNode } from "./node.ts";
 export type { NodeStatus } from "./node-status.ts";
 export { nodeId, openNode, publish, runNode } from "./open.ts";
@@ -20,6 +21,7 @@ export type { Published } from "./payloads/publisher.ts";
 export type { PublishRequest } from "./publish.ts";
 export type { ServiceOptions } from "./service.ts";
 export { type LoadedSettings, loadSettings, type SettingFlags } from "./settings/load.ts";
+export { settingsReference } from "./settings/reference.ts";
 export type { Settings } from "./settings/schema.ts";
 export { checkSettings, showSettings, showSettingsJson } from "./settings/show.ts";
 export { formatBytes, formatDuration, formatRate, parseDuration } from "./settings/units.ts";

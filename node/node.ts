@@ -12,16 +12,19 @@ import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
-import { type Log, noLog } from "./log.ts";
+import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
+import { refill, withLive } from "./reload.ts";
+import { type Removed, removeHeld } from "./removal.ts";
 import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { openNodeKey } from "./swarm/identity.ts";
 import { Libp2pSwarm } from "./swarm/libp2p-swarm.ts";
+import { verifyHeld } from "./verify-held.ts";
 
 export interface NodeOptions {
   readonly log?: Log;
@@ -30,7 +33,10 @@ export interface NodeOptions {
 
 /** A node: opens everything, owns it, and closes it in reverse. */
 export class CacheNode implements AsyncDisposable {
-  readonly #settings: ReturnType<typeof resolveDiskDefaults>;
+  #settings: ReturnType<typeof resolveDiskDefaults>;
+  /** Publishers and repositories that may change while others hold on to the maps. */
+  readonly #publishers: Map<string, Uint8Array> | undefined;
+  readonly #repositories: Map<string, string>;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #engine: HashEngine;
@@ -52,9 +58,13 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
+    repositories: Map<string, string>;
     origins: readonly Origin[];
   }) {
     this.#settings = parts.settings;
+    const publishers = publishersOf(parts.settings);
+    this.#publishers = publishers === undefined ? undefined : new Map(publishers);
+    this.#repositories = parts.repositories;
     this.#log = parts.log;
     this.#clock = parts.clock;
     this.#engine = parts.engine;
@@ -67,7 +77,7 @@ export class CacheNode implements AsyncDisposable {
       recordSources: {
         peersFor: (variant) => this.#peersFor(variant),
         stored: (variant) => parts.store.record(variant),
-        publishers: publishersOf(parts.settings),
+        publishers: this.#publishers,
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
@@ -94,9 +104,12 @@ export class CacheNode implements AsyncDisposable {
     const onProblem = (problem: string) => log("warn", "store-problem", { problem });
     const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
     const resolved = resolveDiskDefaults(settings, disk);
-    const store = opened.use(await PayloadStore.open({ ...storeOptions(resolved, clock, engine), onProblem }));
+    const repositories = new Map(settings.repositories);
+    const store = opened.use(
+      await PayloadStore.open({ ...storeOptions(resolved, clock, engine), repositories, onProblem }),
+    );
     const origins = await openOrigins(settings, network);
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins });
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, repositories, origins });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     node.#epoch = await store.nextEpoch();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
@@ -120,13 +133,31 @@ export class CacheNode implements AsyncDisposable {
 
   /** What users may mean by a handle without naming the repository, and where each lies. */
   get repositories(): ReadonlyMap<string, string> {
-    return this.#settings.repositories;
+    return this.#repositories;
+  }
+
+  /**
+   * Puts what may change at run time into force, for all that begins from now on.
+   * @throws {UsageError} {UnusableError} for settings that cannot be used: then all is as it was.
+   */
+  async reconfigure(next: Settings): Promise<void> {
+    const settings = withLive(this.#settings, next);
+    const origins = await openOrigins(settings, requireNetwork(settings));
+    const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
+    this.#settings = resolveDiskDefaults(settings, disk);
+    this.#store.space.limits = this.#settings.cache;
+    this.#fetcher.reconfigure({ origins, timeoutMs: settings.transfer.timeoutMs });
+    refill(this.#repositories, settings.repositories);
+    refill(this.#publishers, publishersOf(settings));
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
-    const result = await this.#fetcher.fetch(this.hashOf(thing), options).catch((error) => this.#noteConflict(error));
-    if (result.outcome !== "local") this.#log("info", "fetch-ended", { ...result });
+    const hash = this.hashOf(thing);
+    this.#log("debug", "fetch-asked", { variant: hash });
+    const result = await this.#fetcher.fetch(hash, options).catch((error) => this.#noteFailure(hash, error));
+    if (result.outcome === "local") this.#log("debug", "fetch-local", { ...result });
+    else this.#log("info", "fetch-ended", { ...result });
     return result;
   }
 
@@ -193,22 +224,25 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** Compares held trees with their manifests; all of them when none is named. */
-  async verify(
+  verify(
     things: readonly NamedThing[],
     { signal }: { readonly signal?: AbortSignal } = {},
   ): Promise<{ checked: number; damaged: Damage[] }> {
-    const held = this.#store.holdings();
-    const variants =
-      things.length === 0 ? held.map(({ variant }) => variant) : things.map((thing) => this.hashOf(thing));
-    const damaged: Damage[] = [];
-    for (const variant of variants) {
-      signal?.throwIfAborted();
-      const holding = this.#store.holding(variant);
-      if (holding === undefined) throw new NotFoundError(`${variant} is not held here`);
-      const faults = await this.#store.verify(variant, signal);
-      damaged.push(...faults.map(({ path: file, item, fault }) => ({ path: holding.path, item, file, fault })));
-    }
-    return { checked: variants.length, damaged };
+    const variants = things.length === 0 ? undefined : things.map((thing) => this.hashOf(thing));
+    return verifyHeld(this.#store, variants, signal);
+  }
+
+  /** Takes a held variant off this disk. @throws what `removeHeld` throws. */
+  async remove(thing: NamedThing, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Removed> {
+    const parts = {
+      store: this.#store,
+      hashOf: (each: NamedThing) => this.hashOf(each),
+      isFetched: (variant: VariantHash) => this.#fetcher.isUnderWay(variant),
+      announce: () => this.#swarm?.announce(),
+    };
+    const removed = await removeHeld(parts, thing, signal);
+    this.#log("info", "variant-removed", { ...removed });
+    return removed;
   }
 
   /** What is wrong with the bookkeeping of cache and state; nothing is hashed. */
@@ -285,7 +319,10 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** Publishers who contradict each other are an admin's business: `status` goes on saying so. */
-  #noteConflict(error: unknown): never {
+  #noteFailure(variant: VariantHash, error: unknown): never {
+    const { code, exit, message } = errorFacts(error);
+    // Whoever left knows.
+    if (exit !== 130) this.#log("warn", "fetch-failed", { variant, code, reason: message });
     const isConflict = error instanceof P2pCacheError && error.code === "RECORD_CONFLICT";
     if (isConflict && !this.#warnings.includes(error.message)) this.#warnings.push(error.message);
     throw error;
@@ -323,7 +360,7 @@ export class CacheNode implements AsyncDisposable {
 }
 
 function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: Clock, engine: HashEngine) {
-  const { cache, node, repositories } = settings;
+  const { cache, node } = settings;
   return {
     cachePath: cache.path,
     statePath: node.state,
@@ -331,7 +368,6 @@ function storeOptions(settings: ReturnType<typeof resolveDiskDefaults>, clock: C
     indexMode: cache.indexMode,
     clock,
     hasher: engine.hash,
-    repositories,
   };
 }
 

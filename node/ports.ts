@@ -148,8 +148,8 @@ export interface StagedTree {
   readonly index: ItemIndex;
   /** The manifest segments that are here already. */
   storedSegments(): readonly number[];
-  /** All segments are here: checks the manifest and says what the chunks are. @throws {FormatError} */
-  describe(): Promise<ChunkDescription>;
+  /** All segments are here: checks the manifest and says what the chunks are. @throws {FormatError} {NotAdoptedError} */
+  describe(signal?: AbortSignal): Promise<ChunkDescription>;
   /** The name under which an origin has an item. */
   hashOf(item: number): ChunkHash;
   /** The items that come with an item, itself first. */
@@ -164,12 +164,25 @@ export type CommitResult =
   /** Rez, or somebody else, has put this variant there; our tree was thrown away. */
   | { readonly kind: "taken"; readonly path: string };
 
+/** Copies that Rez has made itself, and that may be taken for ours. */
+export interface AdoptionStore {
+  /**
+   * Rez's own copy as something on its way in: its segments come from outside, and `describe` compares it, so that all
+   * of its chunks are stored. @throws {NotAdoptedError} when it cannot be adopted whatever is in it.
+   */
+  open(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array): Promise<StagedTree>;
+  /** A copy that was found right is held from now on. @throws {NotAdoptedError} {BusyError} REZ_LOCK_HELD */
+  adopt(hash: VariantHash, copy: StagedTree, signal?: AbortSignal): Promise<Holding>;
+  leave(copy: StagedTree): void;
+}
+
 /** The store, as the fetcher sees it. */
 export interface FetchStore {
   holding(variant: VariantHash): Holding | undefined;
   isDamaged(variant: VariantHash): boolean;
   /** Whether this machine knows where a repository is mounted. */
   knowsRepository(repository: string): boolean;
+  readonly adoption: AdoptionStore;
   /** What somebody else has put at a variant's place in Rez's cache. */
   foreign(variant: Variant): { readonly path: string; readonly state: string } | undefined;
   /** @throws {NoSpaceError} before anything is written. */

@@ -3,6 +3,7 @@ import { setFlagsFromString } from "node:v8";
 import { ControlServer } from "./http/control.ts";
 import type { Log } from "./log.ts";
 import { CacheNode } from "./node.ts";
+import { Reloader, type Reloading } from "./reload.ts";
 import type { Settings } from "./settings/schema.ts";
 
 export interface ServiceOptions {
@@ -13,6 +14,8 @@ export interface ServiceOptions {
   /** Called once the sockets answer. */
   readonly onReady: (node: CacheNode, sockets: { readonly socket: string; readonly adminSocket: string }) => void;
   readonly signal: AbortSignal;
+  /** Where the configuration may be read again while the node runs. */
+  readonly reloading?: Reloading;
 }
 
 /**
@@ -32,10 +35,20 @@ export async function runNode(settings: Settings, options: ServiceOptions): Prom
     onStop: () => stopped.resolve(),
   });
   options.onReady(node, { socket, adminSocket });
+  if (options.reloading !== undefined) allowReloads(node, options.log, options.reloading);
   const ends: Promise<unknown>[] = [stopped.promise];
   if (options.lingerMs !== undefined) ends.push(control.idle(options.lingerMs));
   if (!options.signal.aborted) ends.push(once(options.signal, "abort"));
   if (!options.signal.aborted) await Promise.race(ends);
+}
+
+function allowReloads(node: CacheNode, log: Log, { onRequest, onReloaded, ...how }: Reloading): void {
+  const apply = async (settings: Settings) => {
+    await node.reconfigure(settings);
+    onReloaded?.(settings);
+  };
+  const reloader = new Reloader({ ...how, apply, log });
+  onRequest(() => void reloader.reload());
 }
 
 /**

@@ -288,7 +288,7 @@ export class TransferDrive {
   async #describe(): Promise<void> {
     const { target, swarm, onProgress } = this.#parts;
     try {
-      const description = await target.describe();
+      const description = await target.describe(this.#parts.signal);
       if (this.#isOver) return;
       this.#sizesBytes = description.sizesBytes;
       for (const item of description.stored) this.#bytes.local += description.sizesBytes[item]!;

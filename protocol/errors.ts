@@ -40,6 +40,13 @@ export class NotFoundError extends P2pCacheError {
   }
 }
 
+/** Rez's own copy of a variant cannot be taken for ours, and is left alone; the message goes on after "Rez has its own copy". */
+export class NotAdoptedError extends P2pCacheError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("NOT_ADOPTED", 9, message, options);
+  }
+}
+
 /** Bytes from outside that break a rule of a format: refused, never repaired. */
 export class FormatError extends P2pCacheError {
   constructor(message: string, options?: ErrorOptions & { readonly code?: string }) {

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { checkSettings, showSettings, showSettingsJson, UsageError } from "../../node/index.ts";
+import { checkSettings, settingsReference, showSettings, showSettingsJson, UsageError } from "../../node/index.ts";
 import type { Context, Run } from "../context.ts";
 import { addSharedFlags } from "../flags.ts";
 
@@ -21,7 +21,13 @@ export function addConfig(parent: Command, run: Run): void {
     .description("Say what would keep a node from running, what has no effect, and which files are not there.")
     .addHelpText("after", "\nExample:\n  p2pcache config check --config ./config.toml")
     .action((_options: object, self: Command) => run(self, check));
+  const listing = group
+    .command("reference")
+    .description("Print every key with its meaning and default, as a table in Markdown.")
+    .addHelpText("after", "\nExample:\n  p2pcache config reference")
+    .action((_options: object, self: Command) => run(self, reference));
   addSharedFlags(group);
+  addSharedFlags(listing);
   addSharedFlags(showing, ["origin"]);
   addSharedFlags(checking);
 }
@@ -30,6 +36,11 @@ async function show({ settings, out }: Context, options: { readonly origin: bool
   const loaded = settings();
   const { schema: _schema, ...shown } = showSettingsJson(loaded, options);
   out.result("config", shown, () => showSettings(loaded, options));
+}
+
+async function reference({ out }: Context): Promise<void> {
+  const { keys, lines } = settingsReference();
+  out.list("config-reference", "keys", keys, () => lines);
 }
 
 async function check({ settings, flags, out }: Context): Promise<void> {

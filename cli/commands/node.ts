@@ -1,18 +1,21 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import {
   formatBytes,
   formatDuration,
-  jsonLog,
+  type LogFormat,
+  type LogLevel,
   type NodeStatus,
   nodeId,
+  openLog,
   runNode,
   type ServiceOptions,
+  type Settings,
   UnreachableError,
 } from "../../node/index.ts";
 import { type Context, type Run, readVersion } from "../context.ts";
-import { addSharedFlags } from "../flags.ts";
+import { addSharedFlags, type SharedFlags } from "../flags.ts";
 import { findNode } from "../session.ts";
 import { parseSeconds } from "./fetch.ts";
 
@@ -23,10 +26,13 @@ export function addNode(parent: Command, run: Run): void {
     .addHelpText("after", "\nExample:\n  p2pcache node status");
   const running = group
     .command("run")
-    .description("Run a node until SIGTERM or SIGINT; its log goes to stderr, one JSON object a line.")
+    .description("Run a node until SIGTERM or SIGINT; its log goes to stderr: -v for more of it, -q for less.")
     .option("--linger <seconds>", "end when nobody has called for so long")
     .addHelpText("after", "\nExample:\n  p2pcache node run --config /etc/p2pcache/config.toml")
-    .action((options: { linger?: string }, self: Command) => run(self, (context) => runHere(context, options.linger)));
+    .addOption(
+      new Option("--log-format <format>", "one JSON object a line, or lines for people").choices(["json", "pretty"]),
+    )
+    .action((options: RunOptions, self: Command) => run(self, (context) => runHere(context, options)));
   const status = group
     .command("status")
     .description("Print what the running node says of itself.")
@@ -45,13 +51,23 @@ export function addNode(parent: Command, run: Run): void {
   for (const command of [group, running, status, stopping, id]) addSharedFlags(command);
 }
 
-async function runHere(context: Context, linger: string | undefined): Promise<void> {
-  const { settings } = context.settings();
+interface RunOptions {
+  readonly linger?: string;
+  readonly logFormat?: LogFormat;
+}
+
+async function runHere(context: Context, options: RunOptions): Promise<void> {
+  const { linger } = options;
+  const loaded = context.settings();
+  const { settings } = loaded;
   const { flags, out, signal } = context;
-  const log = jsonLog(
-    (line) => void process.stderr.write(line),
-    () => new Date(),
-  );
+  const onRequest = listenForHangUps();
+  const opened = await openLog({
+    format: options.logFormat ?? "json",
+    level: levelOf(flags, settings),
+    colors: flags.color ?? (process.stderr.isTTY === true && !process.env.NO_COLOR),
+    write: (line) => void process.stderr.write(line),
+  });
   const onReady: ServiceOptions["onReady"] = (node, { socket }) => {
     const { addresses } = node.status(readVersion());
     out.result("node-run", { node: node.id, socket, addresses }, () => [
@@ -62,11 +78,36 @@ async function runHere(context: Context, linger: string | undefined): Promise<vo
   signal.addEventListener("abort", () => setTimeout(() => process.exit(1), stopMs).unref());
   await runNode(settings, {
     version: readVersion(),
-    log: flags.quiet === true ? (level, ...rest) => (level === "info" ? undefined : log(level, ...rest)) : log,
+    log: opened.log,
     ...(linger === undefined ? {} : { lingerMs: parseSeconds(linger) * 1000 }),
     onReady,
     signal,
+    reloading: {
+      current: loaded,
+      load: context.settings,
+      onRequest,
+      onReloaded: (next) => {
+        opened.level = levelOf(flags, next);
+      },
+    },
   });
+}
+
+/** SIGHUP asks for a reload; one that comes before the node is ready is not lost. */
+function listenForHangUps(): (reload: () => void) => void {
+  let early = false;
+  let request = () => {
+    early = true;
+  };
+  process.on("SIGHUP", () => request());
+  return (reload) => {
+    request = reload;
+    if (early) reload();
+  };
+}
+
+function levelOf({ quiet, verbose }: SharedFlags, { node }: Settings): LogLevel {
+  return quiet === true ? "warn" : verbose === true ? "debug" : node.logLevel;
 }
 
 async function printStatus(context: Context): Promise<void> {

@@ -1,5 +1,6 @@
 import { P2pCacheError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
+import { variantText } from "../../protocol/variant.ts";
 import type { Holding } from "../ports.ts";
 
 /** An error as it is sent and printed (CONTRACTS, "Exit codes"). */
@@ -31,6 +32,18 @@ export interface ApiVariant {
   readonly error?: ErrorShape;
 }
 
+/** What became of one variant that was to be removed; a failed one has its error. */
+export interface ApiRemoval {
+  readonly handle: string;
+  readonly variant: string;
+  readonly payload: string | undefined;
+  /** Where its tree lay, or lies still. */
+  readonly path: string | undefined;
+  readonly bytes: number;
+  readonly outcome: "removed" | "failed";
+  readonly error?: ErrorShape;
+}
+
 /** One line of a long call's answer. */
 export type ApiEvent<Result> =
   | { readonly kind: "progress"; readonly text: string; readonly totalBytes: number; readonly bytes: ApiBytes }
@@ -56,6 +69,7 @@ export interface ApiNode {
   ): Promise<ApiVariant>;
   hashOf(thing: NamedThing): string;
   verify(things: readonly NamedThing[]): Promise<{ readonly checked: number; readonly damaged: readonly object[] }>;
+  remove(thing: NamedThing, options: { readonly signal?: AbortSignal }): Promise<Omit<ApiRemoval, "outcome" | "error">>;
   fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }>;
 }
 
@@ -72,4 +86,9 @@ export function errorShape(error: unknown): ErrorShape {
     };
   }
   return { code: "INTERNAL", message: error instanceof Error ? error.message : String(error), exit: 1 };
+}
+
+/** A thing as people named it. */
+export function namedText(thing: NamedThing): string {
+  return thing.kind === "variant" ? variantText(thing.variant) : thing.kind === "payload" ? thing.payload : thing.hash;
 }

@@ -2,7 +2,7 @@ import { type IncomingMessage, request } from "node:http";
 import { createInterface } from "node:readline";
 import { P2pCacheError, UnreachableError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
-import type { ApiEvent, ApiVariant, ErrorShape, HoldingShape } from "./api-types.ts";
+import type { ApiEvent, ApiRemoval, ApiVariant, ErrorShape, HoldingShape } from "./api-types.ts";
 
 /** What a fetch may be told, and how it reports. */
 export interface FetchCall {
@@ -62,12 +62,18 @@ export class NodeClient {
   }
 
   async fetch(call: FetchCall, onProgress: (progress: Progress) => void, options: CallOptions): Promise<ApiVariant[]> {
-    const result = await this.#stream("/v1/fetch", call, onProgress, options);
+    const result = await this.#stream(this.#socket, "/v1/fetch", call, onProgress, options);
     return (result as { variants: ApiVariant[] }).variants;
   }
 
   async verify(things: readonly NamedThing[], options: CallOptions): Promise<VerifyResult> {
-    return (await this.#stream("/v1/verify", { things }, () => undefined, options)) as VerifyResult;
+    return (await this.#stream(this.#socket, "/v1/verify", { things }, () => undefined, options)) as VerifyResult;
+  }
+
+  /** Takes variants off this disk. Those that are being removed when the signal comes go all the same. */
+  async remove(things: readonly NamedThing[], options: CallOptions): Promise<ApiRemoval[]> {
+    const result = await this.#stream(this.#adminSocket, "/v1/rm", { things }, () => undefined, options);
+    return (result as { variants: ApiRemoval[] }).variants;
   }
 
   async #call(
@@ -84,12 +90,13 @@ export class NodeClient {
   }
 
   async #stream(
+    socket: string,
     path: string,
     body: unknown,
     onProgress: (progress: Progress) => void,
     options: CallOptions,
   ): Promise<unknown> {
-    const response = await this.#request(this.#socket, "POST", path, body, options);
+    const response = await this.#request(socket, "POST", path, body, options);
     for await (const line of linesOf(response, options)) {
       if (response.statusCode !== 200) return this.#answer(response, line);
       const event = JSON.parse(line) as ApiEvent<unknown>;

@@ -1,9 +1,9 @@
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { P2pCacheError, UsageError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
-import { variantText } from "../../protocol/variant.ts";
-import { type ApiEvent, type ApiNode, type ApiVariant, errorShape } from "./api-types.ts";
+import { type ApiEvent, type ApiNode, type ApiVariant, errorShape, namedText } from "./api-types.ts";
 import { parseFetchBody, parseThings } from "./bodies.ts";
+import { removeAll } from "./removals.ts";
 import { listenOn } from "./sockets.ts";
 
 /** A node whose checks end with their caller. */
@@ -145,6 +145,10 @@ function addUserRoutes(server: FastifyInstance, { node, version }: ControlOption
 
 function addAdminRoutes(server: FastifyInstance, { node, onStop }: ControlOptions): void {
   server.post("/v1/fsck", () => node.fsck());
+  server.post("/v1/rm", (request, reply) => {
+    const things = parseThings((request.body as { things?: unknown } | null)?.things);
+    return stream(request, reply, async (signal) => ({ variants: await removeAll(node, things, signal) }));
+  });
   server.post("/v1/stop", (_request, reply) => {
     reply.raw.once("close", onStop);
     return { stopping: true };
@@ -185,8 +189,7 @@ async function attempt(
     return await fetchOne(thing);
   } catch (cause) {
     const error = errorShape(cause);
-    const handle =
-      thing.kind === "variant" ? variantText(thing.variant) : thing.kind === "payload" ? thing.payload : thing.hash;
+    const handle = namedText(thing);
     const bytes = { local: 0, peers: 0, origin: 0 };
     const reason = error.message;
     return {

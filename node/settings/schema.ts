@@ -60,6 +60,8 @@ export interface Settings {
     /** First and last port, both included. */
     readonly lanePorts: { readonly first: number; readonly last: number } | "any";
     readonly encryption: boolean;
+    /** What matters less is not logged; `-v` and `-q` override it. */
+    readonly logLevel: "debug" | "info" | "warn" | "error";
   };
   readonly cache: {
     readonly path: string;

@@ -121,6 +121,7 @@ const schema = z.strictObject({
       "Ports that lanes listen at.",
     ),
     encryption: choice(["on", "off"], { value: "on" }, "Whether bulk bytes are encrypted on their way."),
+    log_level: choice(["debug", "info", "warn", "error"], { value: "info" }, "What matters less is not logged."),
   }),
   cache: z.strictObject({
     path: path({ text: "$CACHE_DIRECTORY or $XDG_CACHE_HOME/p2pcache" }, "The cache: Rez's cache_packages_path."),
@@ -254,6 +255,7 @@ function toSettings(parsed: Parsed): Settings {
       lanes: node.lanes,
       lanePorts: node.lane_ports,
       encryption: node.encryption === "on",
+      logLevel: node.log_level,
     },
     cache: {
       path: cache.path,

@@ -25,6 +25,8 @@ export interface CatalogueEntry {
    */
   readonly unsureSinceBoot?: string;
   readonly isDamaged?: true;
+  /** Rez made this copy, and we have taken it for ours: modes, times and further files are as they are. */
+  readonly isAdopted?: true;
 }
 
 export interface CatalogueOptions {
@@ -189,7 +191,8 @@ async function moveAside(path: string, wallMs: () => number): Promise<string> {
 /** Our own writing, as far as a disk keeps it. What it says of the cache is checked against the cache at opening. */
 function parseEntry(value: unknown): CatalogueEntry {
   if (!isMap(value)) throw new FormatError("an entry of the node's database is not an object");
-  const { variant, hash, payload, revision, directory, suffix, bytes, files, unsureSinceBoot, isDamaged } = value;
+  const { variant, hash, payload, revision, directory, suffix, bytes, files, unsureSinceBoot, isDamaged, isAdopted } =
+    value;
   const texts = [hash, payload, directory, suffix];
   const counts = [revision, bytes, files];
   const isOurs = texts.every((text) => typeof text === "string") && counts.every(Number.isSafeInteger);
@@ -205,5 +208,6 @@ function parseEntry(value: unknown): CatalogueEntry {
     files: files as number,
     ...(typeof unsureSinceBoot === "string" ? { unsureSinceBoot } : {}),
     ...(isDamaged === true ? { isDamaged } : {}),
+    ...(isAdopted === true ? { isAdopted } : {}),
   };
 }

@@ -22,14 +22,14 @@ export function loadItem(
 }
 
 /**
- * Compares a placed tree with its manifest, bytes and all: one segment after the other, so that peers and transfers get
+ * Compares a held tree with its manifest, bytes and all, and modes and times where it lies `asPlaced` by us: one segment after the other, so that peers and transfers get
  * their turn, and so that a signal can end it. What says nothing about the tree (too many open files, a store that closes) is thrown.
  */
 export async function verifyHeldTree(
   workers: ItemWorkers,
   at: JobPlace,
   { root, rootBytes }: { readonly root: ManifestRoot; readonly rootBytes: Uint8Array },
-  signal?: AbortSignal,
+  { asPlaced, signal }: { readonly asPlaced: boolean; readonly signal?: AbortSignal | undefined },
 ): Promise<readonly TreeFault[]> {
   const faults: TreeFault[] = [];
   const index = new ItemIndex(root);
@@ -38,14 +38,17 @@ export async function verifyHeldTree(
     for (const [i, { hash: segment }] of root.segments.entries()) {
       signal?.throwIfAborted();
       reading = i;
-      for (const { path, chunk, fault } of await workers.do<"verifySegment">({ kind: "verifySegment", at, segment })) {
+      const job = { kind: "verifySegment", at, segment, asPlaced } as const;
+      for (const { path, chunk, fault } of await workers.do<"verifySegment">(job)) {
         faults.push({ path, item: chunk === undefined ? null : index.firstChunkItem(i) + chunk, fault });
       }
       if (faults.length >= treeFaultsMax) return faults.slice(0, treeFaultsMax);
     }
     signal?.throwIfAborted();
     reading = null;
-    const others = await workers.do<"verifyNames">({ kind: "verifyNames", at, rootBytes });
+    // What programs wrote beside the files of a copy that Rez made is not ours to judge.
+    if (!asPlaced) return faults;
+    const others = await workers.do<"verifyNames">({ kind: "verifyNames", at, rootBytes, asPlaced });
     faults.push(...others.map(({ path, fault }) => ({ path, item: null, fault })));
   } catch (error) {
     if (!(error instanceof ChunkMissingError) && !(error instanceof FormatError)) throw error;

@@ -21,8 +21,10 @@ export class Holdings {
   readonly #damaged = new Set<VariantHash>();
   /** Placed before an unclean boot: neither served nor announced until checked. */
   readonly #unsure = new Set<VariantHash>();
-  /** Another tree takes their place just now: what is found of the old one says nothing. */
-  readonly #replacing = new Set<VariantHash>();
+  /** Another tree takes their place, or they go, just now: what is found of the old one says nothing. */
+  readonly #changing = new Map<VariantHash, Promise<void>>();
+  /** On their way out: nobody is served from them. */
+  readonly #leaving = new Set<VariantHash>();
   /** Called when a holding is found damaged or gone. */
   onLost: (variant: VariantHash, fault: string) => void = () => undefined;
 
@@ -92,8 +94,7 @@ export class Holdings {
     hash: VariantHash,
     place: () => Promise<Entry>,
   ): Promise<Entry> {
-    this.#replacing.add(hash);
-    try {
+    return await this.#alone(hash, async () => {
       const entry = await place();
       if (entry === undefined) return entry;
       await this.#parts.catalogue.put(entry);
@@ -101,9 +102,30 @@ export class Holdings {
       this.#unsure.delete(hash);
       await forgetHeldRecord(this.#parts.objectsPath, hash);
       return entry;
-    } finally {
-      this.#replacing.delete(hash);
-    }
+    });
+  }
+
+  /**
+   * Takes away what is held as a variant, once `take` has removed it from the disk; meanwhile nobody is served from it.
+   * Answers what was held. Where `take` fails, it is what it was.
+   */
+  async remove(hash: VariantHash, take: (entry: CatalogueEntry) => Promise<void>): Promise<CatalogueEntry | undefined> {
+    return await this.#alone(hash, async () => {
+      const entry = this.#parts.catalogue.get(hash);
+      if (entry === undefined) return undefined;
+      this.#leaving.add(hash);
+      try {
+        await take(entry);
+        await this.forget(hash);
+        return entry;
+      } finally {
+        this.#leaving.delete(hash);
+      }
+    });
+  }
+
+  isLeaving(variant: VariantHash): boolean {
+    return this.#leaving.has(variant);
   }
 
   /** It is no longer held. */
@@ -114,12 +136,26 @@ export class Holdings {
     this.#unsure.delete(variant);
   }
 
+  /** Whether an entry still says what is held, and is not about to change. */
   #isCurrent(entry: CatalogueEntry): boolean {
-    return this.#parts.catalogue.get(entry.hash) === entry && !this.#replacing.has(entry.hash);
+    return this.#parts.catalogue.get(entry.hash) === entry && !this.#changing.has(entry.hash);
+  }
+
+  /** One change of a variant after the other. */
+  async #alone<Result>(hash: VariantHash, change: () => Promise<Result>): Promise<Result> {
+    while (this.#changing.has(hash)) await this.#changing.get(hash);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#changing.set(hash, promise);
+    try {
+      return await change();
+    } finally {
+      this.#changing.delete(hash);
+      resolve();
+    }
   }
 
   #isSound({ hash }: CatalogueEntry): boolean {
-    return !this.#damaged.has(hash) && !this.#unsure.has(hash);
+    return !this.#damaged.has(hash) && !this.#unsure.has(hash) && !this.#leaving.has(hash);
   }
 }
 

@@ -33,17 +33,37 @@ export type ItemJob =
     }
   | { readonly kind: "loadChunk"; readonly at: JobPlace; readonly place: ChunkPlace }
   /** Checks the whole manifest and makes the tree's directories and empty files. */
-  | { readonly kind: "prepare"; readonly at: JobPlace; readonly rootBytes: Uint8Array; readonly externalLinks: boolean }
+  | {
+      readonly kind: "prepare";
+      readonly at: JobPlace;
+      readonly rootBytes: Uint8Array;
+      readonly externalLinks: boolean;
+      /** False where only the manifest is checked. */
+      readonly makesTree: boolean;
+    }
   /** Which of these chunks lie in the tree as they should. */
   | { readonly kind: "rehash"; readonly at: JobPlace; readonly places: readonly ChunkPlace[] }
   /** Makes links, final modes and times, all but the mode of the tree's top. */
   | { readonly kind: "finish"; readonly at: JobPlace; readonly rootBytes: Uint8Array }
   /** Makes each file and directory durable: for machines without `sync -f`. */
   | { readonly kind: "sync"; readonly at: JobPlace; readonly rootBytes: Uint8Array }
-  /** Compares what one segment lists with a placed tree, bytes and all. */
-  | { readonly kind: "verifySegment"; readonly at: JobPlace; readonly segment: ChunkHash }
-  /** Compares a placed tree's names with its manifest: what should not be there. */
-  | { readonly kind: "verifyNames"; readonly at: JobPlace; readonly rootBytes: Uint8Array }
+  /** Makes the names of segments durable. */
+  | { readonly kind: "syncSegments"; readonly objectsPath: string; readonly hashes: readonly ChunkHash[] }
+  /** Compares what one segment lists with a tree, bytes and all; modes and times too where it lies `asPlaced` by us. */
+  | { readonly kind: "verifySegment"; readonly at: JobPlace; readonly segment: ChunkHash; readonly asPlaced: boolean }
+  /** Compares a tree's names with its manifest: what should not be there. */
+  | { readonly kind: "verifyNames"; readonly at: JobPlace; readonly rootBytes: Uint8Array; readonly asPlaced: boolean }
+  /** The first difference in types, sizes and targets between what one segment lists and a tree that Rez copied. */
+  | { readonly kind: "compareEntries"; readonly at: JobPlace; readonly segment: ChunkHash }
+  /** The first difference in the contents of some of a segment's chunks. */
+  | {
+      readonly kind: "compareChunks";
+      readonly at: JobPlace;
+      readonly segment: ChunkHash;
+      /** Places among the segment's chunks, `to` not included. */
+      readonly from: number;
+      readonly to: number;
+    }
   /** What a directory takes of the disk. */
   | { readonly kind: "measure"; readonly path: string };
 
@@ -97,6 +117,9 @@ export interface ItemJobResults {
   readonly sync: undefined;
   readonly verifySegment: readonly SegmentFault[];
   readonly verifyNames: readonly SegmentFault[];
+  readonly syncSegments: undefined;
+  readonly compareEntries: SegmentFault | undefined;
+  readonly compareChunks: SegmentFault | undefined;
   readonly measure: Measured;
 }
 

@@ -12,7 +12,7 @@ import type { ChunkPlace, ItemJob, JobFailure, JobPlace, PreparedChunks } from "
 import { RecentBytes, RecentMap } from "./recent.ts";
 import { cacheError } from "./rez-guard.ts";
 import { hasSegment, loadSegment, storeSegment, syncSegmentNames } from "./segment-objects.ts";
-import { verifyNames, verifySegment } from "./tree-checker.ts";
+import { compareChunks, compareEntries, verifyNames, verifySegment } from "./tree-checker.ts";
 import { finishTree, makeSkeleton, measureTree, syncTree } from "./tree-maker.ts";
 
 // One worker thread: it hashes, writes and reads items, and decodes manifests, away from the main thread.
@@ -56,7 +56,7 @@ function perform(job: ItemJob): unknown {
     case "loadChunk":
       return loadChunk(job.at, job.place);
     case "prepare":
-      return prepare(job.at, job.rootBytes, job.externalLinks);
+      return prepare(job);
     case "rehash":
       return Uint8Array.from(job.places, (place) => (isRight(job.at, place) ? 1 : 0));
     case "finish":
@@ -64,13 +64,21 @@ function perform(job: ItemJob): unknown {
     case "sync":
       return sync(job.at, decodeRoot(job.rootBytes));
     case "verifySegment":
-      return verifySegment(job.at.treePath, segmentAt(job.at, job.segment), engine.hash);
+      return verifySegment(job.at.treePath, segmentAt(job.at, job.segment), engine.hash, job);
     case "verifyNames":
-      return verifyNames(job.at.treePath, segmentsOf(job.at, decodeRoot(job.rootBytes)));
+      return verifyNames(job.at.treePath, segmentsOf(job.at, decodeRoot(job.rootBytes)), job);
+    case "syncSegments":
+      return syncSegmentNames(job.objectsPath, job.hashes);
+    case "compareEntries":
+      return compareEntries(job.at.treePath, segmentAt(job.at, job.segment));
+    case "compareChunks":
+      return compareChunks(job.at.treePath, segmentAt(job.at, job.segment), engine.hash, job);
     case "measure":
       return measureTree(job.path);
   }
 }
+
+type PrepareJob = Extract<ItemJob, { kind: "prepare" }>;
 
 function loadChunk(at: JobPlace, place: ChunkPlace): Uint8Array<ArrayBuffer> {
   const layout = layoutAt(at, place);
@@ -83,7 +91,7 @@ function loadChunk(at: JobPlace, place: ChunkPlace): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-function prepare(at: JobPlace, rootBytes: Uint8Array, externalLinks: boolean): PreparedChunks {
+function prepare({ at, rootBytes, externalLinks, makesTree }: PrepareJob): PreparedChunks {
   const root = decodeRoot(rootBytes);
   const checker = new ManifestChecker(root, { externalLinks });
   const sizesBytes = new Uint32Array(root.segments.length + root.chunks);
@@ -105,7 +113,7 @@ function prepare(at: JobPlace, rootBytes: Uint8Array, externalLinks: boolean): P
     }
   }
   checker.finish();
-  makeSkeleton(at.treePath, segmentsOf(at, root));
+  if (makesTree) makeSkeleton(at.treePath, segmentsOf(at, root));
   return { sizesBytes, digests, copies: Uint32Array.from(copies) };
 }
 

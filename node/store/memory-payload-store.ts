@@ -1,5 +1,12 @@
 import { Bitmap } from "../../protocol/bitmap.ts";
-import { assert, BusyError, ChunkCorruptError, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
+import {
+  assert,
+  BusyError,
+  ChunkCorruptError,
+  ChunkMissingError,
+  NotAdoptedError,
+  TreeDamagedError,
+} from "../../protocol/errors.ts";
 import { bytesToHex, type ChunkHash, type Hasher, type PayloadId, type VariantHash } from "../../protocol/hash.ts";
 import { type ChunkLayout, chunkLayouts } from "../../protocol/layout.ts";
 import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
@@ -8,7 +15,7 @@ import type { ReleaseRecord } from "../../protocol/record.ts";
 import { decodeSegment } from "../../protocol/segments.ts";
 import type { ChunkDescription } from "../../protocol/transfer.ts";
 import { type Variant, variantText } from "../../protocol/variant.ts";
-import type { CommitResult, FetchStore, Holding, ServedPayload, StagedTree } from "../ports.ts";
+import type { AdoptionStore, CommitResult, FetchStore, Holding, ServedPayload, StagedTree } from "../ports.ts";
 import { type DiskSpace, type Reservation, SpaceLedger, type SpaceLimits } from "./space.ts";
 
 export interface MemoryStoreOptions {
@@ -28,7 +35,12 @@ export class MemoryPayloadStore implements FetchStore {
   /** Items by payload, also of those that were left. */
   readonly #kept = new Map<PayloadId, Map<number, Uint8Array<ArrayBuffer>>>();
   readonly #active = new Map<PayloadId, MemoryStagedTree>();
-  readonly #foreign = new Map<string, string>();
+  readonly #foreign = new Map<string, ForeignInMemory>();
+  readonly adoption: AdoptionStore = {
+    open: async (hash, record, envelope) => this.#openForeign(hash, record, envelope),
+    adopt: async (hash, copy) => this.#adopt(hash, copy),
+    leave: () => undefined,
+  };
   /** What is at hand while Rez's lock is held by somebody else. */
   isLocked = false;
 
@@ -56,8 +68,8 @@ export class MemoryPayloadStore implements FetchStore {
   }
 
   foreign(variant: Variant): { readonly path: string; readonly state: string } | undefined {
-    const path = this.#foreign.get(variantText(variant));
-    return path === undefined ? undefined : { path, state: "cached" };
+    const there = this.#foreign.get(variantText(variant));
+    return there === undefined ? undefined : { path: there.path, state: there.state };
   }
 
   announced(): (readonly [VariantHash, PayloadId])[] {
@@ -129,9 +141,37 @@ export class MemoryPayloadStore implements FetchStore {
     return this.#held.get(variant)?.files ?? new Map();
   }
 
-  /** Somebody else puts something at a variant's place. */
-  putForeign(variant: Variant, path: string): void {
-    this.#foreign.set(variantText(variant), path);
+  /** Somebody else puts something at a variant's place; where it is a payload, its chunks are given. */
+  putForeign(
+    variant: Variant,
+    path: string,
+    more: { readonly state?: string; readonly chunks?: ReadonlyMap<ChunkHash, Uint8Array> } = {},
+  ): void {
+    this.#foreign.set(variantText(variant), { path, state: "cached", ...more });
+  }
+
+  /** The record of what is held. */
+  recordOf(variant: VariantHash): ReleaseRecord | undefined {
+    return this.#held.get(variant)?.record;
+  }
+
+  #openForeign(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array): StagedTree {
+    const chunks = this.#foreign.get(variantText(record.variant))?.chunks ?? new Map();
+    this.#envelopes.set(hash, envelope);
+    return new MemoryForeignTree(record, chunks, this.#options.hasher);
+  }
+
+  #adopt(hash: VariantHash, copy: StagedTree): Holding {
+    assert(copy instanceof MemoryForeignTree, "what is adopted was opened as a foreign copy");
+    const { variant, root, payload } = copy.record;
+    const text = variantText(variant);
+    const { path } = this.#foreign.get(text)!;
+    const { name, version } = variant;
+    const holding = { variant: hash, payload, text, name, version, path, bytes: root.bytes, files: root.files };
+    this.#foreign.delete(text);
+    this.#kept.set(payload, copy.items);
+    this.#held.set(hash, { holding, record: copy.record, files: copy.files() });
+    return holding;
   }
 
   /** Changes every byte of a held variant. */
@@ -164,15 +204,22 @@ interface HeldInMemory {
   readonly files: ReadonlyMap<string, Uint8Array>;
 }
 
+interface ForeignInMemory {
+  readonly path: string;
+  readonly state: string;
+  /** Its contents, by the names of chunks. */
+  readonly chunks?: ReadonlyMap<ChunkHash, Uint8Array>;
+}
+
 class MemoryStagedTree implements StagedTree {
   readonly record: ReleaseRecord;
   readonly index: ItemIndex;
   readonly have: Bitmap;
-  readonly #items: Map<number, Uint8Array<ArrayBuffer>>;
+  readonly items: Map<number, Uint8Array<ArrayBuffer>>;
   readonly #reservation: Reservation | undefined;
   readonly #hasher: Hasher;
   /** Of the chunks, in item order; empty until the payload was described. */
-  #layouts: readonly ChunkLayout[] = [];
+  protected layouts: readonly ChunkLayout[] = [];
   #copiesOf: ReadonlyMap<number, readonly number[]> = new Map();
 
   constructor(
@@ -184,7 +231,7 @@ class MemoryStagedTree implements StagedTree {
     this.record = record;
     this.index = new ItemIndex(record.root);
     this.have = new Bitmap(this.index.items);
-    this.#items = items;
+    this.items = items;
     this.#reservation = reservation;
     this.#hasher = hasher;
     for (const [item, { hash }] of record.root.segments.entries()) if (this.#isRight(item, hash)) this.have.add(item);
@@ -207,8 +254,9 @@ class MemoryStagedTree implements StagedTree {
     const segments = this.root.segments.map((_, item) => decodeSegment(this.#bytesOf(item)));
     for (const [i, parts] of segments.entries()) checker.add(parts, this.root.segments[i]!);
     checker.finish();
-    this.#layouts = segments.flatMap(chunkLayouts);
-    const groups = Map.groupBy(this.#layouts.keys(), (chunk) => bytesToHex(this.#layouts[chunk]!.chunk.digest));
+    this.layouts = segments.flatMap(chunkLayouts);
+    this.takeKnown();
+    const groups = Map.groupBy(this.layouts.keys(), (chunk) => bytesToHex(this.layouts[chunk]!.chunk.digest));
     const groupsOfItems = [...groups.values()].map((chunks) => chunks.map((chunk) => chunk + this.index.segments));
     this.#copiesOf = new Map(
       groupsOfItems.filter(({ length }) => length > 1).map(([first, ...copies]) => [first!, copies]),
@@ -218,13 +266,16 @@ class MemoryStagedTree implements StagedTree {
       .flat();
     for (const item of stored) this.have.add(item);
     const sizesBytes = new Uint32Array(this.index.items);
-    for (const [i, { chunk }] of this.#layouts.entries()) sizesBytes[this.index.segments + i] = chunk.sizeBytes;
+    for (const [i, { chunk }] of this.layouts.entries()) sizesBytes[this.index.segments + i] = chunk.sizeBytes;
     return { sizesBytes, copiesOf: this.#copiesOf, stored };
   }
 
+  /** What is known of the chunks before they come. */
+  protected takeKnown(): void {}
+
   hashOf(item: number): ChunkHash {
     if (item < this.index.segments) return this.root.segments[item]!.hash;
-    const layout = this.#layouts[item - this.index.segments];
+    const layout = this.layouts[item - this.index.segments];
     assert(layout !== undefined, "a chunk is named once its payload was described");
     return bytesToHex(layout.chunk.digest) as ChunkHash;
   }
@@ -240,7 +291,7 @@ class MemoryStagedTree implements StagedTree {
       throw new ChunkCorruptError(`${given.length} bytes are not the item that they were said to be`);
     }
     for (const each of this.withCopies(item)) {
-      this.#items.set(each, given.slice());
+      this.items.set(each, given.slice());
       this.have.add(each);
     }
     this.#reservation?.wrote(given.length);
@@ -255,10 +306,10 @@ class MemoryStagedTree implements StagedTree {
   files(): Map<string, Uint8Array> {
     if (this.have.count < this.index.items) throw new TreeDamagedError("items are missing");
     const parts = new Map<string, Uint8Array[]>();
-    for (const [i, { ranges }] of this.#layouts.entries()) {
+    for (const [i, { ranges }] of this.layouts.entries()) {
       let offset = 0;
       for (const { path, sizeBytes } of ranges) {
-        const slice = this.#items.get(this.index.segments + i)!.subarray(offset, offset + sizeBytes);
+        const slice = this.items.get(this.index.segments + i)!.subarray(offset, offset + sizeBytes);
         parts.set(path, [...(parts.get(path) ?? []), slice]);
         offset += sizeBytes;
       }
@@ -271,14 +322,32 @@ class MemoryStagedTree implements StagedTree {
   }
 
   #isRight(item: number, hash: ChunkHash): boolean {
-    const bytes = this.#items.get(item);
+    const bytes = this.items.get(item);
     return bytes !== undefined && bytesToHex(this.#hasher(bytes)) === hash;
   }
 
   #bytesOf(item: number): Uint8Array<ArrayBuffer> {
-    if (!this.#items.has(item)) throw new ChunkMissingError(`item ${item} is not here`);
+    if (!this.items.has(item)) throw new ChunkMissingError(`item ${item} is not here`);
     if (!this.#isRight(item, this.hashOf(item))) throw new TreeDamagedError(`item ${item} has changed`);
-    return this.#items.get(item)!;
+    return this.items.get(item)!;
+  }
+}
+
+/** What somebody else has put there: all of its chunks are here, or it is refused. */
+class MemoryForeignTree extends MemoryStagedTree {
+  readonly #chunks: ReadonlyMap<ChunkHash, Uint8Array>;
+
+  constructor(record: ReleaseRecord, chunks: ReadonlyMap<ChunkHash, Uint8Array>, hasher: Hasher) {
+    super(record, new Map(), undefined, hasher);
+    this.#chunks = chunks;
+  }
+
+  protected override takeKnown(): void {
+    for (let item = this.index.segments; item < this.index.items; item++) {
+      const bytes = this.#chunks.get(this.hashOf(item));
+      if (bytes === undefined) throw new NotAdoptedError(`item ${item} has other content`);
+      this.items.set(item, new Uint8Array(bytes));
+    }
   }
 }
 

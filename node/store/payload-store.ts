@@ -1,24 +1,26 @@
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Bitmap } from "../../protocol/bitmap.ts";
-import { assert, BusyError, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
+import { assert, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
 import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { ItemIndex } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import { type RezHandle, rezHandle } from "../../protocol/rez-handle.ts";
-import { type Variant, variantText } from "../../protocol/variant.ts";
+import type { Variant } from "../../protocol/variant.ts";
 import type { Clock, CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
+import { Adoption } from "./adoption.ts";
 import { Catalogue, type CatalogueEntry } from "./catalogue.ts";
 import { loadItem, verifyHeldTree } from "./held-tree.ts";
 import { Holdings, holdingOf, lastUseOf, pathOf } from "./holdings.ts";
 import type { JobPlace, TreeFault } from "./item-jobs.ts";
 import { ItemWorkers } from "./item-workers.ts";
+import { ObjectsCollector } from "./objects-collector.ts";
 import { CacheOwner } from "./owner.ts";
-import { loadRecord, loadRecordOf, storeRecord, writeDurably } from "./record-objects.ts";
-import { checkEntries, endIntent, entryOf, intentPath, isEntry, type RecoveryPlace, recoverStore } from "./recovery.ts";
+import { loadRecord, storeRecord, writeDurably } from "./record-objects.ts";
+import { checkStore, endIntent, entryOf, intentPath, isEntry, type RecoveryPlace, recoverStore } from "./recovery.ts";
+import { beingCopied, type RemoveOptions, takeOut, tidy } from "./removal.ts";
 import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
-import { cacheError, closeToOthers } from "./rez-guard.ts";
+import { cacheError, closeToOthers, makeDirectory } from "./rez-guard.ts";
 import type { LockTiming } from "./rez-lock.ts";
 import { type DiskSpace, readDiskSpace, SpaceLedger, type SpaceLimits } from "./space.ts";
 import type { StagedPayload } from "./staged-payload.ts";
@@ -45,6 +47,7 @@ export interface StoreOptions {
  * peers are served from (DESIGN section 5). One process opens a cache at a time.
  */
 export class PayloadStore implements FetchStore, AsyncDisposable {
+  readonly adoption: Adoption;
   readonly #options: StoreOptions;
   readonly #place: RecoveryPlace;
   readonly #rez: RezCache;
@@ -52,12 +55,13 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly #catalogue: Catalogue;
   readonly #holdings: Holdings;
   readonly #workers: ItemWorkers;
-  readonly #space: SpaceLedger;
+  readonly space: SpaceLedger;
   readonly #staging: Staging;
+  readonly #objects: ObjectsCollector;
+  readonly #closing = new AbortController();
   readonly #commits = new Map<PayloadId, Promise<void>>();
   /** Deletes behind the scenes what a crash left of removals; nothing else is deleted meanwhile. */
   #tidied: Promise<void> = Promise.resolve();
-  #isClosed = false;
 
   private constructor(
     options: StoreOptions,
@@ -70,11 +74,15 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     this.#owners = parts.owners;
     this.#catalogue = place.catalogue;
     this.#holdings = new Holdings(place);
+    this.#objects = new ObjectsCollector(place);
     this.#workers = parts.workers;
     this.#staging = new Staging({ path: place.stagingPath, objectsPath: place.objectsPath, workers: parts.workers });
     const readSpace = options.readSpace ?? readDiskSpace;
     const usedBytes = () => place.catalogue.bytes + this.#staging.leftBytes;
-    this.#space = new SpaceLedger(options.limits, () => readSpace(place.rez.path), usedBytes);
+    this.space = new SpaceLedger(options.limits, () => readSpace(place.rez.path), usedBytes);
+    const [holdings, workers, space, objects] = [this.#holdings, this.#workers, this.space, this.#objects];
+    const find = (variant: Variant) => this.#foreign(variant);
+    this.adoption = new Adoption({ place, holdings, workers, space, objects, find, indexMode: options.indexMode });
   }
 
   /**
@@ -84,7 +92,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   static async open(options: StoreOptions): Promise<PayloadStore> {
     await using opened = new AsyncDisposableStack();
     const { statePath, onProblem = () => undefined } = options;
-    const rez = RezCache.open(options.cachePath, options.lock === undefined ? {} : { lock: options.lock });
+    const wallMs = () => options.clock.wallMs();
+    const rez = RezCache.open(options.cachePath, { wallMs, lock: options.lock });
     await makeDirectory(statePath);
     closeToOthers(statePath);
     const owners = [join(rez.ownPath, "owner"), join(statePath, "owner")].map((path) => {
@@ -99,9 +108,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const place = { ...options, rez, catalogue, objectsPath, stagingPath, onProblem };
     await recoverStore(place);
     const store = new PayloadStore(options, { place, owners, workers });
-    store.#tidied = rez
-      .emptyOwnLeftovers(AbortSignal.timeout(tidyWaitMs))
-      .catch((error: unknown) => onProblem(`leftovers in ${rez.path} were not cleared: ${String(error)}`));
+    store.#tidied = tidy(place, store.#objects, store.#closing.signal);
     opened.move();
     return store;
   }
@@ -130,10 +137,14 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   }
 
   foreign(variant: Variant): { readonly path: string; readonly state: string } | undefined {
+    const found = this.#foreign(variant);
+    return found === undefined ? undefined : { path: found.rootPath, state: found.kind };
+  }
+
+  #foreign(variant: Variant): Found | undefined {
     const handle = this.#handleOf(variant);
     const found = handle === undefined ? undefined : this.#rez.locate(handle);
-    if (found === undefined || found.kind === "absent" || found.ours) return undefined;
-    return { path: found.rootPath, state: found.kind };
+    return found === undefined || found.kind === "absent" || found.ours ? undefined : found;
   }
 
   /** Everything that is held, damaged or not. */
@@ -145,6 +156,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   holding(variant: VariantHash): Holding | undefined {
     const entry = this.#catalogue.get(variant);
     if (entry === undefined) return undefined;
+    if (this.#holdings.isLeaving(variant)) return undefined;
     if (this.#isThere(entry)) return holdingOf(entry);
     void this.#holdings.lose(entry, `${pathOf(entry)} has gone`);
     return undefined;
@@ -171,15 +183,18 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     envelope: Uint8Array,
     signal?: AbortSignal,
   ): Promise<StagedPayload> {
+    const letGo = this.#objects.use(hash, record);
     const prepare = async () => {
       await endIntent(this.#place, this.#staging.pathOf(record.payload), signal);
       const held = this.#catalogue.get(hash)?.payload;
       await storeRecord(this.#place.objectsPath, hash, envelope, { held, hasher: this.#options.hasher });
     };
     try {
-      return await this.#staging.open(record, this.#space, { prepare, signal });
+      return await this.#staging.open(record, this.space, { prepare, signal });
     } catch (error) {
       throw cacheError(this.#rez.path, error);
+    } finally {
+      letGo(); // From here on the staging directory names them.
     }
   }
 
@@ -228,9 +243,10 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     if (entry === undefined || record === undefined) {
       return [{ path: "", item: null, fault: "its release record has gone from this disk" }];
     }
-    const faults = await verifyHeldTree(this.#workers, this.#jobPlace(entry), record, signal);
+    const options = { asPlaced: entry.isAdopted !== true, signal };
+    const faults = await verifyHeldTree(this.#workers, this.#jobPlace(entry), record, options);
     signal?.throwIfAborted();
-    if (this.#catalogue.get(variant) !== entry) return faults; // Replaced or removed meanwhile.
+    if (this.#catalogue.get(variant) !== entry || this.#holdings.isLeaving(variant)) return []; // Gone meanwhile.
     if (faults.length > 0) await this.#holdings.lose(entry, `${faults[0]!.path} ${faults[0]!.fault}`);
     else await this.#holdings.makeSure(entry);
     return faults;
@@ -239,9 +255,9 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   /** Checks what was placed before an unclean boot; it is announced only then. Never rejects. */
   async verifyUnsure(): Promise<void> {
     for (const variant of this.#holdings.unsure) {
-      if (this.#isClosed) return;
+      if (this.#closing.signal.aborted) return;
       await this.verify(variant).catch((error: unknown) => {
-        if (!this.#isClosed) this.#place.onProblem(`${variant} could not be checked: ${String(error)}`);
+        if (!this.#closing.signal.aborted) this.#place.onProblem(`${variant} could not be checked: ${String(error)}`);
       });
     }
   }
@@ -253,15 +269,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   }
 
   /** What the catalogue says against what the cache shows. Nothing is hashed. */
-  async check(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
-    const entries = this.#catalogue.all();
-    const faults = checkEntries(this.#rez, entries);
-    for (const { hash, payload, variant } of entries) {
-      if ((await loadRecordOf(this.#place.objectsPath, hash, payload, this.#options.hasher)) === undefined) {
-        faults.push(`${variantText(variant)}: its release record has gone`);
-      }
-    }
-    return { checked: entries.length, faults };
+  check(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
+    return checkStore(this.#place);
   }
 
   /** Whether a held variant was found damaged. */
@@ -270,23 +279,24 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   }
 
   /**
-   * Removes a held variant from the disk, the way Rez does.
+   * Removes a held variant from the disk, the way Rez does, and then what only it named. From its first step on nobody
+   * is served from it; `onHidden` is called then, so that peers hear of it before anything goes. A commit of the variant
+   * that is under way is waited for. Answers what was held.
    * @throws {BusyError} REZ_LOCK_HELD, or BUSY while somebody writes beside it: it stays held.
    */
-  async remove(variant: VariantHash, signal?: AbortSignal): Promise<void> {
-    const entry = this.#catalogue.get(variant);
-    if (entry === undefined) return;
+  async remove(variant: VariantHash, options: RemoveOptions = {}): Promise<Holding | undefined> {
     await this.#tidied;
-    // Where it was placed, whatever its repository's place on this machine is called by now.
-    for (const found of this.#rez.ownEntries()) {
-      if (!isEntry({ ...found, kind: "cached" }, entry)) continue;
-      if ((await this.#rez.remove(found, signal)) === "copying") throw beingCopied(found.rootPath);
-    }
-    await this.#holdings.forget(variant);
+    const removed = await this.#holdings.remove(variant, async (entry) => {
+      options.onHidden?.();
+      await takeOut(this.#rez, entry, options.signal);
+    });
+    if (removed === undefined) return undefined;
+    await this.#objects.collect().catch((error: unknown) => this.#place.onProblem(String(error)));
+    return holdingOf(removed);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort();
     await using closing = new AsyncDisposableStack();
     for (const owner of this.#owners) closing.use(owner);
     closing.use(this.#catalogue);
@@ -381,20 +391,5 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
 
   #jobPlace(entry: CatalogueEntry): JobPlace {
     return { objectsPath: this.#place.objectsPath, treePath: pathOf(entry) };
-  }
-}
-
-/** How long the clearing of leftovers waits for Rez's lock, behind the scenes. */
-const tidyWaitMs = 60_000;
-
-function beingCopied(path: string): BusyError {
-  return new BusyError(`${path} is being written by somebody else just now`, { hint: "try again in a few seconds" });
-}
-
-async function makeDirectory(path: string): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw cacheError(path, error);
   }
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type Hasher, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import { rezHandle, sameHandle } from "../../protocol/rez-handle.ts";
-import { isPathPart, variantHash } from "../../protocol/variant.ts";
+import { isPathPart, variantHash, variantText } from "../../protocol/variant.ts";
 import type { Catalogue, CatalogueEntry } from "./catalogue.ts";
 import { pathOf } from "./holdings.ts";
 import { readBootId } from "./owner.ts";
@@ -54,7 +54,7 @@ export async function recoverStore(place: RecoveryPlace): Promise<void> {
   }
   for (const each of found.values()) {
     if (each.kind === "rootless") await removeRootless(place, each, signal);
-    else await adopt(place, each);
+    else await takeUp(place, each);
   }
 }
 
@@ -76,10 +76,16 @@ export async function endIntent(place: RecoveryPlace, stagedPath: string, signal
 }
 
 /** The entry of what has just been placed. */
-export function entryOf(hash: VariantHash, record: ReleaseRecord, { directory, suffix }: Spot): CatalogueEntry {
+export function entryOf(
+  hash: VariantHash,
+  record: ReleaseRecord,
+  { directory, suffix }: Spot,
+  more: Pick<CatalogueEntry, "isAdopted"> = {},
+): CatalogueEntry {
   const { variant, payload, revision, root } = record;
   const unsureSinceBoot = readBootId();
-  return { variant, hash, payload, revision, directory, suffix, bytes: root.bytes, files: root.files, unsureSinceBoot };
+  const { bytes, files } = root;
+  return { variant, hash, payload, revision, directory, suffix, bytes, files, unsureSinceBoot, ...more };
 }
 
 /** An index file whose payload has gone breaks the environments that Rez makes with it (REZ.md section 4). */
@@ -95,7 +101,7 @@ async function removeRootless(place: RecoveryPlace, found: Found, signal: AbortS
  * A payload with our index file that the catalogue does not know (the state directory was lost, or is another one): it
  * is believed where a record of ours agrees, and checked before it is announced, since nobody knows what happened to it.
  */
-async function adopt(place: RecoveryPlace, found: Found): Promise<void> {
+async function takeUp(place: RecoveryPlace, found: Found): Promise<void> {
   const { variant, payload } = found;
   if (found.kind !== "cached" || variant === undefined || payload === undefined) return;
   if (place.catalogue.get(variant) !== undefined) return;
@@ -103,11 +109,26 @@ async function adopt(place: RecoveryPlace, found: Found): Promise<void> {
   if (record === undefined || variantHash(record.variant, place.hasher) !== variant) return;
   const location = place.repositories.get(record.variant.repository);
   if (location === undefined || !sameHandle(rezHandle(record.variant, location), found.handle)) return;
-  await place.catalogue.put({ ...entryOf(variant, record, found), unsureSinceBoot: noBoot });
+  const more = found.adopted === true ? ({ isAdopted: true } as const) : {};
+  await place.catalogue.put({ ...entryOf(variant, record, found, more), unsureSinceBoot: noBoot });
+}
+
+/** What the catalogue says against what the cache shows. Nothing is hashed. */
+export async function checkStore(
+  place: RecoveryPlace,
+): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
+  const entries = place.catalogue.all();
+  const faults = checkEntries(place.rez, entries);
+  for (const { hash, payload, variant } of entries) {
+    if ((await loadRecordOf(place.objectsPath, hash, payload, place.hasher)) === undefined) {
+      faults.push(`${variantText(variant)}: its release record has gone`);
+    }
+  }
+  return { checked: entries.length, faults };
 }
 
 /** What is wrong with entries of the catalogue, and what lies in the cache that it does not know; one line each. */
-export function checkEntries(rez: RezCache, entries: readonly CatalogueEntry[]): string[] {
+function checkEntries(rez: RezCache, entries: readonly CatalogueEntry[]): string[] {
   const faults: string[] = [];
   const known = new Set<string>();
   for (const entry of entries) {

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { chmodSync, existsSync, renameSync } from "node:fs";
+import { chmodSync, existsSync, renameSync, statSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { nextSuffix, type RezHandle, rezCacheDirectory } from "../../protocol/rez-handle.ts";
 import { checkNoOtherWriter } from "../path-guard.ts";
@@ -21,6 +21,7 @@ import {
   findOwn,
   findSuffix,
   indexText,
+  markedText,
   namesIn,
   type P2pcacheKey,
   takenSuffixes,
@@ -61,13 +62,18 @@ export interface PlaceRequest extends Placement {
   readonly signal?: AbortSignal;
 }
 
+/** What is written into the index file of an entry that is adopted. */
+export interface MarkRequest extends Pick<Placement, "p2pcache" | "indexMode"> {
+  readonly signal?: AbortSignal;
+}
+
 export type PlaceResult =
   | { readonly kind: "placed"; readonly path: string; readonly suffix: string }
   /** The handle is there already, or is being copied; the tree was left where it is. */
   | { readonly kind: "taken"; readonly found: Found };
 
 export interface RezCacheOptions {
-  readonly lock?: LockTiming;
+  readonly lock?: LockTiming | undefined;
   /** Milliseconds since 1970, as file times have them. */
   readonly wallMs?: () => number;
 }
@@ -105,11 +111,12 @@ export class RezCache {
 
   /** Every entry that its index file calls ours, where its handle belongs: for a catalogue that was lost. */
   *ownEntries(): Generator<Found> {
-    for (const directory of this.#hashDirectories()) {
-      for (const found of findOwn(directory, this.#wallMs())) {
-        if (this.directoryOf(found.handle) === directory) yield found;
-      }
-    }
+    for (const directory of this.#hashDirectories()) yield* this.ownEntriesIn(directory);
+  }
+
+  /** Those in one hash directory. */
+  ownEntriesIn(directory: string): Found[] {
+    return findOwn(directory, this.#wallMs()).filter(({ handle }) => this.directoryOf(handle) === directory);
   }
 
   /**
@@ -193,6 +200,29 @@ export class RezCache {
     }
     for (const path of trash) await deleteTree(path);
     return "removed";
+  }
+
+  /**
+   * Writes our key into the index file of an entry of others, which Rez does not look at (REZ.md section 3); its time,
+   * Rez's "last used", stays. Answers false where the entry is no longer what was found.
+   * @throws {BusyError} REZ_LOCK_HELD.
+   */
+  async mark(found: Found, { p2pcache, indexMode, signal }: MarkRequest): Promise<boolean> {
+    const { directory, suffix, handle, indexPath } = found;
+    try {
+      using _lock = await this.#takeLock(signal);
+      const now = findSuffix(directory, suffix, handle, this.#wallMs());
+      const text = markedText(indexPath, p2pcache);
+      if (now?.kind !== "cached" || now.ours || text === undefined) return false;
+      checkNoOtherWriter(directory);
+      const { atime, mtime, mode } = statSync(indexPath);
+      writeIndexFile(directory, suffix, text, (mode & 0o666) | indexMode);
+      utimesSync(indexPath, atime, mtime);
+      syncDirectory(directory);
+      return true;
+    } catch (error) {
+      throw cacheError(this.path, error);
+    }
   }
 
   /**

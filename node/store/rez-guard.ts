@@ -1,4 +1,5 @@
 import { accessSync, chmodSync, constants, existsSync, lstatSync, mkdirSync, realpathSync, statSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { NoSpaceError, P2pCacheError, UnusableError } from "../../protocol/errors.ts";
 import { checkNoOtherWriter, checkPath } from "../path-guard.ts";
@@ -25,6 +26,15 @@ export function makeCacheDirectories(path: string): string {
     for (const directory of [root, system, join(system, "to_delete"), ours]) checkWritable(directory);
     return root;
   });
+}
+
+/** `mkdir -p`, for its owner alone where it is new. @throws {UnusableError} */
+export async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw cacheError(path, error);
+  }
 }
 
 /** `mkdir -p`, one by one: Node's own way never ends below /proc, where nothing can be made. */

@@ -10,6 +10,8 @@ import { hasCode } from "./rez-guard.ts";
 export interface P2pcacheKey {
   readonly payload: PayloadId;
   readonly variant: VariantHash;
+  /** Rez made this copy, and p2pcache has adopted it. */
+  readonly adopted?: true;
 }
 
 /**
@@ -22,10 +24,11 @@ export interface Found {
   /** The hash directory, absolute. */
   readonly directory: string;
   readonly suffix: string;
-  /** Whether p2pcache placed it; then what it placed. */
+  /** Whether p2pcache placed or adopted it; then what that is. */
   readonly ours: boolean;
   readonly payload?: PayloadId;
   readonly variant?: VariantHash;
+  readonly adopted?: true;
   readonly indexPath: string;
   readonly rootPath: string;
 }
@@ -82,6 +85,12 @@ export function indexText(handle: RezHandle, requires: readonly string[] | undef
   return JSON.stringify({ handle, ...data, p2pcache: { payload: key.payload, variant: key.variant } });
 }
 
+/** The text of an index file with our key in it, and all else as it was; undefined where it cannot be read. */
+export function markedText(indexPath: string, key: P2pcacheKey): string | undefined {
+  const index = readIndex(indexPath);
+  return index === undefined ? undefined : JSON.stringify({ ...index, p2pcache: key });
+}
+
 /** Names in a directory, none where there is no such directory. */
 export function namesIn(directory: string): string[] {
   try {
@@ -94,7 +103,8 @@ export function namesIn(directory: string): string[] {
 
 function stateOf(directory: string, suffix: string, wallMs: number): Found["kind"] {
   const copying = statSync(join(directory, `.copying-${suffix}`), { throwIfNoEntry: false });
-  if (copying !== undefined) return wallMs - copying.mtimeMs > copyingMsMax ? "stalled" : "copying";
+  // A time in the future comes of a clock that was set back: whoever copies would have touched it since.
+  if (copying !== undefined) return Math.abs(wallMs - copying.mtimeMs) > copyingMsMax ? "stalled" : "copying";
   return existsSync(join(directory, suffix)) ? "cached" : "rootless";
 }
 
@@ -127,7 +137,8 @@ function isHandle(value: unknown): value is RezHandle {
 function parseKey(value: unknown): P2pcacheKey | undefined {
   if (!isMap(value) || typeof value.payload !== "string" || typeof value.variant !== "string") return undefined;
   try {
-    return { payload: parsePayloadId(value.payload), variant: parseVariantHash(value.variant) };
+    const [payload, variant] = [parsePayloadId(value.payload), parseVariantHash(value.variant)];
+    return { payload, variant, ...(value.adopted === true ? { adopted: true } : {}) };
   } catch {
     return undefined;
   }

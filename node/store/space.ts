@@ -44,7 +44,8 @@ export async function nearestExisting(path: string): Promise<string> {
 
 /** Keeps the cache within its limits: room is reserved before a fetch starts (P4). */
 export class SpaceLedger {
-  readonly #limits: SpaceLimits;
+  /** They may change: what is reserved stays so. */
+  limits: SpaceLimits;
   readonly #read: () => Promise<DiskSpace>;
   readonly #usedBytes: () => number;
   /** What is still to be written, and the whole of what it is for. */
@@ -54,7 +55,7 @@ export class SpaceLedger {
 
   /** `usedBytes` says what lies in the cache now, without what room is reserved for. */
   constructor(limits: SpaceLimits, read: () => Promise<DiskSpace>, usedBytes: () => number) {
-    this.#limits = limits;
+    this.limits = limits;
     this.#read = read;
     this.#usedBytes = usedBytes;
   }
@@ -70,16 +71,16 @@ export class SpaceLedger {
     const bytes = need.bytes + need.inodes * disk.blockBytes;
     const inodes = need.inodes;
     const afterwards = this.#usedBytes() + this.#reservedTotalBytes + need.totalBytes;
-    if (afterwards > this.#limits.maxBytes) {
+    if (afterwards > this.limits.maxBytes) {
       throw new NoSpaceError(`${what} needs ${need.totalBytes} bytes, which would take the cache past its max_bytes`, {
         hint: "raise cache.max_bytes, or remove variants",
-        details: { neededBytes: need.totalBytes, maxBytes: this.#limits.maxBytes },
+        details: { neededBytes: need.totalBytes, maxBytes: this.limits.maxBytes },
       });
     }
-    if (disk.freeBytes - this.#reservedBytes - bytes < this.#limits.freeBytesMin) {
+    if (disk.freeBytes - this.#reservedBytes - bytes < this.limits.freeBytesMin) {
       throw new NoSpaceError(`${what} needs ${bytes} bytes on a disk that has ${disk.freeBytes} left`, {
         hint: "free some space, or lower cache.free_bytes_min",
-        details: { neededBytes: bytes, freeBytes: disk.freeBytes, freeBytesMin: this.#limits.freeBytesMin },
+        details: { neededBytes: bytes, freeBytes: disk.freeBytes, freeBytesMin: this.limits.freeBytesMin },
       });
     }
     if (disk.freeInodes !== undefined && disk.freeInodes - this.#reservedInodes < inodes + inodesSpare) {

@@ -157,7 +157,8 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
   async #describe(): Promise<ChunkDescription> {
     const { rootBytes, attributes } = this.record;
     const { externalLinks } = attributes;
-    const prepared = await this.#workers.do<"prepare">({ kind: "prepare", at: this.#place, rootBytes, externalLinks });
+    const job = { kind: "prepare", at: this.#place, rootBytes, externalLinks, makesTree: true } as const;
+    const prepared = await this.#workers.do<"prepare">(job);
     const copiesOf = new Map<number, number[]>();
     for (let i = 0; i < prepared.copies.length; i += 2) {
       const [first, copy] = [prepared.copies[i]!, prepared.copies[i + 1]!];

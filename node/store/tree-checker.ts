@@ -8,29 +8,59 @@ import { checkChunk, fileMode, readRange } from "../tree-file.ts";
 import { type SegmentFault, treeFaultsMax } from "./item-jobs.ts";
 import { expectedNames, namesIn, type Parts } from "./tree-maker.ts";
 
-/** Compares what a segment lists with a placed tree: types, modes, times, targets and contents. */
-export function verifySegment(treePath: string, parts: readonly SegmentPart[], hasher: Hasher): SegmentFault[] {
+/** Whether p2pcache made the tree: then modes and times are checked too. */
+export interface CheckOptions {
+  readonly asPlaced: boolean;
+}
+
+/** Compares what a segment lists with a tree: types, targets and contents, and modes and times. */
+export function verifySegment(
+  treePath: string,
+  parts: readonly SegmentPart[],
+  hasher: Hasher,
+  options: CheckOptions,
+): SegmentFault[] {
   const faults = new Faults();
   for (const part of parts) {
     if (part.kind === "run" || part.kind === "continuation") continue;
-    const fault = entryFault(join(treePath, part.path), part);
+    const fault = entryFault(join(treePath, part.path), part, options);
     if (fault !== undefined) faults.add(part.path, fault);
   }
   for (const [chunk, layout] of chunkLayouts(parts).entries()) {
-    if (isRight(treePath, layout, hasher)) continue;
-    for (const range of layout.ranges) {
-      const fault = rangeFault(treePath, range, digestOf(parts, range), hasher);
-      if (fault !== undefined) faults.add(range.path, fault, chunk);
-    }
+    for (const { path, fault } of chunkFaults(treePath, parts, layout, hasher)) faults.add(path, fault, chunk);
   }
   return faults.list;
 }
 
-/** What lies in a placed tree beside what its manifest lists, and what is wrong with its top. */
-export function verifyNames(treePath: string, parts: Parts): SegmentFault[] {
+/** The first difference in types, sizes and targets. */
+export function compareEntries(treePath: string, parts: readonly SegmentPart[]): SegmentFault | undefined {
+  for (const part of parts) {
+    if (part.kind === "run" || part.kind === "continuation") continue;
+    const fault = entryFault(join(treePath, part.path), part, { asPlaced: false });
+    if (fault !== undefined) return { path: part.path, fault };
+  }
+  return undefined;
+}
+
+/** The first difference in the contents of some of a segment's chunks. */
+export function compareChunks(
+  treePath: string,
+  parts: readonly SegmentPart[],
+  hasher: Hasher,
+  { from, to }: { readonly from: number; readonly to: number },
+): SegmentFault | undefined {
+  for (const layout of chunkLayouts(parts).slice(from, to)) {
+    const [fault] = chunkFaults(treePath, parts, layout, hasher);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
+}
+
+/** What lies in a tree beside what its manifest lists, and what is wrong with its top. */
+export function verifyNames(treePath: string, parts: Parts, options: CheckOptions): SegmentFault[] {
   const faults = new Faults();
   const top = lstatSync(treePath, { throwIfNoEntry: false });
-  const topFault = directoryFault(top);
+  const topFault = directoryFault(top, options);
   if (topFault !== undefined) faults.add("", topFault);
   for (const [directory, names] of expectedNames(parts)) {
     for (const name of namesIn(join(treePath, directory))) {
@@ -61,6 +91,20 @@ class Faults {
 }
 
 const unreadable = "cannot be read as the file that it was";
+
+/** One for each file of a wrong chunk that is wrong; none for a chunk that is right. */
+function chunkFaults(
+  treePath: string,
+  parts: readonly SegmentPart[],
+  layout: ChunkLayout,
+  hasher: Hasher,
+): SegmentFault[] {
+  if (isRight(treePath, layout, hasher)) return [];
+  return layout.ranges.flatMap((range) => {
+    const fault = rangeFault(treePath, range, digestOf(parts, range), hasher);
+    return fault === undefined ? [] : [{ path: range.path, fault }];
+  });
+}
 
 function isRight(treePath: string, layout: ChunkLayout, hasher: Hasher): boolean {
   try {
@@ -96,12 +140,16 @@ function digestOf(parts: readonly SegmentPart[], range: FileRange): Uint8Array |
   return file?.kind === "small" ? file.digest : undefined;
 }
 
-function entryFault(path: string, part: Exclude<SegmentPart, { kind: "run" | "continuation" }>): string | undefined {
+function entryFault(
+  path: string,
+  part: Exclude<SegmentPart, { kind: "run" | "continuation" }>,
+  options: CheckOptions,
+): string | undefined {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return "is missing";
   switch (part.kind) {
     case "directory":
-      return directoryFault(stat);
+      return directoryFault(stat, options);
     case "link":
       if (!stat.isSymbolicLink()) return "is not a link";
       return readlinkSync(path) === part.target ? undefined : "points elsewhere";
@@ -109,7 +157,7 @@ function entryFault(path: string, part: Exclude<SegmentPart, { kind: "run" | "co
     case "large":
       if (!stat.isFile()) return "is not a regular file";
       if (stat.size !== part.sizeBytes) return `has ${stat.size} bytes, not ${part.sizeBytes}`;
-      return fileFault(stat, part);
+      return options.asPlaced ? fileFault(stat, part) : undefined;
   }
 }
 
@@ -120,10 +168,10 @@ function fileFault(stat: Stats, part: Extract<SegmentPart, { kind: "small" | "la
   return hasMode.length + hasTime.length === 0 ? undefined : [...hasMode, ...hasTime].join(", and ");
 }
 
-function directoryFault(stat: Stats | undefined): string | undefined {
+function directoryFault(stat: Stats | undefined, { asPlaced }: CheckOptions): string | undefined {
   if (stat === undefined) return "is missing";
   if (!stat.isDirectory()) return "is not a directory";
-  return modeOf(stat) === 0o555 ? undefined : `has mode ${modeOf(stat).toString(8)}`;
+  return !asPlaced || modeOf(stat) === 0o555 ? undefined : `has mode ${modeOf(stat).toString(8)}`;
 }
 
 function modeOf(stat: Stats): number {

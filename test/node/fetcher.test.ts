@@ -325,7 +325,7 @@ rule("a disk without room says so before anything is asked for", async ({ world,
 
 rule("what must not be placed is skipped, with the reason", async ({ world, repository, origin }) => {
   const foreign = world.node("a", { origins: [origin] });
-  foreign.store.putForeign(variantOf("foo"), "/rez/foo");
+  foreign.store.putForeign(variantOf("foo"), "/rez/foo", { state: "copying" });
   const skipped = await foreign.fetcher.fetch(variant);
   assert.equal([skipped.outcome, skipped.path], ["skipped", "/rez/foo"]);
   const notCachable = variantOf("bar");

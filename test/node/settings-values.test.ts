@@ -251,7 +251,7 @@ in_place = true`;
 test("every key is described for people", () => {
   const keys = settingKeys();
   assert.is(new Set(keys.map(({ key }) => key)).size, keys.length);
-  assert.is(keys.filter(({ key }) => !key.startsWith("origin.")).length, 35);
+  assert.is(keys.filter(({ key }) => !key.startsWith("origin.")).length, 36);
   for (const { key, description, defaultText, expected } of keys) {
     assert.match(description, /\.$/, key);
     assert.ok(defaultText.length > 0 && expected.noun.length > 0 && expected.example.length > 0, key);

@@ -30,6 +30,7 @@ test("without any file everything has its default", ({ home }) => {
       lanes: "auto",
       lanePorts: "any",
       encryption: true,
+      logLevel: "info",
     },
     cache: {
       path: cache,

@@ -72,12 +72,12 @@ export function itemBytes({ items }: Payload, hash: ChunkHash): Uint8Array<Array
 }
 
 /** Puts the segments that are missing, and describes. */
-export async function describe(staged: StagedTree, payload: Payload): Promise<ChunkDescription> {
+export async function describe(staged: StagedTree, payload: Payload, signal?: AbortSignal): Promise<ChunkDescription> {
   const stored = new Set(staged.storedSegments());
   for (let item = 0; item < staged.index.segments; item++) {
     if (!stored.has(item)) await staged.put(item, itemBytes(payload, staged.hashOf(item)));
   }
-  return await staged.describe();
+  return await staged.describe(signal);
 }
 
 /** The chunk items that are still to be asked for. */

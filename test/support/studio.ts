@@ -74,9 +74,9 @@ export class Studio implements AsyncDisposable {
   }
 
   /** Starts a node as a process of its own, and waits until its sockets answer. */
-  async start(config: string): Promise<RunningNode> {
+  async start(config: string, words: readonly string[] = []): Promise<RunningNode> {
     const startedMs = performance.now();
-    const child = spawn(process.execPath, [launcher, "node", "run", "--config", config, "--json"], {
+    const child = spawn(process.execPath, [launcher, "node", "run", "--config", config, "--json", ...words], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#nodes.add(child);

@@ -9,6 +9,7 @@ import type { ApiNode, ApiVariant } from "../../../node/http/api-types.ts";
 import { NodeClient, type Progress } from "../../../node/http/client.ts";
 import { ControlServer } from "../../../node/http/control.ts";
 import { BusyError, NotFoundError } from "../../../protocol/errors.ts";
+import type { NamedThing } from "../../../protocol/handle-text.ts";
 import { Events, failureOf, within } from "../../support/swarm-member.ts";
 
 const test = suite("the local API");
@@ -49,6 +50,10 @@ class FakeNode implements ApiNode {
   }
   async verify() {
     return { checked: 3, damaged: [] };
+  }
+  async remove(thing: NamedThing) {
+    if (thing.kind === "payload") throw new NotFoundError("it is not held here");
+    return { handle: "foo", variant: hash, payload: hash, path: "/foo", bytes: 7 };
   }
   async fsck() {
     return { checked: 4, faults: ["a fault"] };
@@ -128,7 +133,7 @@ rule("status, holdings and peers are answered on both sockets", async ({ client,
 });
 
 rule("what only an admin may do is not there for users", async ({ client, sockets, stops }) => {
-  for (const path of ["/v1/stop", "/v1/fsck"]) {
+  for (const path of ["/v1/stop", "/v1/fsck", "/v1/rm"]) {
     const answer = await call(sockets.socket, "POST", path);
     assert.equal([answer.status, errorOf(answer).code, errorOf(answer).exit], [404, "NO_SUCH_CALL", 2]);
   }
@@ -233,6 +238,14 @@ rule("a directory in which everybody may write is refused, and its mode is left 
 
 rule("a verify streams its result", async ({ client }) => {
   assert.equal(await client.verify([], {}), { checked: 3, damaged: [] });
+});
+
+rule("of several variants to remove each has its own answer, once", async ({ client }) => {
+  const unknown = { kind: "payload", payload: "cd".repeat(32) } as never;
+  const [removed, failed, ...more] = await client.remove([thing, unknown, thing], {});
+  assert.equal(removed, { handle: "foo", variant: hash, payload: hash, path: "/foo", bytes: 7, outcome: "removed" });
+  assert.equal([failed?.outcome, failed?.error?.code, failed?.error?.exit], ["failed", "NOT_FOUND", 3]);
+  assert.equal(more, []);
 });
 
 rule("a caller that leaves ends its own share and nobody else's", async ({ client, node }) => {

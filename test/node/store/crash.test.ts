@@ -31,6 +31,12 @@ test(`a process that is killed while it places payloads leaves nothing wrong beh
       assert.equal(treeDifferences(join(folder, name), await fetch(store, payload)), []);
     }
     assert.equal((await store.check()).faults, []);
+    // Whatever the killed ones left of records and segments goes with the last removal.
+    for (const { variant } of store.holdings()) await store.remove(variant);
+    const objects = join(folder, "cache/.sys/p2pcache/objects");
+    const left = fs.readdirSync(objects).flatMap((name) => fs.readdirSync(join(objects, name)));
+    const staging = fs.readdirSync(join(folder, "cache/.sys/p2pcache/staging"));
+    assert.equal([left, staging], [[], []]);
   } finally {
     removeTree(folder);
   }

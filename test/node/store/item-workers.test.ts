@@ -144,7 +144,7 @@ test("a manifest that claims more than its segments hold is refused", async ({ w
   const ref = { hash: job.hash, sizeBytes: 7, entries: 1, chunks: 0 };
   const root = { entries: 1, files: 0, bytes: 0, chunks: 0, caseSensitive: false, segments: [ref] };
   const at = { objectsPath: folder, treePath: join(folder, "tree") };
-  const prepare = { kind: "prepare", at, rootBytes: encodeRoot(root), externalLinks: false } as const;
+  const prepare = { kind: "prepare", at, rootBytes: encodeRoot(root), externalLinks: false, makesTree: true } as const;
   assert.instance(await failure(workers.do<"prepare">(prepare)), FormatError);
   assert.not(fs.existsSync(join(folder, "tree")));
 });

@@ -117,6 +117,10 @@ test("a .copying of at most 5 s is copying, an older one stalled", ({ cache, dir
   assert.is(cache.locate(handle).kind, "copying");
   copyingSince(directory, "a", 5001);
   assert.is(cache.locate(handle).kind, "stalled");
+  // The clock was set back a year: whoever copies would have touched it since.
+  const nextYear = Date.now() / 1000 + 365 * 24 * 3600;
+  fs.utimesSync(join(directory, ".copying-a"), nextYear, nextYear);
+  assert.is(cache.locate(handle).kind, "stalled");
 });
 
 test("an index file without payload is rootless, unless the copy is about to begin", ({ cache, directory }) => {

@@ -1,0 +1,40 @@
+/** How much a line of the log matters. */
+export type LogLevel = "debug" | "info" | "warn" | "error";
+
+/** Every event that is ever logged: its name for programs, how much it matters, and what it means. */
+export const logEvents = {
+  "node-started": { level: "info", text: "The node answers on its sockets; its id, cache and addresses." },
+  "node-stopped": { level: "info", text: "The node has let go of cache and state." },
+  "fetch-asked": { level: "debug", text: "Somebody asks for a variant." },
+  "fetch-ended": { level: "info", text: "A variant was brought here, or left out for a reason; bytes by source." },
+  "fetch-local": { level: "debug", text: "A variant that was asked for is here already." },
+  "fetch-failed": { level: "warn", text: "A variant could not be had; code and reason of the error." },
+  "variant-placed": { level: "info", text: "A variant lies where Rez finds it, and is announced." },
+  "variant-removed": { level: "info", text: "Somebody had a variant taken off this disk." },
+  "holding-damaged": { level: "error", text: "A held tree is gone or not what was released; it is served no more." },
+  "store-problem": { level: "warn", text: "Something in cache or state was mended, or could not be." },
+  "verify-failed": { level: "error", text: "What an unclean end left in doubt could not be checked." },
+  "peer-joined": { level: "info", text: "A peer was let in." },
+  "peer-left": { level: "info", text: "A peer has gone." },
+  "peer-refused": { level: "warn", text: "A peer was not let in, and why." },
+  "bootstrap-unreachable": { level: "warn", text: "A peer of node.bootstrap does not answer; it is tried again." },
+  "settings-reloaded": {
+    level: "info",
+    text: "The configuration was read again; the keys that changed, now in force.",
+  },
+  "settings-need-restart": {
+    level: "warn",
+    text: "Keys of the configuration that changed take effect at the next start.",
+  },
+  "settings-refused": { level: "error", text: "The new configuration cannot be used; the old one stays in force." },
+} as const;
+
+/** The name of an event; nothing else can be logged. */
+export type LogEvent = keyof typeof logEvents;
+
+/** The table of events for the docs, in Markdown, one line each. */
+export function logReference(): string[] {
+  const events: Readonly<Record<string, { readonly level: LogLevel; readonly text: string }>> = logEvents;
+  const rows = Object.entries(events).map(([event, { level, text }]) => `| \`${event}\` | ${level} | ${text} |`);
+  return ["| event | level | what it says |", "| --- | --- | --- |", ...rows];
+}

@@ -1,0 +1,42 @@
+import { BusyError } from "../../protocol/errors.ts";
+import type { CatalogueEntry } from "./catalogue.ts";
+import type { ObjectsCollector } from "./objects-collector.ts";
+import { isEntry, type RecoveryPlace } from "./recovery.ts";
+import type { RezCache } from "./rez-cache.ts";
+
+export interface RemoveOptions {
+  readonly signal?: AbortSignal;
+  /** Nobody is served from it any more, and nothing has been taken away yet. */
+  readonly onHidden?: () => void;
+}
+
+/**
+ * Takes an entry's tree out of Rez's cache: its index file first, so that Rez stops using it. After a crash in between
+ * the next opening ends it.
+ * @throws {BusyError} REZ_LOCK_HELD, or BUSY while somebody writes beside it: it is as it was.
+ */
+export async function takeOut(rez: RezCache, entry: CatalogueEntry, signal: AbortSignal | undefined): Promise<void> {
+  // Where it was placed, whatever its repository's place on this machine is called by now.
+  for (const found of rez.ownEntriesIn(entry.directory)) {
+    if (!isEntry({ ...found, kind: "cached" }, entry)) continue;
+    if ((await rez.remove(found, signal)) === "copying") throw beingCopied(found.rootPath);
+  }
+}
+
+/** Deletes what a crash left of removals, and what nothing names any more. Never rejects; a signal ends it early. */
+export async function tidy(place: RecoveryPlace, objects: ObjectsCollector, closing: AbortSignal): Promise<void> {
+  const { rez, onProblem } = place;
+  try {
+    await rez.emptyOwnLeftovers(AbortSignal.any([AbortSignal.timeout(tidyWaitMs), closing]));
+    await objects.collect(closing);
+  } catch (error) {
+    if (!closing.aborted) onProblem(`leftovers in ${rez.path} were not cleared: ${String(error)}`);
+  }
+}
+
+/** For Rez's lock, behind the scenes. */
+const tidyWaitMs = 60_000;
+
+export function beingCopied(path: string): BusyError {
+  return new BusyError(`${path} is being written by somebody else just now`, { hint: "try again in a few seconds" });
+}
