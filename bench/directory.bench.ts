@@ -5,14 +5,19 @@ import { openHashEngine } from "../node/index.ts";
 import {
   type Announcement,
   Directory,
+  DirectoryReader,
   decodeAnnouncement,
   digestHoldings,
   encodeAnnouncement,
+  encodeMessage,
   hashFromBytes,
   type PackedHoldings,
+  partsPerAskMax,
   type Random,
   randomBelow,
   seededRandom,
+  writeHeads,
+  writeParts,
 } from "../protocol/index.ts";
 import { machineText, median } from "./measure.ts";
 
@@ -30,6 +35,7 @@ export async function run(words: readonly string[]): Promise<void> {
   const after = await memoryMb();
   const rounds: Sample[] = [];
   for (let round = 0; round < option("--rounds", 5); round++) rounds.push(measure(directory, world.changeAll()));
+  const joiner = join(directory);
   const perSecond = rounds.map(({ seconds }) => peers / seconds);
   report(words.includes("--json"), {
     name: `${peers} peers x ${option("--holdings", 1_000)} holdings`,
@@ -40,6 +46,8 @@ export async function run(words: readonly string[]): Promise<void> {
     spread: round((Math.max(...perSecond) - Math.min(...perSecond)) / median(perSecond), 2),
     cpuMsPerAnnouncement: round(median(rounds.map(({ cpuSeconds }) => (cpuSeconds * 1_000) / peers)), 3),
     verifyMsPerAnnouncement: round(median(rounds.map(({ verifySeconds }) => (verifySeconds * 1_000) / peers)), 3),
+    joinerMb: round(joiner.bytes / 1e6, 1),
+    joinerCpuSeconds: round(joiner.cpuSeconds, 2),
   });
   if (directory.size !== peers) throw new Error("a directory that forgets");
 }
@@ -154,6 +162,31 @@ function measure(directory: Directory, envelopes: readonly Envelope[]): Sample {
   const { user, system } = process.cpuUsage(cpu);
   const seconds = (performance.now() - startedMs) / 1_000;
   return { seconds, cpuSeconds: (user + system) / 1e6, verifySeconds: verifyMs / 1_000 };
+}
+
+/** All heads and lists go to a joiner, and what it takes to write, read and learn them; asks are as large as they may be. */
+function join(from: Directory): { bytes: number; cpuSeconds: number } {
+  const cpu = process.cpuUsage();
+  const to = new Directory({ hash: openHashEngine().hash, random: seededRandom(2) });
+  const names = [...from.peers()];
+  let bytes = 0;
+  const heads = names.map((name) => from.head(name, 1)!);
+  for (const { message, body } of writeHeads(heads)) bytes += 8 + encodeMessage(message).length + body.length;
+  for (const { signed, remainingMs } of heads) to.learn(signed, remainingMs, 1);
+  for (let at = 0; at < names.length; at += partsPerAskMax) {
+    const asked = names.slice(at, at + partsPerAskMax);
+    const parts = asked.map((name) => ({ head: from.head(name, 1)!, whole: from.holdings(name)! }));
+    const reader = new DirectoryReader();
+    let next = 0;
+    for (const { message, body } of writeParts(parts, seededRandom(3))) {
+      bytes += 8 + encodeMessage(message).length + body.length;
+      const read = reader.read(message, body);
+      if (read.kind === "part" && to.learnList(asked[next++]!, read.whole) !== "learnt")
+        throw new Error("a false list");
+    }
+  }
+  const { user, system } = process.cpuUsage(cpu);
+  return { bytes, cpuSeconds: (user + system) / 1e6 };
 }
 
 function check({ key, signature, payload }: Envelope): void {

@@ -126,6 +126,11 @@ export class Directory {
     return slot !== undefined && this.#isCurrent(slot) ? this.#lists.packed(slot) : undefined;
   }
 
+  /** Whether a head of the peer is known. */
+  has(peer: PeerName): boolean {
+    return this.#slots.has(peer);
+  }
+
   /** Where a peer is and what it is called. */
   labels(peer: PeerName): PeerLabels | undefined {
     const slot = this.#slots.get(peer);

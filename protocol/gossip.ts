@@ -210,7 +210,7 @@ export class Gossip {
       this.#own.heard(announcement, nowMs);
       return false;
     }
-    const wasKnown = this.#directory.labels(peer) !== undefined;
+    const wasKnown = this.#directory.has(peer);
     const learnt = this.#directory.learn(head.signed, head.remainingMs, nowMs);
     switch (learnt.kind) {
       case "stale":
@@ -291,8 +291,7 @@ export class Gossip {
       if (this.#neighbours.askOf(peer) !== undefined) continue;
       if (this.#neighbours.inFlight("heads") >= comparesMax) return;
       this.#toCompare.delete(peer);
-      if (!this.#neighbours.has(peer) || (when === "if unknown" && this.#directory.labels(peer) !== undefined))
-        continue;
+      if (!this.#neighbours.has(peer) || (when === "if unknown" && this.#directory.has(peer))) continue;
       this.#neighbours.ask(peer, "heads", nowMs);
       actions.push({ kind: "askHeads", peer, known: this.#directory.known() });
     }

@@ -68,6 +68,7 @@ export class Neighbours {
 
   /** Those whose asks should be over by now. */
   overdue(nowMs: number): PeerName[] {
+    if (nowMs < this.nextOverdueMs()) return [];
     return [...this.#asks]
       .filter(([, ask]) => ask !== undefined && nowMs >= ask.startedMs + askMs)
       .map(([peer]) => peer);
