@@ -149,7 +149,10 @@ export interface Swarm extends AsyncDisposable {
   /** Multiaddrs at which it listens. */
   addresses(): readonly string[];
   peers(): readonly PeerFacts[];
-  /** Resolves once each configured peer was let in, or could not be reached at first; never rejects. */
+  /**
+   * Resolves once each configured peer was let in, or could not be reached at first, and whoever is on the local network
+   * had time to answer; never rejects.
+   */
   settled(): Promise<void>;
   /** This node holds something else than before: says so to all. */
   announce(): void;

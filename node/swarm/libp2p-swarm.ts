@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Connection, Libp2p, PrivateKey, Stream } from "@libp2p/interface";
 import type { PeerName } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
@@ -85,6 +86,7 @@ export class Libp2pSwarm implements Swarm {
   readonly #clients = new Map<PeerName, Promise<ExchangeClient>>();
   #looking: NodeJS.Timeout | undefined;
   #labels = "";
+  readonly #met = Promise.withResolvers<void>();
   #settled: Promise<void> = Promise.resolve();
 
   private constructor(
@@ -272,6 +274,7 @@ export class Libp2pSwarm implements Swarm {
   }
 
   #joined(peer: PeerName): void {
+    this.#met.resolve();
     this.#neighbours.step({ kind: "joined", peer });
     this.#mesh.joined(peer);
     this.#announcer.joined(peer);
@@ -338,8 +341,20 @@ export class Libp2pSwarm implements Swarm {
     await this.#host.handle(id, handler, { maxInboundStreams: streamsMax, maxOutboundStreams: streamsMax });
   }
 
+  /** Never rejects. */
   async #settle(dialled: Promise<string[]>): Promise<void> {
+    const onSegment = this.#mdns === undefined ? undefined : this.#settleSegment();
     await Promise.all((await dialled).map((peer) => this.#gate.isReady(peer)));
+    await onSegment;
+  }
+
+  /** Whoever is on the local network answers within a tenth of a second, and is a neighbour soon after. */
+  async #settleSegment(): Promise<void> {
+    for (const waitMs of [answersMs, neighbourMs]) {
+      const timeout = sleep(waitMs, undefined, { ref: false });
+      await Promise.race([this.#met.promise, timeout]);
+      if (this.#gate.peers().length > 0 || this.discovery()?.heard === 0) return;
+    }
   }
 
   /** One stream to a peer carries all payloads that are joined there. */
@@ -378,5 +393,8 @@ export class Libp2pSwarm implements Swarm {
 
 /** How soon it is noticed that an interface came or went. */
 const lookMs = 5_000;
+/** How long the first fetch of a node waits for answers from the local network, and then for those that answered. */
+const answersMs = 250;
+const neighbourMs = 1_000;
 const recordMs = 5_000;
 const openStreamMs = 5_000;

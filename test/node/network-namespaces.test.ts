@@ -68,6 +68,9 @@ if (isPossible) {
       (view) => view.connected === machines - 1 && holds(view, held),
     );
     const rightMs = performance.now() - healedMs;
+    // And what they know of each other is true: the origin is not asked for it.
+    assert.is((await fetch(last, machines + 2, "never")).bytes.origin, 0);
+    assert.is((await fetch(nodes[0]!, machines + 1, "never")).bytes.origin, 0);
     console.log(
       `found after ${foundMs.toFixed(0)} ms, learnt after ${learntMs.toFixed(0)} ms, ` +
         `right ${rightMs.toFixed(0)} ms after a cut of ${cutMs / 1_000} s; bars × ${slowness.toFixed(1)} for the load`,
@@ -79,13 +82,11 @@ function tool(number: number): Variant {
   return { kind: "rez", repository: "studio", name: `tool${number}`, version: "1.0" };
 }
 
-async function fetch(node: RunningNode, number: number): Promise<void> {
-  const [result] = await node.client.fetch(
-    { things: [{ kind: "variant", variant: tool(number) }] },
-    () => undefined,
-    {},
-  );
-  assert.is(result?.outcome, "fetched");
+async function fetch(node: RunningNode, number: number, origin: "auto" | "never" = "auto") {
+  const things = [{ kind: "variant", variant: tool(number) }] as const;
+  const [result] = await node.client.fetch({ things, origin }, () => undefined, {});
+  assert.is(result?.outcome, "fetched", JSON.stringify(result));
+  return result!;
 }
 
 async function view(node: RunningNode): Promise<View> {

@@ -90,7 +90,6 @@ test("an address that is none is an error of usage", async () => {
 rule("a port that is in use is said to be, and nothing stays open", async (world) => {
   const swarm = await world.add("node");
   const listen = [swarm.addresses()[0]!.replace(/\/p2p\/.*/, "")];
-  await eventually("that those of the tests before have gone", () => openSockets().length === 0);
   const before = openSockets();
   const failure = await failureOf(Libp2pSwarm.open(await swarmOptions("other", { listen }), new Member().handlers));
   assert.instance(failure, UnreachableError);
@@ -113,6 +112,7 @@ rule("a swarm that listens nowhere still reaches others", async (world) => {
 });
 
 test("closing in the middle of everything leaves no socket and no timer that holds the process", async () => {
+  await eventually("that those of the tests before have gone", () => openSockets().length === 0);
   const before = openSockets();
   const world = new LoopbackWorld();
   const [server, member] = [new Member(), new Member()];
