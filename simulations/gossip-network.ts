@@ -64,6 +64,10 @@ export class GossipNetwork implements GossipSurroundings {
     this.traffic = newTraffic(this.members.length);
   }
 
+  neighboursOf(index: number): PeerName[] {
+    return this.#links[index]!.map(nameOf);
+  }
+
   /** Neighbours meet: all those that can. */
   meet(index: number): void {
     for (const other of this.#links[index]!) {
