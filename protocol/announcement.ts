@@ -137,6 +137,16 @@ export function digestHoldings(packed: PackedHoldings, hash: Hasher): HoldingsDi
   return bytesToHex(hash(packed)) as HoldingsDigest;
 }
 
+/** Whether holdings are what an announcement says, without making a text of their digest. */
+export function haveDigest(packed: PackedHoldings, digest: HoldingsDigest, hash: Hasher): boolean {
+  const bytes = hash(packed);
+  for (let i = 0; i < bytes.length; i++) {
+    if (hexCodes[bytes[i]! >> 4] !== digest.charCodeAt(2 * i)) return false;
+    if (hexCodes[bytes[i]! & 15] !== digest.charCodeAt(2 * i + 1)) return false;
+  }
+  return true;
+}
+
 /** Whether bytes of `stride` each are whole, and their first 32 strictly ascending: a packed form, or variants. */
 export function isAscending(bytes: Uint8Array, stride: number): boolean {
   if (bytes.length % stride !== 0) return false;
@@ -169,3 +179,5 @@ function haveCommonVariant(added: PackedHoldings, removed: Uint8Array): boolean 
 function isAddress(value: unknown): value is string {
   return isText(value, addressBytesMax);
 }
+
+const hexCodes = Uint8Array.from("0123456789abcdef", (digit) => digit.charCodeAt(0));

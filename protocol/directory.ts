@@ -4,6 +4,7 @@ import {
   type Head,
   type HoldingsChanges,
   type HoldingsDigest,
+  haveDigest,
   isLater,
   type PackedHoldings,
   type PeerLabels,
@@ -201,7 +202,7 @@ export class Directory {
     if (slot === undefined) return "unknown";
     const { digest } = this.#announcementOf(slot);
     if (this.#isCurrent(slot)) return "learnt";
-    if (digestHoldings(whole, this.#hash) !== digest) return "false";
+    if (!haveDigest(whole, digest, this.#hash)) return "false";
     if (!this.#hasMadeRoom(slot, whole)) return "crowded";
     this.#lists.replace(slot, whole);
     this.#listDigests[slot] = digest;
@@ -284,7 +285,7 @@ export class Directory {
     const base = this.#baseOf(slot, changes);
     if (changes === undefined || base === undefined || count > this.#limits.holdingsPerPeerMax) return { kind: "gap" };
     if (!this.#hasMadeRoom(slot, changes.added)) return { kind: "gap" };
-    const isRight = (packed: PackedHoldings) => digestHoldings(packed, this.#hash) === digest;
+    const isRight = (packed: PackedHoldings) => haveDigest(packed, digest, this.#hash);
     if (!this.#lists.change(slot, base, changes, count, isRight)) return { kind: "gap" };
     this.#listDigests[slot] = digest;
     return { kind: "current", added: changes.added };

@@ -39,6 +39,7 @@ export const batchMs = 1_000;
 export const firstBatchMs = 50;
 /** From the first neighbour to its place in gossipsub's mesh: it takes neighbours in at its heartbeats. */
 export const meetMs: number = 1.2 * gossipMesh.heartbeatIntervalMs;
+export const meetMsPerPeer = 10;
 /** Holdings that the first announcement of a node names: who knows it from before needs none of them. */
 export const firstChangesMax = 32;
 
@@ -70,7 +71,10 @@ export const sourcesMax = 4;
 /** Failed tries for a list; its peer's next heartbeat begins anew. */
 export const triesMax = 8;
 
-/** How long a list is left alone after failed tries. */
+/**
+ * How long a list is left alone after failed tries: at first those who lack it too have it soon, since lists of a new
+ * peer spread from neighbour to neighbour.
+ */
 export function retryMs(tries: number): number {
-  return Math.min(60_000, 250 * 2 ** tries);
+  return Math.min(60_000, 1_000 * 2 ** Math.max(0, tries - 4));
 }

@@ -1,8 +1,8 @@
 import {
   type Announcement,
-  digestHoldings,
   type Head,
   type Holding,
+  haveDigest,
   type PackedHoldings,
   type PeerLabels,
   type Signed,
@@ -185,7 +185,7 @@ export class Gossip {
 
   /** A new neighbour: the first ones know what happened elsewhere, each knows at least itself. */
   #meet(peer: PeerName, nowMs: number): void {
-    if (this.#neighbours.size === 0 && this.#phase === "running") this.#own.metSomebody(nowMs);
+    if (this.#neighbours.size === 0 && this.#phase === "running") this.#own.metSomebody(this.#peers(), nowMs);
     this.#neighbours.join(peer);
     const isEnough = this.#toCompare.size + this.#neighbours.inFlight("heads") >= comparesMax;
     this.#toCompare.set(peer, isEnough ? "if unknown" : "always");
@@ -248,7 +248,7 @@ export class Gossip {
         break;
       case "false":
         // It may be the right one for an older head; if not even that, its source lies.
-        if (digestHoldings(whole, this.#parts.hash) !== digest) this.#neighbours.hasLied(from);
+        if (!haveDigest(whole, digest, this.#parts.hash)) this.#neighbours.hasLied(from);
         break;
       case "unknown":
         break;

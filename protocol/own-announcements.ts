@@ -12,7 +12,15 @@ import {
   type Signed,
 } from "./announcement.ts";
 import type { PeerName } from "./directory.ts";
-import { batchMs, firstBatchMs, firstChangesMax, heartbeatMs, lifetimeMs, meetMs } from "./gossip-limits.ts";
+import {
+  batchMs,
+  firstBatchMs,
+  firstChangesMax,
+  heartbeatMs,
+  lifetimeMs,
+  meetMs,
+  meetMsPerPeer,
+} from "./gossip-limits.ts";
 import { type Hasher, hexToBytes, type PayloadId, type VariantHash } from "./hash.ts";
 import { changesMax, holdingsPerPeerMax, lifetimeMsMax } from "./limits.ts";
 import type { Random } from "./random.ts";
@@ -38,6 +46,8 @@ export class OwnAnnouncements {
   #heartbeatAtMs = Number.POSITIVE_INFINITY;
   #changeAtMs = Number.POSITIVE_INFINITY;
   #changedAtMs = Number.NEGATIVE_INFINITY;
+  /** The next heartbeat is for those who were met first. */
+  #isMeeting = false;
   #raisedAtMs = Number.NEGATIVE_INFINITY;
   /** Said and not yet signed, oldest first; and the newest that is. */
   #unsigned: Said[] = [];
@@ -59,10 +69,8 @@ export class OwnAnnouncements {
     this.#epoch = epoch;
     this.#held = firstOf(whole);
     for (const [variant, payload] of this.#held) this.#said.set(variant, payload);
-    const from = this.#digest;
     this.#pack();
-    const isShort = this.#said.size > 0 && this.#said.size <= firstChangesMax;
-    return this.#say(peers, nowMs, isShort ? { from, added: this.#packed, removed: new Uint8Array(0) } : undefined);
+    return this.#say(peers, nowMs, this.#firstChanges());
   }
 
   holdings(whole: readonly Holding[], nowMs: number): void {
@@ -89,15 +97,20 @@ export class OwnAnnouncements {
     this.#raisedAtMs = this.#changeAtMs;
   }
 
-  /** What was said to nobody is said again, once gossip has had its time to take up the first neighbour. */
-  metSomebody(nowMs: number): void {
-    this.#heartbeatAtMs = Math.min(this.#heartbeatAtMs, nowMs + meetMs);
+  /**
+   * What was said to nobody is said again, once gossip has had its time to take up the first neighbour. Thousands that
+   * were alone together, for a switch that started anew, do not all speak at once.
+   */
+  metSomebody(peers: number, nowMs: number): void {
+    const spreadMs = peers * meetMsPerPeer * this.#parts.random();
+    this.#heartbeatAtMs = Math.min(this.#heartbeatAtMs, nowMs + meetMs + spreadMs);
+    this.#isMeeting = true;
   }
 
   /** The announcement that is due, if one is. */
   due(peers: number, nowMs: number): Announcement | undefined {
     if (nowMs < this.nextAtMs) return undefined;
-    if (nowMs < this.#changeAtMs) return this.#say(peers, nowMs, undefined);
+    if (nowMs < this.#changeAtMs) return this.#say(peers, nowMs, this.#isMeeting ? this.#firstChanges() : undefined);
     this.#changeAtMs = Number.POSITIVE_INFINITY;
     this.#changedAtMs = nowMs;
     const changes = this.#nextChanges();
@@ -154,6 +167,13 @@ export class OwnAnnouncements {
     return changes;
   }
 
+  /** All that is held, as changes of nothing, if that is short: whoever does not know us needs not ask for it. */
+  #firstChanges(): HoldingsChanges | undefined {
+    if (this.#said.size === 0 || this.#said.size > firstChangesMax) return undefined;
+    const none = new Uint8Array(0);
+    return { from: digestHoldings(none, this.#parts.hash), added: this.#packed, removed: none };
+  }
+
   #change(nowMs: number): void {
     if (this.#changeAtMs !== Number.POSITIVE_INFINITY) return;
     this.#changeAtMs = Math.max(nowMs + firstBatchMs, this.#changedAtMs + batchMs);
@@ -167,6 +187,7 @@ export class OwnAnnouncements {
   #say(peers: number, nowMs: number, changes: HoldingsChanges | undefined): Announcement {
     // All that started together do not go on announcing together.
     this.#heartbeatAtMs = nowMs + heartbeatMs(peers) * (0.9 + 0.2 * this.#parts.random());
+    this.#isMeeting = false;
     const said = this.#announcement(Math.min(lifetimeMsMax, lifetimeMs(peers)));
     this.#sequence++;
     const { epoch, sequence } = said;

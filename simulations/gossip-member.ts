@@ -19,6 +19,13 @@ export interface GossipSurroundings {
   noticed(member: GossipMember, action: Extract<GossipAction, { kind: "learnt" | "forgot" }>): void;
 }
 
+/** What a member said before the time that is simulated. */
+export interface FirstWord {
+  readonly held: readonly Holding[];
+  readonly signed: Signed;
+  readonly atMs: number;
+}
+
 /** A node of a simulated network, as far as announcements go: the very `Gossip` and `Directory` of nodes. */
 export class GossipMember {
   readonly index: number;
@@ -46,13 +53,19 @@ export class GossipMember {
     this.take({ kind: "started", labels: labelsOf(this.index), epoch, whole });
   }
 
-  /** Starts with what it would have done at an earlier time; its first announcement is known to all already. */
-  startedBefore(epoch: number, whole: readonly Holding[], atMs: number, signed: Signed): void {
+  /** Has been running since an earlier time: it has neighbours, and all know its first announcement. */
+  startedBefore({ held, signed, atMs }: FirstWord, neighbours: readonly PeerName[]): void {
     this.isRunning = true;
-    this.held = whole;
-    const actions = this.#gossip.step({ kind: "started", labels: labelsOf(this.index), epoch, whole }, atMs);
+    this.held = held;
+    for (const peer of neighbours) this.#gossip.step({ kind: "joined", peer }, atMs);
+    const { epoch } = signed.announcement;
+    const actions = this.#gossip.step({ kind: "started", labels: labelsOf(this.index), epoch, whole: held }, atMs);
     this.#gossip.step({ kind: "signed", signed }, atMs);
-    for (const action of actions) if (action.kind === "wakeAt") this.#perform(action);
+    for (const action of actions) {
+      // What it asked then was answered, and brought nothing new.
+      if (action.kind === "askHeads") actions.push(...this.#gossip.step({ kind: "answered", from: action.peer }, atMs));
+      if (action.kind === "wakeAt") this.#perform(action);
+    }
   }
 
   take(event: GossipEvent): void {

@@ -64,6 +64,10 @@ export class GossipNetwork implements GossipSurroundings {
     this.traffic = newTraffic(this.members.length);
   }
 
+  neighboursOf(index: number): PeerName[] {
+    return this.#links[index]!.map(nameOf);
+  }
+
   /** Neighbours meet: all those that can. */
   meet(index: number): void {
     for (const other of this.#links[index]!) {
@@ -219,11 +223,18 @@ export class GossipNetwork implements GossipSurroundings {
       }
       for (const [at, index] of order.entries()) {
         const next = order[(at + 1) % members]!;
-        if (next === index || this.#links[index]!.includes(next)) continue;
-        this.#links[index]!.push(next);
-        this.#links[next]!.push(index);
+        this.#connect(index, next);
       }
     }
+    // In a small network all know each other: none is cut off because some others end.
+    if (members > 2 * rings + 1) return;
+    for (const index of order) for (const other of order) this.#connect(index, other);
+  }
+
+  #connect(a: number, b: number): void {
+    if (a === b || this.#links[a]!.includes(b)) return;
+    this.#links[a]!.push(b);
+    this.#links[b]!.push(a);
   }
 
   #canTalk(a: number, b: number): boolean {

@@ -4,13 +4,12 @@ import {
   type Holding,
   type PackedHoldings,
   packHoldings,
-  type Signed,
 } from "../../protocol/announcement.ts";
 import { heartbeatMs, lifetimeMs } from "../../protocol/gossip-limits.ts";
 import { hashFromBytes } from "../../protocol/hash.ts";
 import { type Random, randomBelow, seededRandom } from "../../protocol/random.ts";
 import { findLies } from "../checkers.ts";
-import { labelsOf, nameOf, network as networkName, seal } from "../gossip-member.ts";
+import { type FirstWord, labelsOf, nameOf, network as networkName, seal } from "../gossip-member.ts";
 import { GossipNetwork } from "../gossip-network.ts";
 import { percentile, type Report } from "../report.ts";
 import { toyHash } from "../toy-hash.ts";
@@ -159,13 +158,12 @@ class Scene {
         member.directory.learn(signed, signed.announcement.lifetimeMs, atMs);
         member.directory.learnList(signed.announcement.peer, whole);
       }
-      const own = said[member.index]!;
-      member.startedBefore(1, own.held, own.atMs, own.signed);
+      const neighbours = this.network.neighboursOf(member.index).filter((peer) => peer !== nameOf(this.#nodes));
+      member.startedBefore(said[member.index]!, neighbours);
     }
-    for (let index = 0; index < this.#nodes; index++) this.network.meet(index);
   }
 
-  #firstWord(index: number, nowMs: number): FirstWord {
+  #firstWord(index: number, nowMs: number): FirstWord & { readonly whole: PackedHoldings } {
     const held = Array.from({ length: heldAtFirst }, () => variantOf(randomBelow(variants, this.#random)));
     const whole = packHoldings(held);
     const announcement: Announcement = {
@@ -215,13 +213,6 @@ class Scene {
     }
     return true;
   }
-}
-
-interface FirstWord {
-  readonly held: readonly Holding[];
-  readonly whole: PackedHoldings;
-  readonly signed: Signed;
-  readonly atMs: number;
 }
 
 /** Lists are short here, so that thousands of directories fit in memory: heads and changes have the same size as ever. */

@@ -39,7 +39,7 @@ export function joined(peer = "n"): Scene {
   scene.step({ kind: "started", labels, epoch: 100, whole: [] }, -1_300);
   scene.step({ kind: "joined", peer }, -1_300);
   scene.step({ kind: "answered", from: peer }, -1_200);
-  assert.is(scene.step({ kind: "woke" }, -100)[0]?.kind, "announce");
+  assert.is(scene.step({ kind: "woke" }, -90)[0]?.kind, "announce");
   return scene;
 }
 
