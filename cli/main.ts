@@ -4,12 +4,15 @@ import { addConfig } from "./commands/config.ts";
 import { addDemo } from "./commands/demo.ts";
 import { addFetch } from "./commands/fetch.ts";
 import { addFsck } from "./commands/fsck.ts";
+import { addInit } from "./commands/init.ts";
 import { addKey } from "./commands/key.ts";
 import { addLs } from "./commands/ls.ts";
 import { addNode } from "./commands/node.ts";
+import { addOrigin } from "./commands/origin.ts";
 import { addPeers } from "./commands/peers.ts";
 import { addPublish } from "./commands/publish.ts";
 import { addRm } from "./commands/rm.ts";
+import { addUnpublish } from "./commands/unpublish.ts";
 import { addVerify } from "./commands/verify.ts";
 import { type Context, type Run, readVersion } from "./context.ts";
 import { addSharedFlags, flagsOf, type SharedFlags, withPlainJson } from "./flags.ts";
@@ -50,13 +53,16 @@ function program(run: Run): Command {
     .addHelpText("after", "\nExample:\n  p2pcache fetch studio:maya-2026.1 # prints where it lies on this machine");
   addSharedFlags(command);
   const adders = [
+    addInit,
     addFetch,
     addPublish,
+    addUnpublish,
     addLs,
     addRm,
     addPeers,
     addVerify,
     addFsck,
+    addOrigin,
     addNode,
     addKey,
     addConfig,

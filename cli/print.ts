@@ -17,6 +17,11 @@ export class Output {
     return this.#flags.json !== undefined;
   }
 
+  /** Whether each object of a list has a line of its own. */
+  get jsonLines(): boolean {
+    return this.#flags.json === "lines";
+  }
+
   /** Whether progress may be shown: never between the JSON of errors. */
   get showsProgress(): boolean {
     return this.#flags.quiet !== true && this.#flags.progress !== false && !this.json;

@@ -2,13 +2,13 @@ import { NotAdoptedError, NotFoundError, UnreachableError } from "../protocol/er
 import type { VariantHash } from "../protocol/hash.ts";
 import type { FetchResult } from "./fetcher.ts";
 import type { FetchStore, Holding, StagedTree } from "./ports.ts";
-import type { FoundRecord } from "./record-finder.ts";
+import type { FoundRelease } from "./release-finder.ts";
 import type { BytesBySource } from "./transfer-drive.ts";
 
 export interface AdoptRequest {
   readonly store: Pick<FetchStore, "adoption" | "foreign">;
   readonly variant: VariantHash;
-  readonly found: FoundRecord;
+  readonly found: FoundRelease;
   /** Brings in what is missing of the copy: the segments of its manifest. */
   readonly transfer: (copy: StagedTree) => Promise<BytesBySource>;
   readonly onPlaced: (holding: Holding) => void;

@@ -9,7 +9,8 @@ import { variantText } from "../protocol/variant.ts";
 import { adoptCopy } from "./adopt.ts";
 import { Flight } from "./flight.ts";
 import type { Clock, FetchStore, Holding, Origin, StagedTree, Swarm } from "./ports.ts";
-import { type FoundRecord, findRecord, type RecordSources } from "./record-finder.ts";
+import type { RecordSources } from "./record-finder.ts";
+import { type FoundRelease, ReleaseFinder, type ReleaseFinderParts } from "./release-finder.ts";
 import { type BytesBySource, TransferDrive } from "./transfer-drive.ts";
 import { Turns } from "./turns.ts";
 
@@ -57,11 +58,13 @@ export interface FetcherParts {
   readonly transferLimits?: TransferLimits;
   /** A variant was placed: it is announced. */
   readonly onPlaced: (holding: Holding) => void;
+  readonly onWithdrawn?: NonNullable<ReleaseFinderParts["onWithdrawn"]>;
 }
 
 /** Brings variants in: one transfer for all who want the same. */
 export class Fetcher {
   #parts: FetcherParts;
+  readonly #releases: ReleaseFinder;
   /** What callers may still join. */
   readonly #flights = new Map<string, Flight>();
   /** Also those that nobody waits for any more, until they have let go of the store. */
@@ -76,7 +79,9 @@ export class Fetcher {
   #closed: Error | undefined;
 
   constructor(parts: FetcherParts) {
+    const { store, recordSources: sources, onWithdrawn } = parts;
     this.#parts = parts;
+    this.#releases = new ReleaseFinder({ store, sources, ...(onWithdrawn === undefined ? {} : { onWithdrawn }) });
   }
 
   /** Transfers under way, for `status`. */
@@ -105,6 +110,11 @@ export class Fetcher {
   /** Whether a fetch of it is under way, also one that nobody waits for any more. */
   isUnderWay(variant: VariantHash): boolean {
     return this.#flying.has(variant);
+  }
+
+  /** Sees what the origins say of a held variant by now, and drops it if it was withdrawn. Never rejects. */
+  async look(variant: VariantHash, signal: AbortSignal): Promise<void> {
+    await this.#releases.look(variant, this.#parts.origins, signal);
   }
 
   /** A peer may have something that is being fetched. */
@@ -211,16 +221,16 @@ export class Fetcher {
     variant: VariantHash,
     sources: { readonly origins: readonly Origin[]; readonly swarm: Swarm | undefined },
     signal: AbortSignal,
-  ): Promise<FoundRecord> {
+  ): Promise<FoundRelease> {
     const end = await this.#searches.take(signal);
     try {
-      return await findRecord({ ...this.#parts.recordSources, ...sources }, variant, { signal });
+      return await this.#releases.find(variant, sources, signal);
     } finally {
       end();
     }
   }
 
-  async #bringIn(variant: VariantHash, found: FoundRecord, parts: TransferPartners): Promise<FetchResult> {
+  async #bringIn(variant: VariantHash, found: FoundRelease, parts: TransferPartners): Promise<FetchResult> {
     const end = await this.#transfers.take(parts.signal);
     try {
       const isForeign = this.#parts.store.foreign(found.record.variant) !== undefined;
@@ -233,7 +243,7 @@ export class Fetcher {
     }
   }
 
-  async #transferAndPlace(variant: VariantHash, found: FoundRecord, parts: TransferPartners): Promise<FetchResult> {
+  async #transferAndPlace(variant: VariantHash, found: FoundRelease, parts: TransferPartners): Promise<FetchResult> {
     const { store } = this.#parts;
     const { record } = found;
     const end = resultOf(variant, record);
@@ -269,7 +279,7 @@ export class Fetcher {
     return { path: foreign.path, reason: `Rez has its own copy there (${foreign.state})` };
   }
 
-  async #transfer(staged: StagedTree, { record }: FoundRecord, parts: TransferPartners): Promise<BytesBySource> {
+  async #transfer(staged: StagedTree, { record }: FoundRelease, parts: TransferPartners): Promise<BytesBySource> {
     const { standing, clock, transferLimits, holdersFor } = this.#parts;
     const { swarm, origins, flight, signal } = parts;
     const what = variantText(record.variant);

@@ -6,6 +6,7 @@ export { openHashEngine } from "./hasher.ts";
 export { type ApiRemoval, type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
 export { type FetchCall, NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
 export { removeAll } from "./http/removals.ts";
+export type { Initialised } from "./init.ts";
 export {
   generateNetworkKey,
   generatePublisherKey,
@@ -16,8 +17,11 @@ export {
 export { type Log, type LogFormat, type LogLevel, openLog } from "./log.ts";
 export type { CacheNode } from "./node.ts";
 export type { NodeStatus } from "./node-status.ts";
-export { nodeId, openNode, publish, runNode } from "./open.ts";
+export { collectOrigin, initialise, listOrigin, nodeId, openNode, publish, runNode, unpublish } from "./open.ts";
+export type { OriginGc } from "./origin-gc.ts";
+export type { OriginRelease } from "./origin-releases.ts";
 export type { Published } from "./payloads/publisher.ts";
+export type { Withdrawn } from "./payloads/withdrawer.ts";
 export type { PublishRequest } from "./publish.ts";
 export type { ServiceOptions } from "./service.ts";
 export { type LoadedSettings, loadSettings, type SettingFlags } from "./settings/load.ts";

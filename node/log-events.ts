@@ -11,6 +11,11 @@ export const logEvents = {
   "fetch-failed": { level: "warn", text: "A variant could not be had; code and reason of the error." },
   "variant-placed": { level: "info", text: "A variant lies where Rez finds it, and is announced." },
   "variant-removed": { level: "info", text: "Somebody had a variant taken off this disk." },
+  "variant-withdrawn": {
+    level: "info",
+    text: "A held variant was taken off this disk, since its publisher withdrew it.",
+  },
+  "withdrawn-variant-stays": { level: "warn", text: "A withdrawn variant could not be taken off yet, and why." },
   "holding-damaged": { level: "error", text: "A held tree is gone or not what was released; it is served no more." },
   "store-problem": { level: "warn", text: "Something in cache or state was mended, or could not be." },
   "verify-failed": { level: "error", text: "What an unclean end left in doubt could not be checked." },

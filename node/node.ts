@@ -2,18 +2,20 @@ import { join } from "node:path";
 import { P2pCacheError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
-import type { Publishers } from "../protocol/record.ts";
 import { Standing } from "../protocol/standing.ts";
-import { variantHash } from "../protocol/variant.ts";
+import { variantHash, variantText } from "../protocol/variant.ts";
+import type { Withdrawal } from "../protocol/withdrawal.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { Holders } from "./holders.ts";
-import { keyId, loadNetworkKey, networkPrologue, parsePublicKey, verifySignature } from "./keys.ts";
+import { loadNetworkKey, networkPrologue, verifySignature } from "./keys.ts";
 import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import type { Clock, Holding, Origin, Swarm, SwarmHandlers } from "./ports.ts";
+import { publishersOf } from "./publishing.ts";
+import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { checkAdmission, checkOrigins, requireNetwork } from "./settings/load.ts";
@@ -27,6 +29,8 @@ import { verifyHeld } from "./verify-held.ts";
 export interface NodeOptions {
   readonly log?: Log;
   readonly clock?: Clock;
+  /** How long until the records of all that is held have been looked at again at the origins; an hour unless given. */
+  readonly recordPeriodMs?: number;
 }
 
 /** A node: opens everything, owns it, and closes it in reverse. */
@@ -46,6 +50,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #warnings: string[] = [];
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
+  #watch: AsyncDisposable | undefined;
 
   private constructor(parts: {
     settings: ReturnType<typeof resolveDiskDefaults>;
@@ -54,11 +59,11 @@ export class CacheNode implements AsyncDisposable {
     engine: HashEngine;
     store: PayloadStore;
     repositories: Map<string, string>;
+    publishers: Map<string, Uint8Array> | undefined;
     origins: readonly Origin[];
   }) {
     this.#settings = parts.settings;
-    const publishers = publishersOf(parts.settings);
-    this.#publishers = publishers === undefined ? undefined : new Map(publishers);
+    this.#publishers = parts.publishers;
     this.#repositories = parts.repositories;
     this.#log = parts.log;
     this.#clock = parts.clock;
@@ -88,6 +93,7 @@ export class CacheNode implements AsyncDisposable {
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
       onPlaced: (holding) => this.#placed(holding),
+      onWithdrawn: (withdrawal, error) => this.#withdrawn(withdrawal, error),
     });
   }
 
@@ -107,12 +113,13 @@ export class CacheNode implements AsyncDisposable {
     const onProblem = (problem: string) => log("warn", "store-problem", { problem });
     const disk = await readDiskSpace(await nearestExisting(settings.cache.path));
     const resolved = resolveDiskDefaults(settings, disk);
-    const repositories = new Map(settings.repositories);
+    const [repositories, publishers] = [new Map(settings.repositories), publishersOf(settings)];
+    const readRecord = trustedReader(publishers, engine.hash);
     const store = opened.use(
-      await PayloadStore.open({ ...storeOptions(resolved, clock, engine), repositories, onProblem }),
+      await PayloadStore.open({ ...storeOptions(resolved, clock, engine), repositories, readRecord, onProblem }),
     );
     const origins = await openOrigins(settings, network);
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, repositories, origins });
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, repositories, publishers, origins });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
     if (settings.trust.mode === "hash-only") {
@@ -122,6 +129,7 @@ export class CacheNode implements AsyncDisposable {
     }
     if (engine.name === "wasm")
       node.#warnings.push("the native BLAKE3 engine does not load: hashing is five times slower");
+    node.#watch = watchRecords(store, node.#fetcher, options.recordPeriodMs);
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();
@@ -252,6 +260,7 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
+    parts.use(this.#watch);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
 
@@ -289,8 +298,7 @@ export class CacheNode implements AsyncDisposable {
 
   #handlers(): SwarmHandlers {
     return {
-      record: (variant) =>
-        this.#store.holding(variant) === undefined ? Promise.resolve(undefined) : this.#store.record(variant),
+      record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
       serve: (payload) => this.#store.serve(payload),
       whole: () => this.#store.announced(),
       raiseEpoch: async (epoch) => void (await this.#store.nextEpoch(epoch)),
@@ -324,6 +332,13 @@ export class CacheNode implements AsyncDisposable {
     this.#swarm?.announce();
   }
 
+  #withdrawn({ variant, revision, reason }: Withdrawal, error: Error | undefined): void {
+    const facts = { variant: variantText(variant), revision, reason };
+    if (error === undefined) this.#log("info", "variant-withdrawn", facts);
+    else this.#log("warn", "withdrawn-variant-stays", { ...facts, problem: error.message });
+    this.#swarm?.announce();
+  }
+
   #lost(variant: VariantHash, fault: string): void {
     this.#log("error", "holding-damaged", { variant, fault });
     this.#swarm?.announce();
@@ -354,14 +369,4 @@ async function openOrigins(settings: Settings, network: string): Promise<Origin[
     return [FolderRepository.open({ name: origin.name, path: origin.path, network })];
   });
   return await Promise.all(opening);
-}
-
-function publishersOf(settings: Settings): Publishers {
-  if (settings.trust.mode === "hash-only") return undefined;
-  return new Map(
-    settings.trust.publishers.map((text) => {
-      const raw = parsePublicKey(text);
-      return [keyId(raw), raw];
-    }),
-  );
 }

@@ -1,6 +1,11 @@
+import type { Initialised, InitRequest } from "./init.ts";
 import type { CacheNode, NodeOptions } from "./node.ts";
+import type { OriginGc, OriginGcRequest } from "./origin-gc.ts";
+import type { OriginListOptions } from "./origin-list.ts";
+import type { OriginRelease } from "./origin-releases.ts";
 import type { Published } from "./payloads/publisher.ts";
-import type { PublishRequest } from "./publish.ts";
+import type { Withdrawn } from "./payloads/withdrawer.ts";
+import type { PublishRequest, UnpublishRequest } from "./publish.ts";
 import type { ServiceOptions } from "./service.ts";
 import type { Settings } from "./settings/schema.ts";
 
@@ -23,6 +28,33 @@ export async function runNode(settings: Settings, options: ServiceOptions): Prom
 export async function publish(settings: Settings, request: PublishRequest): Promise<Published> {
   const publisher = await import("./publish.ts");
   return await publisher.publish(settings, request);
+}
+
+/** Takes a release back at the configured origin, as the caller. @throws what the publisher's `unpublish` throws. */
+export async function unpublish(settings: Settings, request: UnpublishRequest): Promise<Withdrawn> {
+  const publisher = await import("./publish.ts");
+  return await publisher.unpublish(settings, request);
+}
+
+/** The newest releases at the origins, as the caller. @throws what `origin-list` throws. */
+export async function* listOrigin(
+  settings: Settings,
+  options: OriginListOptions = {},
+): AsyncGenerator<OriginRelease, void, undefined> {
+  const list = await import("./origin-list.ts");
+  yield* list.listOrigin(settings, options);
+}
+
+/** Removes what no record names from the configured origin, as the caller. @throws what `origin-gc` throws. */
+export async function collectOrigin(settings: Settings, request: OriginGcRequest): Promise<OriginGc> {
+  const gc = await import("./origin-gc.ts");
+  return await gc.collectOrigin(settings, request);
+}
+
+/** Writes a configuration and its keys. @throws what `init` throws. */
+export async function initialise(request: InitRequest): Promise<Initialised> {
+  const init = await import("./init.ts");
+  return await init.initialise(request);
 }
 
 /** The peer id of the node with this state; its key is made where there is none. @throws {UnusableError} */

@@ -34,12 +34,19 @@ export interface Origin {
    * {UnreachableError} when it cannot be asked.
    */
   chunk(hash: ChunkHash, sizeBytes: number, options?: WaitOptions): Promise<Uint8Array>;
+  /**
+   * Which variants it has, as `origin-index` reads it: a hint of those that cannot be listed otherwise. Undefined where
+   * there is none. @throws {UnreachableError} when the origin cannot be asked; {FormatError} when it is too large.
+   */
+  index?(options?: WaitOptions): Promise<Uint8Array | undefined>;
 }
 
 /** An origin that this machine may publish to. Nothing in it is ever changed or removed, but for what was cut short. */
 export interface Repository extends Origin {
   /** Whether a chunk or segment lies there with just so many bytes: what was cut short is missing. */
   has(hash: ChunkHash, sizeBytes: number): Promise<boolean>;
+  /** As `has`, and makes what lies there young, so that the origin's garbage collection leaves it alone for now. */
+  reuse(hash: ChunkHash, sizeBytes: number): Promise<boolean>;
   /** Writes a chunk or segment durably; one of that size that is there already is left alone, another is replaced. */
   putChunk(hash: ChunkHash, bytes: Uint8Array): Promise<void>;
   /**
@@ -210,7 +217,14 @@ export interface FetchStore {
   readonly adoption: AdoptionStore;
   /** What somebody else has put at a variant's place in Rez's cache. */
   foreign(variant: Variant): { readonly path: string; readonly state: string } | undefined;
-  /** @throws {NoSpaceError} before anything is written. */
+  /**
+   * Keeps the newest record of a variant, durably, whether or not its tree is here.
+   * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision is kept already (P6).
+   */
+  noteRecord(hash: VariantHash, envelope: Uint8Array): Promise<void>;
+  /** Removes a held variant from the disk; nothing where none is. @throws {BusyError} with all as it was. */
+  remove(variant: VariantHash, options?: WaitOptions): Promise<unknown>;
+  /** @throws {NoSpaceError} before anything is written; {NotTrustedError} RECORD_OUTDATED. */
   stage(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array, signal?: AbortSignal): Promise<StagedTree>;
   /** Puts a complete tree where Rez finds it. @throws {BusyError} with the tree kept in staging. */
   commit(hash: VariantHash, staged: StagedTree, signal?: AbortSignal): Promise<CommitResult>;

@@ -5,8 +5,8 @@ import {
   decodeEnvelope,
   newerRecord,
   type Publishers,
-  type ReleaseRecord,
   type SignatureCheck,
+  type SignedRecord,
   trustedRecord,
 } from "../protocol/record.ts";
 import { variantHash } from "../protocol/variant.ts";
@@ -14,7 +14,7 @@ import type { Origin, Swarm, WaitOptions } from "./ports.ts";
 
 /** A record that a publisher whom we trust has signed, and the envelope that proves it. */
 export interface FoundRecord {
-  readonly record: ReleaseRecord;
+  readonly record: SignedRecord;
   readonly envelope: Uint8Array;
 }
 
@@ -31,7 +31,7 @@ export interface RecordSources {
 }
 
 /**
- * Finds the newest trusted record of a variant: on this disk, at peers and at the origins, all asked at once. Once
+ * Finds the newest trusted record of a variant, release or withdrawal: on this disk, at peers and at the origins, all asked at once. Once
  * somebody has it the others are given a moment, for a higher revision.
  * @throws {NotFoundError} when nobody has one; {NotTrustedError} or {FormatError} when what they have is no good;
  * {UnreachableError} when nobody could be asked; the signal's reason when it is aborted.

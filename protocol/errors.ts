@@ -47,6 +47,13 @@ export class NotAdoptedError extends P2pCacheError {
   }
 }
 
+/** Its publisher has taken it back: nobody should have it any more. */
+export class WithdrawnError extends P2pCacheError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("WITHDRAWN", 3, message, options);
+  }
+}
+
 /** Bytes from outside that break a rule of a format: refused, never repaired. */
 export class FormatError extends P2pCacheError {
   constructor(message: string, options?: ErrorOptions & { readonly code?: string }) {

@@ -30,6 +30,12 @@ export const rootBytesMax: number = MIB;
 /** A release record: its root twice in base64, and room for requirements. */
 export const recordBytesMax: number = 2 * MIB;
 
+/** Why a release was withdrawn, for people: a sentence or two. */
+export const reasonBytesMax = 1000;
+
+/** An origin's index: half a million variants of 120 bytes. */
+export const originIndexBytesMax: number = 64 * MIB;
+
 /** The header of a frame: a thousand holdings of 70 bytes fit, and a full directory goes in several frames. */
 export const frameHeaderBytesMax: number = 128 * KIB;
 /** The raw bytes behind a frame's header: one item. Far below the 4 MiB at which js-libp2p gives up on a stream. */

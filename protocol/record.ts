@@ -1,10 +1,12 @@
-import { type CborMap, checkShape, isCount, isMap } from "./cbor.ts";
+import { type CborMap, checkShape, isMap } from "./cbor.ts";
 import { FormatError, NotTrustedError, VersionError } from "./errors.ts";
-import { type Hasher, type PayloadId, parsePayloadId } from "./hash.ts";
+import type { Hasher, PayloadId } from "./hash.ts";
 import { recordBytesMax, rootBytesMax } from "./limits.ts";
 import { decodeRoot, type ManifestRoot, payloadId } from "./manifest.ts";
 import { parseUtf8, treePathFault, utf8Bytes } from "./paths.ts";
-import { parseVariant, type Variant, variantFields, variantText } from "./variant.ts";
+import { parseHead, type RecordHead } from "./record-head.ts";
+import { variantFields, variantText } from "./variant.ts";
+import { parseWithdrawal, type Withdrawal } from "./withdrawal.ts";
 
 /** What a publisher says of a variant beside its tree. */
 export interface RecordAttributes {
@@ -19,21 +21,18 @@ export interface RecordAttributes {
 }
 
 /** A release: this variant is this tree, says its publisher. */
-export interface ReleaseRecord {
-  readonly variant: Variant;
-  /** From 0; the highest wins (P6). */
-  readonly revision: number;
+export interface ReleaseRecord extends RecordHead {
+  readonly withdrawn?: never;
   readonly payload: PayloadId;
   readonly root: ManifestRoot;
   readonly rootBytes: Uint8Array;
   readonly attributes: RecordAttributes;
   /** Where the tree lies under the repository, for origins that read it in place. */
   readonly inPlaceRoot?: string;
-  /** ISO 8601, UTC. */
-  readonly releasedAt: string;
-  /** The payload that a revision above 0 replaces. */
-  readonly supersedes?: PayloadId;
 }
+
+/** What a publisher may say of a variant. Which of several holds is decided by their revisions alone (P6). */
+export type SignedRecord = ReleaseRecord | Withdrawal;
 
 /** A record and the signatures over it, as it is stored and sent: a DSSE envelope (secure-systems-lab/dsse, v1). */
 export interface Envelope {
@@ -90,37 +89,17 @@ export function decodeEnvelope(bytes: Uint8Array): Envelope {
  * Reads a record's body. Only what `trustedRecord` answers may be acted on.
  * @throws {FormatError} when it breaks a rule; {VersionError} when its version is not ours.
  */
-export function decodeRecord(body: Uint8Array, hasher: Hasher): ReleaseRecord {
+export function decodeRecord(body: Uint8Array, hasher: Hasher): SignedRecord {
   const value = parseJson(body, recordBytesMax, "a release record");
   if (value.version !== 1) throw new VersionError("a release record", value.version);
-  const { variant, revision, root, totals, attributes, inPlaceRoot, releasedAt, supersedes } = value;
-  if (!isCount(revision, revisionMax)) throw new FormatError("a release record has an impossible revision");
-  if (typeof root !== "string") throw new FormatError("a release record has no manifest root");
-  if (typeof releasedAt !== "string" || !isoTime.test(releasedAt)) {
-    throw new FormatError("a release record does not say when it was released");
-  }
-  if (inPlaceRoot !== undefined && !isTreePath(inPlaceRoot)) {
-    throw new FormatError("a release record's inPlaceRoot is not a path under its repository");
-  }
-  if (revision > 0 && supersedes === undefined) {
-    throw new FormatError(`revision ${revision} of a release does not say which payload it supersedes`);
-  }
-  if (supersedes !== undefined && typeof supersedes !== "string") throw new FormatError("a payload's id is a text");
-  const rootBytes = fromBase64(root);
-  if (rootBytes.length > rootBytesMax) throw new FormatError("a release record's manifest root is too large");
-  const manifestRoot = decodeRoot(rootBytes);
-  checkTotals(totals, manifestRoot);
-  return {
-    variant: parseVariant(variant),
-    revision,
-    payload: payloadId(rootBytes, hasher),
-    root: manifestRoot,
-    rootBytes,
-    attributes: parseAttributes(attributes),
-    releasedAt,
-    ...(inPlaceRoot === undefined ? {} : { inPlaceRoot }),
-    ...(supersedes === undefined ? {} : { supersedes: parsePayloadId(supersedes) }),
-  };
+  return value.withdrawn === undefined ? parseRelease(value, hasher) : parseWithdrawal(value);
+}
+
+/** Reads a record that must be a release. @throws {FormatError} also for a withdrawal; {VersionError}. */
+export function decodeRelease(body: Uint8Array, hasher: Hasher): ReleaseRecord {
+  const record = decodeRecord(body, hasher);
+  if (record.withdrawn) throw new FormatError(`${variantText(record.variant)} was withdrawn, which is no release`);
+  return record;
 }
 
 /** Whether a signature over some bytes is that of a key; `publisher` is a raw Ed25519 key of 32 bytes. */
@@ -138,7 +117,7 @@ export function trustedRecord(
   publishers: Publishers,
   verify: SignatureCheck,
   hasher: Hasher,
-): ReleaseRecord {
+): SignedRecord {
   if (publishers === undefined) return decodeRecord(envelope.body, hasher);
   const message = signedBytes(envelope.body);
   const known = envelope.signatures.filter(({ keyid }) => publishers.has(keyid));
@@ -154,14 +133,20 @@ export function trustedRecord(
   return decodeRecord(envelope.body, hasher);
 }
 
+/** Who vouches for an envelope, for people: the first publisher of those that are known, else whoever comes first. */
+export function signerOf({ signatures }: Envelope, publishers: Publishers): string | undefined {
+  return (signatures.find(({ keyid }) => publishers?.has(keyid)) ?? signatures[0])?.keyid;
+}
+
 /**
- * The one of two records of a variant that counts: the higher revision (P6); of two that name one tree, the later one.
- * @throws {NotTrustedError} when both have one revision and different trees: a conflict, which names both.
+ * The one of two records of a variant that counts: the higher revision (P6); of two that say the same, the later one.
+ * @throws {NotTrustedError} when both have one revision and name different trees, or only one of them names one: a
+ * conflict, which names both.
  */
-export function newerRecord(a: ReleaseRecord, b: ReleaseRecord): ReleaseRecord {
-  if (a.revision === b.revision && a.payload !== b.payload) {
+export function newerRecord<Some extends SignedRecord>(a: Some, b: Some): Some {
+  if (a.revision === b.revision && payloadOf(a) !== payloadOf(b)) {
     throw new NotTrustedError(
-      `two records of ${variantText(a.variant)} revision ${a.revision} disagree: payloads ${a.payload} and ${b.payload}`,
+      `two records of ${variantText(a.variant)} revision ${a.revision} disagree: ${claimOf(a)} and ${claimOf(b)}`,
       { code: "RECORD_CONFLICT", hint: "an admin must publish a higher revision that supersedes one of them" },
     );
   }
@@ -170,8 +155,18 @@ export function newerRecord(a: ReleaseRecord, b: ReleaseRecord): ReleaseRecord {
   return rank(b) > rank(a) ? b : a;
 }
 
-function rank({ releasedAt, attributes, inPlaceRoot }: ReleaseRecord): string {
-  return JSON.stringify([releasedAt, attributes, inPlaceRoot]);
+/** The tree that a record is about; undefined for a withdrawal, which takes back whatever there is. */
+function payloadOf(record: SignedRecord): PayloadId | undefined {
+  return record.withdrawn ? undefined : record.payload;
+}
+
+function claimOf(record: SignedRecord): string {
+  return record.withdrawn ? `a withdrawal of payload ${record.supersedes}` : `payload ${record.payload}`;
+}
+
+function rank(record: SignedRecord): string {
+  if (record.withdrawn) return JSON.stringify([record.releasedAt, record.reason, record.supersedes]);
+  return JSON.stringify([record.releasedAt, record.attributes, record.inPlaceRoot]);
 }
 
 export const defaultAttributes: RecordAttributes = {
@@ -184,12 +179,30 @@ export const defaultAttributes: RecordAttributes = {
 };
 
 const signaturesMax = 16;
-const revisionMax = 1_000_000;
 const textsMax = 1000;
-const isoTime = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?Z$/;
 /** DSSE leaves it open; people are shown it. */
 const printableKeyId = /^[\x21-\x7e]{1,256}$/;
 const base64 = /^[A-Za-z0-9+/]*={0,2}$/;
+
+function parseRelease(value: CborMap, hasher: Hasher): ReleaseRecord {
+  const { root, totals, attributes, inPlaceRoot } = value;
+  if (typeof root !== "string") throw new FormatError("a release record has no manifest root");
+  if (inPlaceRoot !== undefined && !isTreePath(inPlaceRoot)) {
+    throw new FormatError("a release record's inPlaceRoot is not a path under its repository");
+  }
+  const rootBytes = fromBase64(root);
+  if (rootBytes.length > rootBytesMax) throw new FormatError("a release record's manifest root is too large");
+  const manifestRoot = decodeRoot(rootBytes);
+  checkTotals(totals, manifestRoot);
+  return {
+    ...parseHead(value),
+    payload: payloadId(rootBytes, hasher),
+    root: manifestRoot,
+    rootBytes,
+    attributes: parseAttributes(attributes),
+    ...(inPlaceRoot === undefined ? {} : { inPlaceRoot }),
+  };
+}
 
 /** What a reader of the JSON sees of the tree without decoding its root. */
 function totalsOf({ entries, files, bytes, chunks }: ManifestRoot): Readonly<Record<string, number>> {

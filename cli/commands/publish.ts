@@ -4,8 +4,8 @@ import {
   formatBytes,
   formatDuration,
   type NamedThing,
+  P2pCacheError,
   type Published,
-  parseHandleText,
   publish,
   type Settings,
   UsageError,
@@ -13,8 +13,9 @@ import {
   variantText,
 } from "../../node/index.ts";
 import type { Context, Run } from "../context.ts";
+import { doEach } from "../each.ts";
 import { addSharedFlags } from "../flags.ts";
-import { parseJsonHandle, readJsonFromStdin } from "../handles.ts";
+import { parseJsonHandle, readHandles, readJsonFromStdin } from "../handles.ts";
 import { ProgressReport } from "../progress.ts";
 
 /** As typed. */
@@ -40,8 +41,8 @@ interface Release {
 export function addPublish(parent: Command, run: Run): void {
   const command = parent
     .command("publish")
-    .description("Release a variant's tree to the origin, signed with the publisher's key.")
-    .argument("[handle]", "the variant, as in fetch")
+    .description("Release variants' trees to the origin, signed with the publisher's key.")
+    .argument("[handle...]", "the variants, as in fetch")
     .option("--root <directory>", "the tree; <repository>/<name>/<version> for a variant without index")
     .option("--requires <packages>", "what the variant requires, separated by commas")
     .option("--not-cachable", "machines must not place it in their caches")
@@ -52,38 +53,56 @@ export function addPublish(parent: Command, run: Run): void {
     .option("--from-json <file>", "- reads { handle, root?, requires?, cachable? }, or a list of them, from stdin")
     .addHelpText(
       "after",
-      "\nExample:\n  p2pcache publish studio:foo-1.0.0[0] --root /mnt/sw/packages/foo/1.0.0/python-3.11",
+      "\nExample:\n  p2pcache publish studio:foo-1.0.0[0] --root /mnt/sw/packages/foo/1.0.0/python-3.11\n" +
+        "  p2pcache publish studio:bar-2.1 studio:baz-0.3",
     )
-    .action(
-      (
-        handle: string | undefined,
-        options: Omit<PublishFlags, "cachable"> & { notCachable?: boolean },
-        self: Command,
-      ) => run(self, (context) => publishAll(context, handle, { ...options, cachable: options.notCachable !== true })),
+    .action((handles: string[], options: Omit<PublishFlags, "cachable"> & { notCachable?: boolean }, self: Command) =>
+      run(self, (context) => publishAll(context, handles, { ...options, cachable: options.notCachable !== true })),
     );
   addSharedFlags(command);
 }
 
-async function publishAll(context: Context, handle: string | undefined, flags: PublishFlags): Promise<void> {
+async function publishAll(context: Context, handles: readonly string[], flags: PublishFlags): Promise<void> {
   const { settings } = context.settings();
+  const { releases, shape } = await readReleases(context, settings, handles, flags);
+  const report = new Report(context, shape);
+  try {
+    await doEach(context, releases, async (release) => {
+      report.add(variantText(release.variant), await publishOne(context, settings, release, flags));
+    });
+  } finally {
+    report.end();
+  }
+}
+
+/** What is to be released; all that was typed is understood before anything is done. @throws {UsageError} */
+async function readReleases(
+  context: Context,
+  settings: Settings,
+  handles: readonly string[],
+  flags: PublishFlags,
+): Promise<{ readonly releases: readonly Release[]; readonly shape: "one" | "list" }> {
   if (flags.fromJson === undefined) {
-    if (handle === undefined) throw new UsageError("publish needs a handle, or --from-json -");
-    const release = oneRelease(settings, handle, flags);
-    return print(context, [await publishOne(context, settings, release, flags)], "one");
+    if (handles.length === 0) throw new UsageError("publish needs a handle, or --from-json -");
+    const named = await readHandles(context, settings, handles);
+    if (named.length > 1 && (flags.root !== undefined || flags.requires !== undefined)) {
+      throw new UsageError("--root and --requires are about one variant, and several were named", {
+        hint: "publish them one by one, or write both in --from-json",
+      });
+    }
+    const releases = named.map(({ thing, typed }) => oneRelease(settings, variantOf(thing, typed), flags));
+    return { releases, shape: releases.length === 1 ? "one" : "list" };
   }
   if (flags.fromJson !== "-") throw new UsageError("--from-json reads stdin only: write --from-json -");
-  if (handle !== undefined || flags.root !== undefined) {
+  if (handles.length > 0 || flags.root !== undefined) {
     throw new UsageError("with --from-json, handle and root stand in the JSON");
   }
   const value = await readJsonFromStdin();
   const releases = [value].flat().map((item) => parseRelease(settings, item, flags));
-  const done: Done[] = [];
-  for (const release of releases) done.push(await publishOne(context, settings, release, flags));
-  print(context, done, Array.isArray(value) ? "list" : "one");
+  return { releases, shape: Array.isArray(value) ? "list" : "one" };
 }
 
-function oneRelease(settings: Settings, handle: string, { root, requires, cachable }: PublishFlags): Release {
-  const variant = variantOf(parseHandleText(handle, settings.repositories), handle);
+function oneRelease(settings: Settings, variant: Variant, { root, requires, cachable }: PublishFlags): Release {
   const names = requires?.split(",").map((name) => name.trim()) ?? [];
   return { variant, treePath: root ?? defaultRoot(settings, variant), requires: names.filter(Boolean), cachable };
 }
@@ -121,10 +140,7 @@ function defaultRoot({ repositories }: Settings, variant: Variant): string {
 }
 
 /** What was published, for the report. */
-interface Done {
-  readonly text: string;
-  readonly published: Published & { readonly seconds: number };
-}
+type Done = Published & { readonly seconds: number };
 
 async function publishOne(context: Context, settings: Settings, release: Release, flags: PublishFlags): Promise<Done> {
   const startedMs = performance.now();
@@ -132,26 +148,67 @@ async function publishOne(context: Context, settings: Settings, release: Release
   using report = new ProgressReport(context.out);
   const onProgress = (doneBytes: number, files: number) =>
     report.update({ what: text, doneBytes, totalBytes: undefined, detail: `${files} files` });
-  const published = await publish(settings, {
-    ...release,
-    externalLinks: flags.externalLinks === true,
-    stripSpecial: flags.stripSpecial === true,
-    allowPrivate: flags.allowPrivate === true,
-    supersede: flags.supersede === true,
-    onProgress,
-    signal: context.signal,
-  });
-  return { text, published: { ...published, seconds: (performance.now() - startedMs) / 1000 } };
+  try {
+    const published = await publish(settings, {
+      ...release,
+      externalLinks: flags.externalLinks === true,
+      stripSpecial: flags.stripSpecial === true,
+      allowPrivate: flags.allowPrivate === true,
+      supersede: flags.supersede === true,
+      onProgress,
+      onWarning: (message) => context.out.warn(message),
+      signal: context.signal,
+    });
+    return { ...published, seconds: (performance.now() - startedMs) / 1000 };
+  } catch (error) {
+    if (error instanceof P2pCacheError && error.code === "ALREADY_RELEASED") noteChanges(context, text, error);
+    throw error;
+  }
 }
 
-function print({ out }: Context, done: readonly Done[], shape: "one" | "list"): void {
-  const objects = done.map(({ published }) => published);
-  const plain = () => objects.map(({ payload }) => `payload:${payload}`);
-  if (shape === "one" && objects[0] !== undefined) out.result("publish", objects[0], plain);
-  else out.list("publish", "published", objects, plain);
-  for (const { text, published } of done) {
-    const { revision, files, bytes, chunks, newChunks, newBytes, seconds } = published;
+/** The first files that differ from the release, before the error that says how many there are. */
+function noteChanges({ out }: Context, text: string, { details }: P2pCacheError): void {
+  const {
+    added = 0,
+    removed = 0,
+    changed = 0,
+    changes = [],
+    changesUnknown,
+  } = (details ?? {}) as {
+    [count in "added" | "removed" | "changed"]?: number;
+  } & { changes?: readonly { kind: string; path: string }[]; changesUnknown?: string };
+  if (changesUnknown !== undefined) out.note(`${text}: what changed cannot be listed: ${changesUnknown}`);
+  const listed = changes.slice(0, changesShownMax);
+  for (const { kind, path } of listed) out.note(`${text}: ${kind} ${path}`);
+  const rest = added + removed + changed - listed.length;
+  if (rest > 0) out.note(`${text}: and ${rest} more`);
+}
+
+/** Tells of each release as it is done; JSON in one object at the end. */
+class Report {
+  readonly #context: Context;
+  readonly #shape: "one" | "list";
+  readonly #done: Done[] = [];
+
+  constructor(context: Context, shape: "one" | "list") {
+    this.#context = context;
+    this.#shape = shape;
+  }
+
+  add(text: string, done: Done): void {
+    const { out } = this.#context;
+    if (this.#shape === "list" && out.json && !out.jsonLines) this.#done.push(done);
+    else out.result("publish", done, () => [`payload:${done.payload}`]);
+    const { revision, files, bytes, chunks, newChunks, newBytes, seconds } = done;
     const saved = `${newChunks} of ${chunks} chunks were new (${formatBytes(newBytes)} of ${formatBytes(bytes)})`;
     out.note(`${text}: revision ${revision}, ${files} files, ${saved}, in ${formatDuration(seconds * 1000)}`);
   }
+
+  end(): void {
+    const { out } = this.#context;
+    if (this.#shape === "list" && out.json && !out.jsonLines) out.list("publish", "published", this.#done, () => []);
+  }
 }
+
+/** What people read of a list before they look at the tree themselves. */
+const changesShownMax = 20;

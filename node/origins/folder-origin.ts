@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { chmod, type FileHandle, link, lstat, mkdir, open, rename, rm } from "node:fs/promises";
+import { chmod, type FileHandle, link, lstat, mkdir, open, rename, rm, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import {
   assert,
@@ -11,6 +11,7 @@ import {
   NotTrustedError,
   P2pCacheError,
   UnreachableError,
+  UnusableError,
   UsageError,
   VersionError,
 } from "../../protocol/errors.ts";
@@ -77,6 +78,19 @@ export class FolderRepository implements Repository {
     await this.#check();
     if (!(await this.#exists(chunkPath(hash), sizeBytes))) return false;
     this.#leftBehind(chunkPath(hash));
+    return true;
+  }
+
+  async reuse(hash: ChunkHash, sizeBytes: number): Promise<boolean> {
+    if (!(await this.has(hash, sizeBytes))) return false;
+    const now = new Date();
+    try {
+      await utimes(this.#absolute(chunkPath(hash)), now, now);
+    } catch (error) {
+      if (isCode(error, "ENOENT")) return false; // It was just being removed.
+      // Only its owner may: whoever removes it then is that owner, too.
+      if (!isCode(error, "EPERM") && !isCode(error, "EACCES")) throw this.#failure(chunkPath(hash), error);
+    }
     return true;
   }
 
@@ -208,14 +222,23 @@ export class FolderRepository implements Repository {
     try {
       await this.#makeDirectory(dirname(path));
       try {
-        await writeDurably(beside, bytes);
+        await writeDurably(beside, bytes).catch(async (error: unknown) => {
+          if (!isCode(error, "ENOENT")) throw error;
+          this.#directories.clear(); // An empty one was cleared away since we saw it.
+          await this.#makeDirectory(dirname(path));
+          await writeDurably(beside, bytes);
+        });
         await place(beside, absolute);
       } catch (error) {
         await rm(beside, { force: true }).catch(() => undefined); // What went wrong first is what counts.
         throw error;
       }
     } catch (error) {
-      throw this.#failure(path, error);
+      if (!isCode(error, "EACCES", "EPERM", "EROFS")) throw this.#failure(path, error);
+      throw new UnusableError(`the origin ${this.name} cannot be written: ${absolute}: ${codeOf(error)}`, {
+        hint: "publish as the user whom its folder belongs to, and see that its mount is not read-only",
+        cause: error,
+      });
     }
     this.#unsynced.add(dirname(path));
   }
@@ -330,6 +353,10 @@ async function abortable<Result>(work: Promise<Result>, { signal }: WaitOptions)
   }
 }
 
-function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
+function isCode(error: unknown, ...codes: string[]): boolean {
+  return codes.includes(codeOf(error) ?? "");
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
 }

@@ -39,6 +39,10 @@ export class MemoryRepository implements Repository {
     return this.chunks.get(hash)?.length === sizeBytes;
   }
 
+  async reuse(hash: ChunkHash, sizeBytes: number): Promise<boolean> {
+    return await this.has(hash, sizeBytes);
+  }
+
   async putChunk(hash: ChunkHash, bytes: Uint8Array): Promise<void> {
     this.#begin();
     if (this.chunks.get(hash)?.length !== bytes.length) this.chunks.set(hash, new Uint8Array(bytes));

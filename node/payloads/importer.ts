@@ -12,7 +12,9 @@ import {
 import { linkLeavesTree, shown } from "../../protocol/paths.ts";
 import { type ChunkRef, encodedPartBytes, type FileFacts, isKeptTime } from "../../protocol/segments.ts";
 import type { HashEngine } from "../hasher.ts";
+import { TreeMemory } from "./tree-memory.ts";
 import {
+  checkEntries,
   openTree,
   type TreeTop,
   treeChanged,
@@ -45,10 +47,13 @@ export interface ImportOptions extends WalkOptions {
  */
 export async function importTree(treePath: string, options: ImportOptions): Promise<BuiltManifest> {
   const top = openTree(treePath, options);
+  checkEntries(top, options);
   const intake = new Intake(top, options);
+  const memory = new TreeMemory();
   try {
     let entries = 0;
     for (const entry of walkTree(top, options)) {
+      memory.note(entry);
       // Reads are synchronous: without a turn now and then no abort, no progress and no write would come through.
       if (++entries % entriesPerTurn === 0) await nextTurn();
       options.signal?.throwIfAborted();
@@ -56,7 +61,9 @@ export async function importTree(treePath: string, options: ImportOptions): Prom
       else if (entry.kind === "link") await intake.link(entry.path, entry.target);
       else await intake.directory(entry.path, entry.stats);
     }
-    return await intake.finish();
+    const manifest = await intake.finish();
+    await memory.compare(top, options);
+    return manifest;
   } finally {
     await intake.settled();
   }
@@ -334,7 +341,9 @@ function checkUnchanged(path: string, seen: BigIntStats): void {
 }
 
 function isSame(seen: BigIntStats, now: BigIntStats): boolean {
-  return seen.ino === now.ino && seen.dev === now.dev && seen.size === now.size && seen.mtimeNs === now.mtimeNs;
+  const isSameFile = seen.ino === now.ino && seen.dev === now.dev;
+  // Who sets the time of a file back after writing to it cannot set back when it did that.
+  return isSameFile && seen.size === now.size && seen.mtimeNs === now.mtimeNs && seen.ctimeNs === now.ctimeNs;
 }
 
 function factsOf(path: string, stats: BigIntStats, sizeBytes: number, digest: Uint8Array): FileFacts {

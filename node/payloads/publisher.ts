@@ -1,27 +1,15 @@
-import { FormatError, NotTrustedError } from "../../protocol/errors.ts";
+import { NotTrustedError, P2pCacheError } from "../../protocol/errors.ts";
 import type { ChunkHash, PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { encodeRoot, type ManifestRoot } from "../../protocol/manifest.ts";
 import type { BuiltManifest } from "../../protocol/manifest-builder.ts";
-import {
-  decodeEnvelope,
-  decodeRecord,
-  encodeEnvelope,
-  encodeRecord,
-  type RecordAttributes,
-  type ReleaseRecord,
-  signedBytes,
-} from "../../protocol/record.ts";
+import { decodeRecord, encodeRecord, type RecordAttributes, type ReleaseRecord } from "../../protocol/record.ts";
+import type { TreeDifference } from "../../protocol/tree-difference.ts";
 import { type Variant, variantHash, variantText } from "../../protocol/variant.ts";
 import type { HashEngine } from "../hasher.ts";
 import type { Repository } from "../ports.ts";
 import { importTree } from "./importer.ts";
-
-/** Who signs releases: Ed25519 over the message. */
-export interface RecordSigner {
-  /** Hex SHA-256 of the raw public key. */
-  readonly keyid: string;
-  sign(message: Uint8Array): Uint8Array;
-}
+import { type LatestRecord, latestRecordOf, type RecordSigner, sealed } from "./latest-record.ts";
+import { NewSegments } from "./release-difference.ts";
 
 export interface PublishOptions {
   readonly variant: Variant;
@@ -68,29 +56,32 @@ export async function publishVariant(options: PublishOptions): Promise<Published
   const { variant, repository, engine, supersede = false } = options;
   const hash = variantHash(variant, engine.hash);
   recordBody(options, emptyTree, 0, undefined); // A bad name or time is refused before any work.
-  const latest = await latestRelease(options, hash);
+  const { signal } = options;
+  const newest = await latestRecordOf(repository, hash, engine, signal === undefined ? {} : { signal });
+  const latest = newest !== undefined && isRelease(newest) ? newest : undefined;
   const upload = new Upload(repository);
   const find = latest !== undefined && !supersede;
-  const manifest = await readTree(options, upload, find ? "find" : "write");
+  const segments = find ? new NewSegments(latest.record.root) : undefined;
+  const manifest = await readTree(options, upload, find ? "find" : "write", segments);
   const totals = totalsOf(hash, manifest);
   if (latest !== undefined) {
     const difference = differenceFrom(latest, manifest.payload, options);
     if (difference === undefined) return { ...totals, ...(await repair(options, latest, hash, upload)) };
-    if (!supersede) throw alreadyReleased(latest.record, difference);
+    if (segments !== undefined) throw await alreadyReleased(latest.record, difference, options, segments);
   }
-  const revision = latest === undefined ? 0 : latest.record.revision + 1;
-  const body = recordBody(options, manifest, revision, latest?.record.payload);
-  const signature = { keyid: options.sign.keyid, sig: options.sign.sign(signedBytes(body)) };
+  const revision = newest === undefined ? 0 : newest.record.revision + 1;
+  const supersedes = newest?.record.withdrawn ? newest.record.supersedes : latest?.record.payload;
+  const body = recordBody(options, manifest, revision, supersedes);
   options.signal?.throwIfAborted();
-  await repository.putRecord(hash, revision, encodeEnvelope({ body, signatures: [signature] }));
+  await repository.putRecord(hash, revision, sealed(body, options.sign));
   return { ...totals, revision, newChunks: upload.newChunks, newBytes: upload.newBytes };
 }
 
-/** The latest record, and who signed it by their own word. */
-interface LatestRelease {
-  readonly record: ReleaseRecord;
-  readonly keyids: readonly string[];
-  readonly envelope: Uint8Array;
+type LatestRelease = LatestRecord<ReleaseRecord>;
+
+/** What was withdrawn last is released anew by any publish. */
+function isRelease(latest: LatestRecord): latest is LatestRelease {
+  return latest.record.withdrawn !== true;
 }
 
 /** What comes of each item of a tree: what the repository lacks is noted, or written; or what was noted is written. */
@@ -120,6 +111,11 @@ class Upload {
     this.newBytes += bytes.length;
   }
 
+  /** What a new record will name must not be removed before it does; what is only looked for is named already. */
+  #isThere(pass: Pass, hash: ChunkHash, sizeBytes: number): Promise<boolean> {
+    return pass === "find" ? this.#repository.has(hash, sizeBytes) : this.#repository.reuse(hash, sizeBytes);
+  }
+
   /** Answers whether the item was written. */
   async item(pass: Pass, hash: ChunkHash, bytes: Uint8Array): Promise<boolean> {
     if (pass === "write found") {
@@ -127,7 +123,7 @@ class Upload {
     } else {
       if (this.#seen.has(hash)) return false;
       this.#seen.add(hash);
-      if (await this.#repository.has(hash, bytes.length)) return false;
+      if (await this.#isThere(pass, hash, bytes.length)) return false;
       if (pass === "find") this.#found.add(hash);
     }
     if (pass === "find") return false;
@@ -150,19 +146,25 @@ async function repair(
   const { revision } = latest.record;
   if (upload.missing > 0) {
     const { payload } = await readTree(options, upload, "write found");
-    if (payload !== latest.record.payload) throw alreadyReleased(latest.record, "with another tree");
+    if (payload !== latest.record.payload) throw refusal(latest.record, "with another tree", {});
   }
   // The same bytes again write nothing, and make durable what was written before them.
   if (upload.written > 0) await options.repository.putRecord(hash, revision, latest.envelope);
   return { revision, newChunks: upload.newChunks, newBytes: upload.newBytes };
 }
 
-async function readTree(options: PublishOptions, upload: Upload, pass: Pass): Promise<BuiltManifest> {
+async function readTree(
+  options: PublishOptions,
+  upload: Upload,
+  pass: Pass,
+  segments?: NewSegments,
+): Promise<BuiltManifest> {
   const { engine, attributes, stripSpecial, allowPrivate, onProgress, signal } = options;
   return await importTree(options.treePath, {
     engine,
     onChunk: (hash, bytes) => upload.chunk(pass, hash, bytes),
     onSegment: async (hash, bytes) => {
+      segments?.take(hash, bytes);
       await upload.item(pass, hash, bytes);
     },
     externalLinks: attributes.externalLinks,
@@ -171,20 +173,6 @@ async function readTree(options: PublishOptions, upload: Upload, pass: Pass): Pr
     ...(onProgress === undefined ? {} : { onProgress }),
     ...(signal === undefined ? {} : { signal }),
   });
-}
-
-async function latestRelease(options: PublishOptions, hash: VariantHash): Promise<LatestRelease | undefined> {
-  const { repository, engine, signal } = options;
-  const bytes = await repository.latestRecord(hash, signal === undefined ? {} : { signal });
-  if (bytes === undefined) return undefined;
-  const envelope = decodeEnvelope(bytes);
-  const record = decodeRecord(envelope.body, engine.hash);
-  if (variantHash(record.variant, engine.hash) !== hash) {
-    throw new FormatError(
-      `${repository.name} has a record of ${variantText(record.variant)} in another variant's place`,
-    );
-  }
-  return { record, keyids: envelope.signatures.map(({ keyid }) => keyid), envelope: bytes };
 }
 
 /** How a release differs from what was asked; undefined where it says the same, signed by the same key. */
@@ -201,12 +189,37 @@ function attributesText(attributes: RecordAttributes): string {
   return JSON.stringify(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-function alreadyReleased(record: ReleaseRecord, difference: string): NotTrustedError {
-  const message = `${variantText(record.variant)} is already released ${difference}; a new revision must supersede it`;
+/** The refusal of a tree, or of what is said of it, that differs from its release; with what changed in the tree. */
+async function alreadyReleased(
+  record: ReleaseRecord,
+  difference: string,
+  { repository, engine, signal }: PublishOptions,
+  segments: NewSegments,
+): Promise<NotTrustedError> {
+  if (difference !== "with another tree") return refusal(record, difference, {});
+  try {
+    const wait = signal === undefined ? {} : { signal };
+    const changed = await segments.difference(repository, record.root, engine, wait);
+    return refusal(record, difference, changed ?? { changesUnknown: "there are too many" });
+  } catch (error) {
+    if (!(error instanceof P2pCacheError) || signal?.aborted === true) throw error;
+    return refusal(record, difference, { changesUnknown: error.message });
+  }
+}
+
+function refusal(
+  record: ReleaseRecord,
+  difference: string,
+  changed: TreeDifference | { readonly changesUnknown?: string },
+): NotTrustedError {
+  const { variant, revision, payload } = record;
+  const counts =
+    "changes" in changed ? ` (${changed.added} added, ${changed.removed} removed, ${changed.changed} changed)` : "";
+  const message = `${variantText(variant)} is already released ${difference}${counts}; a new revision must supersede it`;
   return new NotTrustedError(message, {
     code: "ALREADY_RELEASED",
     hint: "publish with --supersede, if every machine should get this one instead",
-    details: { revision: record.revision, payload: record.payload },
+    details: { revision, payload, ...changed },
   });
 }
 

@@ -55,9 +55,43 @@ export function* walkTree(top: TreeTop, options: WalkOptions = {}): Generator<Wa
   const limit = options.entriesMax ?? entriesMax;
   let entries = 0;
   for (const entry of walkDirectory(top.path, "", options)) {
-    if (++entries > limit) throw unpublishable(`the tree ${shown(top.path)} has more than ${limit} entries`);
+    if (++entries > limit) throw tooMany(top, limit);
     yield entry;
   }
+}
+
+/**
+ * Counts the entries of a tree by their names alone, so that one of too many is refused before any of it is read.
+ * @throws {UsageError} (UNPUBLISHABLE); what cannot be listed is for the walk to tell.
+ */
+export function checkEntries(top: TreeTop, options: WalkOptions = {}): void {
+  const limit = options.entriesMax ?? entriesMax;
+  let entries = 0;
+  const directories = [top.path];
+  for (let path = directories.pop(); path !== undefined; path = directories.pop()) {
+    for (const dirent of listing(path)) {
+      // What is stripped counts only once it is known to be left out.
+      if (options.stripSpecial === true && !dirent.isFile() && !dirent.isDirectory() && !dirent.isSymbolicLink())
+        continue;
+      if (++entries > limit) throw tooMany(top, limit);
+      if (dirent.isDirectory()) directories.push(`${path}/${dirent.name}`);
+    }
+  }
+}
+
+/** Nothing where it cannot be read. */
+function listing(path: string): Dirent[] {
+  try {
+    return readdirSync(path, { withFileTypes: true });
+  } catch {
+    return [];
+  }
+}
+
+function tooMany(top: TreeTop, limit: number): UsageError {
+  return unpublishable(`the tree ${shown(top.path)} has more than ${limit} entries`, {
+    hint: "publish its parts as packages of their own",
+  });
 }
 
 /** What a failed system call on something in a tree means: an error that names it, in one line. */

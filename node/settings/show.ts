@@ -90,7 +90,7 @@ function keyText(key: string): string {
 }
 
 /** A value in one line of TOML. JSON's texts are TOML's too (TOML 1.0, basic strings). */
-function tomlText(value: unknown): string {
+export function tomlText(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(tomlText).join(", ")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
   const members = Object.entries(value).map(([name, member]) => `${name} = ${tomlText(member)}`);

@@ -10,7 +10,6 @@ import { type Holdings, holdingOf } from "./holdings.ts";
 import type { JobPlace } from "./item-jobs.ts";
 import type { ItemWorkers } from "./item-workers.ts";
 import type { ObjectsCollector } from "./objects-collector.ts";
-import { storeRecord } from "./record-objects.ts";
 import { entryOf, type RecoveryPlace } from "./recovery.ts";
 import type { Found } from "./rez-cache.ts";
 import { cacheError } from "./rez-guard.ts";
@@ -23,6 +22,8 @@ export interface AdoptionParts {
   readonly space: SpaceLedger;
   readonly objects: ObjectsCollector;
   readonly indexMode: number;
+  /** Keeps the newest record of a variant. */
+  readonly keep: (hash: VariantHash, envelope: Uint8Array) => Promise<void>;
   /** What lies at a variant's place; undefined where that is nothing, or ours. */
   readonly find: (variant: ReleaseRecord["variant"]) => Found | undefined;
 }
@@ -37,7 +38,7 @@ export class Adoption implements AdoptionStore {
 
   async open(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array): Promise<RezCopy> {
     const { place, space, objects, workers } = this.#parts;
-    const { objectsPath, hasher } = place;
+    const { objectsPath } = place;
     const found = this.#parts.find(record.variant);
     if (found === undefined) throw new NotAdoptedError("it has gone");
     checkOwned(found);
@@ -45,7 +46,7 @@ export class Adoption implements AdoptionStore {
     let reservation: Reservation | undefined;
     try {
       reservation = await reserve(space, record);
-      await storeRecord(objectsPath, hash, envelope, { held: undefined, hasher });
+      await this.#parts.keep(hash, envelope);
       const hashes = record.root.segments.map((segment) => segment.hash);
       const right = await workers.do<"checkSegments">({ kind: "checkSegments", objectsPath, hashes });
       const end = () => {

@@ -5,13 +5,14 @@ import {
   ChunkCorruptError,
   ChunkMissingError,
   NotAdoptedError,
+  NotTrustedError,
   TreeDamagedError,
 } from "../../protocol/errors.ts";
 import { bytesToHex, type ChunkHash, type Hasher, type PayloadId, type VariantHash } from "../../protocol/hash.ts";
 import { type ChunkLayout, chunkLayouts } from "../../protocol/layout.ts";
 import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
 import { ManifestChecker } from "../../protocol/manifest-checker.ts";
-import type { ReleaseRecord } from "../../protocol/record.ts";
+import { decodeEnvelope, decodeRecord, type ReleaseRecord } from "../../protocol/record.ts";
 import { decodeSegment } from "../../protocol/segments.ts";
 import type { ChunkDescription } from "../../protocol/transfer.ts";
 import { type Variant, variantText } from "../../protocol/variant.ts";
@@ -82,13 +83,30 @@ export class MemoryPayloadStore implements FetchStore {
     return this.#envelopes.get(variant);
   }
 
+  /** @throws {NotTrustedError} RECORD_OUTDATED when a higher revision is kept already. */
+  async noteRecord(hash: VariantHash, envelope: Uint8Array): Promise<void> {
+    const { hasher } = this.#options;
+    const known = this.#envelopes.get(hash);
+    const [before, given] = [known, envelope].map((each) => each && decodeRecord(decodeEnvelope(each).body, hasher));
+    if (before !== undefined && given!.revision < before.revision) {
+      throw new NotTrustedError(`revision ${given!.revision} is outdated`, { code: "RECORD_OUTDATED" });
+    }
+    this.#envelopes.set(hash, envelope);
+  }
+
+  async remove(variant: VariantHash): Promise<void> {
+    if (this.isLocked) throw new BusyError("Rez's lock was not free", { code: "REZ_LOCK_HELD" });
+    this.#held.delete(variant);
+    this.#damaged.delete(variant);
+  }
+
   /** @throws {NoSpaceError} before anything is kept; {BusyError} while the payload is being worked on. */
   async stage(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array): Promise<StagedTree> {
     const { root, payload } = record;
     if (this.#active.has(payload)) throw new BusyError(`${payload} is being worked on`);
     const need = { bytes: root.bytes, totalBytes: root.bytes, inodes: root.entries };
     const reservation = await this.#space.reserve(variantText(record.variant), need);
-    this.#envelopes.set(hash, envelope);
+    await this.noteRecord(hash, envelope);
     const items = this.#kept.get(payload) ?? new Map();
     this.#kept.set(payload, items);
     const staged = new MemoryStagedTree(record, items, reservation, this.#options.hasher);

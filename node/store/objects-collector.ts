@@ -2,7 +2,7 @@ import { unlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
-import { decodeEnvelope, decodeRecord, type ReleaseRecord } from "../../protocol/record.ts";
+import { decodeEnvelope, decodeRelease, type ReleaseRecord } from "../../protocol/record.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { namesIn } from "./rez-index.ts";
 
@@ -17,7 +17,8 @@ export interface CollectorParts {
 
 /**
  * Deletes records and manifest segments under `objects/` that nothing names any more: no holding, and no payload on its
- * way in or left in staging. What it cannot read as a release record stays: that is somebody else's to judge.
+ * way in or left in staging. What it cannot read as a release stays: that is somebody else's to judge, or a withdrawal;
+ * and so does the newest record of a variant that was released anew, since nothing older may count here again (P6).
  */
 export class ObjectsCollector {
   readonly #parts: CollectorParts;
@@ -77,7 +78,8 @@ export class ObjectsCollector {
     if (record === undefined) return true;
     const isStaged = left.has(record.payload);
     if (isStaged || this.#held(variant) === record.payload) keep(kept, variant, record);
-    return isStaged || this.#held(variant) !== undefined;
+    const isFloor = record.revision > 0 && path.endsWith(".json");
+    return isStaged || isFloor || this.#held(variant) !== undefined;
   }
 
   /** What was named meanwhile is looked at before each deletion: nothing comes between the two. */
@@ -96,7 +98,7 @@ export class ObjectsCollector {
   async #read(path: string): Promise<ReleaseRecord | undefined> {
     try {
       const envelope = await readFile(join(this.#parts.objectsPath, path));
-      return decodeRecord(decodeEnvelope(envelope).body, this.#parts.hasher);
+      return decodeRelease(decodeEnvelope(envelope).body, this.#parts.hasher);
     } catch {
       return undefined;
     }

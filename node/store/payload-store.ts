@@ -1,11 +1,10 @@
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Bitmap } from "../../protocol/bitmap.ts";
 import { assert, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
 import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { ItemIndex } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
-import { type RezHandle, rezHandle } from "../../protocol/rez-handle.ts";
+import type { RezHandle } from "../../protocol/rez-handle.ts";
 import type { Variant } from "../../protocol/variant.ts";
 import type { Clock, CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
 import { Adoption } from "./adoption.ts";
@@ -16,8 +15,8 @@ import type { JobPlace, TreeFault } from "./item-jobs.ts";
 import { ItemWorkers } from "./item-workers.ts";
 import { ObjectsCollector } from "./objects-collector.ts";
 import { CacheOwner } from "./owner.ts";
-import { loadRecord, storeRecord, writeDurably } from "./record-objects.ts";
-import { checkStore, endIntent, entryOf, intentPath, isEntry, type RecoveryPlace, recoverStore } from "./recovery.ts";
+import { type KeeperParts, loadRecord, RecordKeeper, writeDurably } from "./record-objects.ts";
+import { checkStore, endIntent, entryOf, intentPath, type RecoveryPlace, recoverStore } from "./recovery.ts";
 import { beingCopied, type RemoveOptions, takeOut, tidy } from "./removal.ts";
 import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
 import { cacheError, closeToOthers, makeDirectory } from "./rez-guard.ts";
@@ -25,8 +24,9 @@ import type { LockTiming } from "./rez-lock.ts";
 import { type DiskSpace, readDiskSpace, SpaceLedger, type SpaceLimits } from "./space.ts";
 import type { StagedPayload } from "./staged-payload.ts";
 import { Staging } from "./staging.ts";
+import { VariantPlaces } from "./variant-places.ts";
 
-export interface StoreOptions {
+export interface StoreOptions extends Pick<KeeperParts, "readRecord"> {
   readonly cachePath: string;
   readonly statePath: string;
   readonly limits: SpaceLimits;
@@ -51,9 +51,11 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly #options: StoreOptions;
   readonly #place: RecoveryPlace;
   readonly #rez: RezCache;
+  readonly #places: VariantPlaces;
   readonly #owners: readonly CacheOwner[];
   readonly #catalogue: Catalogue;
   readonly #holdings: Holdings;
+  readonly #records: RecordKeeper;
   readonly #workers: ItemWorkers;
   readonly space: SpaceLedger;
   readonly #staging: Staging;
@@ -71,18 +73,21 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     this.#options = options;
     this.#place = place;
     this.#rez = place.rez;
+    this.#places = new VariantPlaces(place.rez, options.repositories);
     this.#owners = parts.owners;
     this.#catalogue = place.catalogue;
     this.#holdings = new Holdings(place);
     this.#objects = new ObjectsCollector({ ...place, strangers: parts.strangers });
+    this.#records = new RecordKeeper({ ...options, ...place });
     this.#workers = parts.workers;
     this.#staging = new Staging({ path: place.stagingPath, objectsPath: place.objectsPath, workers: parts.workers });
     const readSpace = options.readSpace ?? readDiskSpace;
     const usedBytes = () => place.catalogue.bytes + this.#staging.leftBytes;
     this.space = new SpaceLedger(options.limits, () => readSpace(place.rez.path), usedBytes);
     const [holdings, workers, space, objects] = [this.#holdings, this.#workers, this.space, this.#objects];
-    const find = (variant: Variant) => this.#foreign(variant);
-    this.adoption = new Adoption({ place, holdings, workers, space, objects, find, indexMode: options.indexMode });
+    const [find, keep] = [(variant: Variant) => this.#places.foreign(variant), this.noteRecord.bind(this)];
+    const { indexMode } = options;
+    this.adoption = new Adoption({ place, holdings, workers, space, objects, find, keep, indexMode });
   }
 
   /**
@@ -137,14 +142,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   }
 
   foreign(variant: Variant): { readonly path: string; readonly state: string } | undefined {
-    const found = this.#foreign(variant);
+    const found = this.#places.foreign(variant);
     return found === undefined ? undefined : { path: found.rootPath, state: found.kind };
-  }
-
-  #foreign(variant: Variant): Found | undefined {
-    const handle = this.#handleOf(variant);
-    const found = handle === undefined ? undefined : this.#rez.locate(handle);
-    return found === undefined || found.kind === "absent" || found.ours ? undefined : found;
   }
 
   /** Everything that is held, damaged or not. */
@@ -157,7 +156,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const entry = this.#catalogue.get(variant);
     if (entry === undefined) return undefined;
     if (this.#holdings.isLeaving(variant)) return undefined;
-    if (this.#isThere(entry)) return holdingOf(entry);
+    if (this.#places.isThere(entry)) return holdingOf(entry);
     void this.#holdings.lose(entry, `${pathOf(entry)} has gone`);
     return undefined;
   }
@@ -170,6 +169,14 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   /** The newest envelope of a variant that is held or on its way in. */
   record(variant: VariantHash): Promise<Uint8Array | undefined> {
     return loadRecord(this.#place.objectsPath, variant);
+  }
+
+  /**
+   * Keeps the newest record of a variant, durably, also one that takes back what is held (P6).
+   * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision is kept already.
+   */
+  noteRecord(hash: VariantHash, envelope: Uint8Array): Promise<void> {
+    return this.#records.keep(hash, envelope, this.#catalogue.get(hash)?.payload);
   }
 
   /**
@@ -186,8 +193,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const letGo = this.#objects.use(hash, record);
     const prepare = async () => {
       await endIntent(this.#place, this.#staging.pathOf(record.payload), signal);
-      const held = this.#catalogue.get(hash)?.payload;
-      await storeRecord(this.#place.objectsPath, hash, envelope, { held, hasher: this.#options.hasher });
+      await this.noteRecord(hash, envelope);
     };
     try {
       return await this.#staging.open(record, this.space, { prepare, signal });
@@ -308,7 +314,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
 
   async #commit(hash: VariantHash, staged: StagedPayload, signal: AbortSignal | undefined): Promise<CommitResult> {
     const { record } = staged;
-    const handle = this.#handleOf(record.variant);
+    const handle = this.#places.handleOf(record.variant);
     assert(handle !== undefined, "what is committed was asked for by a configured repository");
     await staged.finish(signal);
     await this.#tidied;
@@ -349,7 +355,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     if (found.ours) throw beingCopied(found.rootPath);
     await this.#staging.throwAway(staged);
     const before = this.#catalogue.get(hash);
-    if (before !== undefined && !this.#isThere(before)) await this.#holdings.forget(hash);
+    if (before !== undefined && !this.#places.isThere(before)) await this.#holdings.forget(hash);
     return { kind: "taken", path: found.rootPath };
   }
 
@@ -373,20 +379,6 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
       if (isGone) await this.#holdings.lose(entry, error.message);
       throw error;
     }
-  }
-
-  /** Whether Rez would find the tree; where the repository is not configured any more, whether it is there. */
-  #isThere(entry: CatalogueEntry): boolean {
-    const handle = this.#handleOf(entry.variant);
-    if (handle === undefined) return existsSync(pathOf(entry));
-    const found = this.#rez.locate(handle);
-    return found.kind !== "absent" && isEntry(found, entry);
-  }
-
-  /** Rez's handle of a variant on this machine; undefined where its repository is not configured. */
-  #handleOf(variant: Variant): RezHandle | undefined {
-    const location = this.#options.repositories.get(variant.repository);
-    return location === undefined ? undefined : rezHandle(variant, location);
   }
 
   #jobPlace(entry: CatalogueEntry): JobPlace {

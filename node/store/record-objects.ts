@@ -1,30 +1,74 @@
 import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
+import { NotTrustedError } from "../../protocol/errors.ts";
+import { compareBytes, type Hasher, type PayloadId, type VariantHash } from "../../protocol/hash.ts";
 import { recordBytesMax } from "../../protocol/limits.ts";
-import { decodeEnvelope, decodeRecord, type ReleaseRecord } from "../../protocol/record.ts";
+import { decodeEnvelope, decodeRecord, type ReleaseRecord, type SignedRecord } from "../../protocol/record.ts";
+import { variantText } from "../../protocol/variant.ts";
+import { cacheError } from "./rez-guard.ts";
 
 /** Where the envelope of the newest release record of a variant lies. */
 function recordPath(objectsPath: string, variant: VariantHash): string {
   return join(objectsPath, variant.slice(0, 2), `${variant}.dsse.json`);
 }
 
-/**
- * Writes the newest envelope of a variant durably. The one that was there is kept beside it while what it names is
- * `held`, so that a held tree can be served and checked until the new one has come in whole.
- */
-export async function storeRecord(
-  objectsPath: string,
-  variant: VariantHash,
-  envelope: Uint8Array,
-  { held, hasher }: { readonly held: PayloadId | undefined; readonly hasher: Hasher },
-): Promise<void> {
-  const path = recordPath(objectsPath, variant);
-  const before = await loadRecord(objectsPath, variant);
-  if (before !== undefined && held !== undefined && decode(before, hasher)?.payload === held) {
-    await writeDurably(heldPath(path), before);
+export interface KeeperParts {
+  readonly objectsPath: string;
+  readonly hasher: Hasher;
+  /** An envelope's record, if somebody whom we trust has signed it; any that can be read, where not given. */
+  readonly readRecord?: (envelope: Uint8Array) => SignedRecord | undefined;
+}
+
+/** Writes the newest record of each variant: those of one variant in turn, each after what the one before has written. */
+export class RecordKeeper {
+  readonly #objectsPath: string;
+  readonly #read: (envelope: Uint8Array) => SignedRecord | undefined;
+  readonly #written = new Map<VariantHash, Promise<void>>();
+
+  constructor({ objectsPath, hasher, readRecord: read = (envelope) => readRecord(envelope, hasher) }: KeeperParts) {
+    this.#objectsPath = objectsPath;
+    this.#read = read;
   }
-  await writeDurably(path, envelope);
+
+  /**
+   * Writes the newest envelope of a variant durably: what counts here is never gone behind again (P6). The one that was
+   * there is kept beside it while what it names is `held`, so that a held tree can be served and checked until the new
+   * one has come in whole.
+   * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision was written before.
+   */
+  keep(variant: VariantHash, envelope: Uint8Array, held: PayloadId | undefined): Promise<void> {
+    const before = this.#written.get(variant) ?? Promise.resolve();
+    const kept = before.then(() => this.#keep(variant, envelope, held));
+    const ended = kept
+      .catch(() => undefined)
+      .then(() => {
+        if (this.#written.get(variant) === ended) this.#written.delete(variant);
+      });
+    this.#written.set(variant, ended);
+    return kept.catch((error: unknown) => {
+      throw cacheError(this.#objectsPath, error);
+    });
+  }
+
+  async #keep(variant: VariantHash, envelope: Uint8Array, held: PayloadId | undefined): Promise<void> {
+    const path = recordPath(this.#objectsPath, variant);
+    const before = await load(path);
+    if (before !== undefined) {
+      if (compareBytes(before, envelope) === 0) return;
+      const [known, given] = [this.#read(before), this.#read(envelope)];
+      if (known !== undefined && given !== undefined && given.revision < known.revision) throw outdated(known, given);
+      if (held !== undefined && known !== undefined && !known.withdrawn && known.payload === held) {
+        await writeDurably(heldPath(path), before);
+      }
+    }
+    await writeDurably(path, envelope);
+  }
+}
+
+/** Two searches went on at once, and the one that ended first had found the newer record. */
+function outdated({ variant, revision }: SignedRecord, given: SignedRecord): NotTrustedError {
+  const message = `revision ${given.revision} of ${variantText(variant)} is outdated: revision ${revision} was seen`;
+  return new NotTrustedError(message, { code: "RECORD_OUTDATED", hint: "fetch it again, for the newer one" });
 }
 
 /** The newest envelope, or undefined where there is none; whoever uses it checks it. */
@@ -45,8 +89,8 @@ export async function loadRecordOf(
   const path = recordPath(objectsPath, variant);
   for (const each of [path, heldPath(path)]) {
     const envelope = await load(each);
-    const record = envelope === undefined ? undefined : decode(envelope, hasher);
-    if (record?.payload === payload) return record;
+    const record = envelope === undefined ? undefined : readRecord(envelope, hasher);
+    if (record !== undefined && !record.withdrawn && record.payload === payload) return record;
   }
   return undefined;
 }
@@ -90,7 +134,8 @@ async function load(path: string): Promise<Uint8Array | undefined> {
   }
 }
 
-function decode(envelope: Uint8Array, hasher: Hasher): ReleaseRecord | undefined {
+/** A stored envelope's record, whoever signed it; undefined where it cannot be read. */
+function readRecord(envelope: Uint8Array, hasher: Hasher): SignedRecord | undefined {
   try {
     return decodeRecord(decodeEnvelope(envelope).body, hasher);
   } catch {

@@ -8,7 +8,7 @@ import { errorIn, p2pcache } from "../support/command-line.ts";
 import { Studio } from "../support/studio.ts";
 
 const commands = [
-  ...["fetch", "publish", "ls", "peers", "verify", "fsck", "demo"],
+  ...["fetch", "publish", "unpublish", "ls", "peers", "verify", "fsck", "demo", "origin", "origin gc", "init"],
   ...["node", "node run", "node status", "node stop", "node id"],
   ...["key", "key gen", "key show", "key network", "config", "config show", "config check"],
 ];

@@ -11,7 +11,7 @@ import type { NodeClient, Progress } from "../../node/http/client.ts";
 import { Bitmap } from "../../protocol/bitmap.ts";
 import { chunkLayouts } from "../../protocol/layout.ts";
 import { seededRandom } from "../../protocol/random.ts";
-import { decodeEnvelope, decodeRecord, type ReleaseRecord } from "../../protocol/record.ts";
+import { decodeEnvelope, decodeRelease, type ReleaseRecord } from "../../protocol/record.ts";
 import { decodeSegment } from "../../protocol/segments.ts";
 import { type Variant, variantHash } from "../../protocol/variant.ts";
 import { kill, Studio } from "../support/studio.ts";
@@ -102,7 +102,7 @@ function verifiedBytes(cache: string): { verified: number; total: number } {
 function readRecord(objects: string): ReleaseRecord | undefined {
   const { hash } = openHashEngine();
   const path = join(objects, variantHash(variant, hash).slice(0, 2), `${variantHash(variant, hash)}.dsse.json`);
-  return existsSync(path) ? decodeRecord(decodeEnvelope(readFileSync(path)).body, hash) : undefined;
+  return existsSync(path) ? decodeRelease(decodeEnvelope(readFileSync(path)).body, hash) : undefined;
 }
 
 test.run();

@@ -259,7 +259,7 @@ test("a record is signed and written as it always was", () => {
   const vectors = JSON.parse(readFileSync(new URL("../fixtures/record-vectors.json", import.meta.url), "utf8"));
   const envelope = decodeEnvelope(utf8(vectors.envelope));
   assert.is(textOf(envelope.body), vectors.body);
-  const read = trustedRecord(envelope, new Map([[vectors.keyid, publicKeys[0]!]]), verify, hash);
+  const read = trustedRecord(envelope, new Map([[vectors.keyid, publicKeys[0]!]]), verify, hash) as ReleaseRecord;
   assert.equal(textOf(encodeRecord(read, read.root)), vectors.body);
   assert.equal(textOf(encodeEnvelope(signed(envelope.body, 0))), vectors.envelope, "Ed25519 is deterministic");
   assert.equal([keyIds[0], read.payload], [vectors.keyid, vectors.payload]);

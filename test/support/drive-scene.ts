@@ -7,7 +7,7 @@ import type { Bitmap } from "../../protocol/bitmap.ts";
 import { Directory } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
 import { seededRandom } from "../../protocol/random.ts";
-import { decodeEnvelope, decodeRecord } from "../../protocol/record.ts";
+import { decodeEnvelope, decodeRelease } from "../../protocol/record.ts";
 import { Standing } from "../../protocol/standing.ts";
 import { limits, publishSample } from "./fetch-world.ts";
 import { engine } from "./payloads.ts";
@@ -16,7 +16,7 @@ import { engine } from "./payloads.ts";
 export const repository = new MemoryRepository("filer");
 const { variant } = await publishSample(repository);
 const envelope = repository.records.get(variant)![0]!;
-const record = decodeRecord(decodeEnvelope(envelope).body, engine.hash);
+const record = decodeRelease(decodeEnvelope(envelope).body, engine.hash);
 
 /** One join at a peer, as the test sees it: what it is asked, and how it answers. */
 interface Asked {

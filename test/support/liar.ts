@@ -8,7 +8,7 @@ import { ChunkMissingError } from "../../protocol/errors.ts";
 import { type ChunkHash, hashFromBytes, parseVariantHash } from "../../protocol/hash.ts";
 import { chunkLayouts } from "../../protocol/layout.ts";
 import { ItemIndex } from "../../protocol/manifest.ts";
-import { decodeEnvelope, decodeRecord, encodeEnvelope } from "../../protocol/record.ts";
+import { decodeEnvelope, decodeRelease, encodeEnvelope } from "../../protocol/record.ts";
 import { decodeSegment } from "../../protocol/segments.ts";
 
 /** What a liar is told, as JSON in its first argument. */
@@ -42,7 +42,7 @@ const engine = openHashEngine();
 const origin = await FolderRepository.open({ name: "origin", path: orders.originPath, network: "test" });
 const variant = parseVariantHash(orders.variant);
 const envelope = (await origin.latestRecord(variant))!;
-const record = decodeRecord(decodeEnvelope(envelope).body, engine.hash);
+const record = decodeRelease(decodeEnvelope(envelope).body, engine.hash);
 const items = await itemsOf();
 const served: ServedPayload = { index: new ItemIndex(record.root), root: record.root, have: () => "all", load };
 const swarm = await Libp2pSwarm.open(

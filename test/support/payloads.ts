@@ -6,7 +6,7 @@ import type { StagedTree } from "../../node/ports.ts";
 import type { ChunkHash, VariantHash } from "../../protocol/hash.ts";
 import type { BuiltManifest } from "../../protocol/manifest-builder.ts";
 import {
-  decodeRecord,
+  decodeRelease,
   defaultAttributes,
   encodeEnvelope,
   encodeRecord,
@@ -63,7 +63,7 @@ export function releaseOf(built: BuiltManifest, options: PayloadOptions = {}): O
     built.root,
   );
   const envelope = encodeEnvelope({ body, signatures: [] });
-  return { hash: variantHash(variant, engine.hash), record: decodeRecord(body, engine.hash), envelope };
+  return { hash: variantHash(variant, engine.hash), record: decodeRelease(body, engine.hash), envelope };
 }
 
 /** An item's bytes, in a buffer that may be given away. */

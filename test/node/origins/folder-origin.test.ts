@@ -132,7 +132,7 @@ inFolder("a record past its limit is refused before it is read", async (path) =>
   assert.is((await failureOf(repository.latestRecord(variant))).code, "BAD_FORMAT");
 });
 
-inFolder("what may not be read or written is unreachable, and named", async (path) => {
+inFolder("what may not be read is unreachable, what may not be written unusable, and both are named", async (path) => {
   if (isRoot) return; // Nothing is forbidden to root.
   const repository = await publisher(path);
   await repository.putChunk(hash, noise(1, 10));
@@ -142,7 +142,9 @@ inFolder("what may not be read or written is unreachable, and named", async (pat
   if (error !== undefined) assert.match(error.message, /filer cannot be used: .*chunks\/ab\/.* fails with EACCES/);
   chmodSync(join(path, "chunks"), 0o555);
   const other = parseChunkHash("aa".repeat(32));
-  assert.is((await failureOf(repository.putChunk(other, noise(1, 10)))).code, "UNREACHABLE");
+  const refused = await failureOf(repository.putChunk(other, noise(1, 10)));
+  assert.equal([refused.code, refused.exit], ["UNUSABLE", 1]);
+  assert.match(refused.message, /^the origin filer cannot be written: .*: EACCES$/);
   chmodSync(join(path, "chunks"), 0o755);
   await repository.putChunk(other, noise(1, 10));
 });

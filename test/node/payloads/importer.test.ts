@@ -1,5 +1,6 @@
 // runs unprivileged
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import {
   appendFileSync,
   chmodSync,
@@ -12,6 +13,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
@@ -206,6 +208,28 @@ inTree("a name that comes or goes while the tree is read is a change", async (tr
   };
   const error = await failureOf(importTree(tree, { ...sinks, onChunk }));
   assert.is(error.code, "TREE_CHANGED");
+});
+
+inTree("names that differ by case or Unicode form alone are kept, and the manifest says so", async (tree) => {
+  write(tree, "plain", "x");
+  assert.is((await importAll(tree)).root.caseSensitive, false);
+  write(tree, "Plain", "y");
+  assert.equal([(await importAll(tree)).root.caseSensitive, (await importAll(tree)).root.files], [true, 2]);
+  rmSync(join(tree, "Plain"));
+  write(tree, "caf\u00e9", "x");
+  write(tree, "cafe\u0301", "y");
+  assert.equal([(await importAll(tree)).root.caseSensitive, (await importAll(tree)).root.files], [true, 3]);
+});
+
+inTree("a socket is refused like every special file", async (tree) => {
+  const server = createServer();
+  // Its name must fit into sockaddr_un.
+  const listening = once(server, "listening");
+  server.listen(join(tree, "s"));
+  await listening;
+  await refused(tree, "UNPUBLISHABLE", /"s" is a device, a socket or a FIFO/);
+  server.close();
+  await once(server, "close");
 });
 
 inTree("at most eight items are under way, and a failure of one ends the import with it", async (tree) => {

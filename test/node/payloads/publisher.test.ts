@@ -19,7 +19,14 @@ import { type Published, type PublishOptions, publishVariant } from "../../../no
 import { type P2pCacheError, UnreachableError } from "../../../protocol/errors.ts";
 import type { ChunkHash } from "../../../protocol/hash.ts";
 import { MIB } from "../../../protocol/limits.ts";
-import { decodeEnvelope, decodeRecord, defaultAttributes, trustedRecord } from "../../../protocol/record.ts";
+import {
+  decodeEnvelope,
+  decodeRelease,
+  defaultAttributes,
+  type ReleaseRecord,
+  type SignedRecord,
+  trustedRecord,
+} from "../../../protocol/record.ts";
 import { variantHash } from "../../../protocol/variant.ts";
 import { noise } from "../../support/noise.ts";
 
@@ -38,7 +45,7 @@ inTree("a release can be read back, checked and trusted", async (tree, publish) 
   const envelope = decodeEnvelope((await repository.latestRecord(published.variant))!);
   const isRight = (_: Uint8Array, message: Uint8Array, sig: Uint8Array): boolean =>
     Buffer.from(engine.hash(message)).equals(sig);
-  const record = trustedRecord(envelope, new Map([[sign.keyid, new Uint8Array(32)]]), isRight, engine.hash);
+  const record = releaseOf(trustedRecord(envelope, new Map([[sign.keyid, new Uint8Array(32)]]), isRight, engine.hash));
   assert.equal([record.payload, record.releasedAt, record.variant], [published.payload, now, variant]);
   for (const { hash, sizeBytes } of record.root.segments) {
     assert.is((await repository.chunk(hash, sizeBytes)).length, sizeBytes);
@@ -66,7 +73,7 @@ for (const supersede of [false, true]) {
     const repository = new MemoryRepository("memory");
     const first = await publish(repository);
     const [record] = repository.records.get(first.variant)!;
-    const { root } = decodeRecord(decodeEnvelope(record!).body, engine.hash);
+    const { root } = decodeRelease(decodeEnvelope(record!).body, engine.hash);
     const whole = new Map(repository.chunks);
     const segments = new Set(root.segments.map((segment) => segment.hash));
     const [lost, short] = [...whole.keys()].filter((hash) => !segments.has(hash));
@@ -112,12 +119,7 @@ inTree("another tree needs supersede, and nothing is written without it", async 
   assert.is(repository.chunks.size, chunks);
   const second = await publish(repository, { supersede: true });
   assert.is(second.revision, 1);
-  const record = trustedRecord(
-    decodeEnvelope((await repository.latestRecord(first.variant))!),
-    undefined,
-    () => false,
-    engine.hash,
-  );
+  const record = decodeRelease(decodeEnvelope((await repository.latestRecord(first.variant))!).body, engine.hash);
   assert.equal([record.revision, record.payload, record.supersedes], [1, second.payload, first.payload]);
   assert.is((await publish(repository, { supersede: true })).revision, 1);
 });
@@ -203,6 +205,11 @@ function inTree(name: string, check: (tree: string, publish: Publish) => Promise
       rmSync(directory, { recursive: true, force: true });
     }
   });
+}
+
+function releaseOf(record: SignedRecord): ReleaseRecord {
+  assert.not(record.withdrawn);
+  return record as ReleaseRecord;
 }
 
 function listing(path: string): string[] {

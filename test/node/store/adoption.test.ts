@@ -222,7 +222,7 @@ test("what was adopted is removed, replaced by a newer revision, and missed when
   await store.remove(payload.hash);
 
   copyOf(context);
-  await adopt(store, payload);
+  await adopt(store, await release(source, { revision: 2, supersedes: next.record }));
   const lost: string[] = [];
   store.onLost = (_variant, fault) => lost.push(fault);
   fs.unlinkSync(copy.indexPath);

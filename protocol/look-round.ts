@@ -1,0 +1,39 @@
+import type { VariantHash } from "./hash.ts";
+import type { Random } from "./random.ts";
+
+/** What to do now about the records of held variants. */
+export type LookStep =
+  | { readonly kind: "look"; readonly variant: VariantHash; readonly waitMs: number }
+  | { readonly kind: "wait"; readonly waitMs: number };
+
+/**
+ * When to see whether the origins have a newer record of what is held: each variant about once a period, spread over it,
+ * so that neither an origin nor this machine ever gets all questions at once.
+ */
+export class LookRound {
+  readonly #periodMs: number;
+  readonly #random: Random;
+  /** In the order in which they were looked at, the longest ago first. */
+  readonly #looked = new Set<VariantHash>();
+
+  constructor(periodMs: number, random: Random) {
+    this.#periodMs = periodMs;
+    this.#random = random;
+  }
+
+  /** Names the variant whose turn it is among those that are held, and how long to wait after it. */
+  step(held: readonly VariantHash[]): LookStep {
+    const here = new Set(held);
+    for (const variant of this.#looked) if (!here.has(variant)) this.#looked.delete(variant);
+    // Within half and one and a half of the mean: machines that were started together drift apart.
+    const waitMs = Math.max(waitMsMin, (this.#periodMs / Math.max(1, held.length)) * (0.5 + this.#random()));
+    const variant = held.find((each) => !this.#looked.has(each)) ?? this.#looked.values().next().value;
+    if (variant === undefined) return { kind: "wait", waitMs };
+    this.#looked.delete(variant);
+    this.#looked.add(variant);
+    return { kind: "look", variant, waitMs };
+  }
+}
+
+/** With very many variants a round takes longer, and an origin still gets no more than this from one node. */
+const waitMsMin = 1_000;

@@ -1,0 +1,40 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { parseVariantHash } from "../../protocol/hash.ts";
+import { LookRound } from "../../protocol/look-round.ts";
+import { seededRandom } from "../../protocol/random.ts";
+
+const hour = 3_600_000;
+const variants = ["1", "2", "3", "4"].map((digit) => parseVariantHash(digit.repeat(64)));
+
+/** The next variants whose turn it is. */
+function turns(round: LookRound, held: typeof variants, count: number): string[] {
+  return Array.from({ length: count }, () => {
+    const step = round.step(held);
+    return step.kind === "look" ? step.variant[0]! : "-";
+  });
+}
+
+test("each held variant has its turn, the one looked at longest ago first", () => {
+  const round = new LookRound(hour, () => 0.5);
+  assert.equal(turns(round, variants, 9), ["1", "2", "3", "4", "1", "2", "3", "4", "1"]);
+});
+
+test("one that came has its turn soon, one that went has none", () => {
+  const round = new LookRound(hour, () => 0.5);
+  turns(round, variants.slice(0, 3), 4);
+  assert.equal(turns(round, variants, 2), ["4", "2"]);
+  assert.equal(turns(round, variants.slice(2), 3), ["3", "4", "3"]);
+  assert.equal(turns(round, [], 1), ["-"]);
+});
+
+test("a round takes about a period, spread by chance, and never more than a look a second", () => {
+  const round = new LookRound(hour, seededRandom(1));
+  const waits = Array.from({ length: 400 }, () => round.step(variants).waitMs);
+  const sum = waits.reduce((a, b) => a + b, 0);
+  assert.ok(Math.abs(sum / 100 / hour - 1) < 0.05, `${sum}`);
+  assert.ok(waits.every((waitMs) => waitMs >= hour / 8 && waitMs <= (hour * 3) / 8));
+  assert.is(new LookRound(1, () => 0).step(variants).waitMs, 1_000);
+});
+
+test.run();
