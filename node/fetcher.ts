@@ -1,3 +1,4 @@
+import type { Holding as Held } from "../protocol/announcement.ts";
 import type { PeerName } from "../protocol/directory.ts";
 import { UsageError } from "../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
@@ -48,6 +49,8 @@ export interface FetcherParts {
   readonly swarm: () => Swarm | undefined;
   readonly origins: readonly Origin[];
   readonly recordSources: Omit<RecordSources, "origins" | "swarm">;
+  /** Peers that are asked what they have of a payload, connected or not. */
+  readonly holdersFor: (payload: PayloadId) => readonly PeerName[];
   readonly standing: Standing;
   readonly clock: Clock;
   readonly timeoutMs: number;
@@ -123,6 +126,15 @@ export class Fetcher {
   consider(peer: PeerName, payload?: PayloadId): void {
     if (payload !== undefined) this.#drives.get(payload)?.consider(peer);
     else for (const drive of this.#drives.values()) drive.consider(peer);
+  }
+
+  /** A peer announced that it holds these as well; "many": more than are named. */
+  learnt(peer: PeerName, added: readonly Held[] | "many"): void {
+    if (added === "many") {
+      for (const [payload, drive] of this.#drives) {
+        if (this.#parts.holdersFor(payload).includes(peer)) drive.consider(peer);
+      }
+    } else for (const [, payload] of added) this.consider(peer, payload);
   }
 
   /** A peer has gone. */
@@ -273,7 +285,7 @@ export class Fetcher {
   }
 
   async #transfer(staged: StagedTree, { record }: FoundRelease, parts: TransferPartners): Promise<BytesBySource> {
-    const { standing, clock, transferLimits } = this.#parts;
+    const { standing, clock, transferLimits, holdersFor } = this.#parts;
     const { swarm, origins, flight, signal } = parts;
     const what = variantText(record.variant);
     const onProgress = (bytes: BytesBySource) => flight.report({ text: what, totalBytes: record.root.bytes, bytes });
@@ -288,11 +300,12 @@ export class Fetcher {
       what,
       onProgress,
       random: Math.random,
+      mayBeAsked: (peer) => swarm?.directory.holdersOf(record.payload).includes(peer) ?? false,
       ...(transferLimits === undefined ? {} : { limits: transferLimits }),
     });
     this.#drives.set(record.payload, drive);
     try {
-      return await drive.run(swarm?.peers().map(({ peer }) => peer) ?? []);
+      return await drive.run(swarm === undefined ? [] : holdersFor(record.payload));
     } finally {
       this.#drives.delete(record.payload);
     }

@@ -27,6 +27,7 @@ export const logEvents = {
   "origin-unsteady": { level: "warn", text: "An origin has failed once, and why." },
   "origin-down": { level: "warn", text: "An origin keeps failing, and why; it is tried again now and then." },
   "origin-silent": { level: "warn", text: "A folder's mount seems to hang: the process that read it was abandoned." },
+  "discovery-fault": { level: "warn", text: "Neighbours cannot be looked for on some interface; said once." },
   "settings-reloaded": {
     level: "info",
     text: "The configuration was read again; the keys that changed, now in force.",

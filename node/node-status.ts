@@ -1,5 +1,6 @@
 import type { FetchProgress } from "./fetcher.ts";
 import type { OriginStatus } from "./origins-of.ts";
+import type { DiscoveryState } from "./ports.ts";
 
 /** What `peers` says of one (CONTRACTS). */
 export interface PeerStatus {
@@ -34,6 +35,8 @@ export interface NodeStatus {
     readonly variants: number;
   };
   readonly peers: number;
+  /** How neighbours are found on the local network; undefined where nobody is looked for. */
+  readonly discovery: DiscoveryState | undefined;
   readonly transfers: readonly FetchProgress[];
   readonly origins: readonly OriginStatus[];
   readonly trust: { readonly mode: string; readonly publishers: number };

@@ -1,21 +1,19 @@
 import { join } from "node:path";
-import { announcementParts, Directory } from "../protocol/directory.ts";
-import { NotFoundError, P2pCacheError, UsageError } from "../protocol/errors.ts";
+import { P2pCacheError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
-import { announcementHoldingsMax } from "../protocol/limits.ts";
-import type { DirectoryMessage } from "../protocol/messages.ts";
 import { Standing } from "../protocol/standing.ts";
 import { variantHash, variantText } from "../protocol/variant.ts";
 import type { Withdrawal } from "../protocol/withdrawal.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
+import { Holders } from "./holders.ts";
 import { loadNetworkKey, networkPrologue, verifySignature } from "./keys.ts";
 import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { OriginSet } from "./origins-of.ts";
-import type { Clock, Holding, PeerFacts, Swarm, SwarmHandlers } from "./ports.ts";
+import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { refill, withLive } from "./reload.ts";
@@ -50,17 +48,14 @@ export class CacheNode implements AsyncDisposable {
   /** Also those that a reload has replaced. */
   readonly #originSets = new AsyncDisposableStack();
   readonly #repositories: RealRepositories;
-  readonly #directory = new Directory();
   readonly #standing = new Standing();
+  readonly #holders: Holders;
   readonly #fetcher: Fetcher;
   readonly #startedMs: number;
   readonly #warnings: string[] = [];
-  readonly #names = new Map<string, { name: string; site: string; rack: string }>();
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
   #watch: AsyncDisposable | undefined;
-  #epoch = 0;
-  #sequence = 0;
 
   private constructor(parts: {
     settings: ReturnType<typeof resolveDiskDefaults>;
@@ -82,17 +77,25 @@ export class CacheNode implements AsyncDisposable {
     this.#origins = parts.origins;
     this.#originSets.use(parts.origins);
     this.#startedMs = parts.clock.monotonicMs();
+    this.#holders = new Holders({
+      swarm: () => this.#swarm,
+      standing: this.#standing,
+      own: parts.settings.node,
+      random: Math.random,
+      nowMs: () => parts.clock.monotonicMs(),
+    });
     this.#fetcher = new Fetcher({
       store: parts.store,
       swarm: () => this.#swarm,
       origins: parts.origins.origins,
       recordSources: {
-        peersFor: (variant) => this.#peersFor(variant),
+        peersFor: (variant) => this.#holders.forRecord(variant),
         stored: (variant) => parts.store.record(variant),
         publishers: this.#publishers,
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
+      holdersFor: (payload) => this.#holders.forPayload(payload),
       standing: this.#standing,
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
@@ -132,7 +135,6 @@ export class CacheNode implements AsyncDisposable {
     const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
     store.onLost = (variant, fault) => node.#lost(variant, fault);
     await repositories.remember();
-    node.#epoch = await store.nextEpoch();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
     if (settings.trust.mode === "hash-only") {
       node.#warnings.push(
@@ -219,6 +221,7 @@ export class CacheNode implements AsyncDisposable {
         variants: store.holdings().length,
       },
       peers: this.#swarm?.peers().length ?? 0,
+      discovery: this.#swarm?.discovery(),
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.status(),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
@@ -235,19 +238,9 @@ export class CacheNode implements AsyncDisposable {
     }));
   }
 
-  /** Peers that are here, and those that were and of whom something is known. */
+  /** Peers that are here, and those of whom something is known. */
   peers(): PeerStatus[] {
-    const here = new Map((this.#swarm?.peers() ?? []).map((facts) => [facts.peer, facts]));
-    const names = new Set([...here.keys(), ...this.#standing.peers()]);
-    return [...names].map((peer) => {
-      const facts = here.get(peer) ?? { name: "", site: "", rack: "", ...this.#names.get(peer), addresses: [] };
-      const { name, site, rack, addresses, clockAheadMs }: Omit<PeerFacts, "peer"> = facts;
-      const standing = this.#standing.level(peer, this.#clock.monotonicMs());
-      const path = here.has(peer) ? "stream" : "none";
-      const holdings = this.#directory.holdingsOf(peer);
-      const numbers = { ...this.#standing.summary(peer), ...(clockAheadMs === undefined ? {} : { clockAheadMs }) };
-      return { peer, name, site, rack, addresses, path, holdings, standing, ...numbers };
-    });
+    return this.#holders.status();
   }
 
   /** Compares held trees with their manifests; all of them when none is named. */
@@ -308,12 +301,17 @@ export class CacheNode implements AsyncDisposable {
     } = this.#settings;
     const key = await openNodeKey(join(node.state, "node.key"));
     const prologue = networkPrologue(keyFile === undefined ? undefined : await loadNetworkKey(keyFile), network);
-    const { name, site, rack, listen, bootstrap } = node;
+    const { name, site, rack, listen, bootstrap, mdns, announceLoopback } = node;
     const onRefused = (peer: string, reason: string) => this.#log("warn", "peer-refused", { peer, reason });
     const onUnreachable = (address: string, reason: string) =>
       this.#log("warn", "bootstrap-unreachable", { address, reason });
+    const onDiscoveryFault = (reason: string) => this.#log("warn", "discovery-fault", { reason });
+    const { hash } = this.#engine;
+    const epoch = await this.#store.nextEpoch();
+    const hello = { network, name, site, rack };
+    const told = { onRefused, onUnreachable, onDiscoveryFault };
     return await Libp2pSwarm.open(
-      { key, prologue, hello: { network, name, site, rack }, listen, bootstrap, onRefused, onUnreachable },
+      { key, prologue, hello, listen, bootstrap, hash, epoch, mdns, announceLoopback, ...told },
       this.#handlers(),
     );
   }
@@ -322,29 +320,21 @@ export class CacheNode implements AsyncDisposable {
     return {
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
       serve: (payload) => this.#store.serve(payload),
-      announcement: () => this.#announcement(),
+      whole: () => this.#store.announced(),
+      raiseEpoch: async (epoch) => void (await this.#store.nextEpoch(epoch)),
       peerReady: (peer) => {
         const facts = this.#swarm?.peers().find((each) => each.peer === peer);
-        if (facts !== undefined) this.#names.set(peer, { name: facts.name, site: facts.site, rack: facts.rack });
         this.#log("info", "peer-joined", { peer, name: facts?.name });
         this.#fetcher.consider(peer);
       },
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });
-        this.#directory.forget(peer);
         this.#fetcher.left(peer);
       },
-      announced: (peer, message) => {
-        if (this.#directory.learn(peer, message))
-          for (const [, payload] of message.whole) this.#fetcher.consider(peer, payload);
-      },
+      learnt: (peer, added) => this.#fetcher.learnt(peer, added),
       wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
       gave: (peer, bytes) => this.#standing.gave(peer, bytes),
     };
-  }
-
-  #announcement(): DirectoryMessage[] {
-    return announcementParts(this.#epoch, this.#sequence++, this.#store.announced(), announcementHoldingsMax);
   }
 
   /** Publishers who contradict each other are an admin's business: `status` goes on saying so. */
@@ -374,23 +364,8 @@ export class CacheNode implements AsyncDisposable {
     this.#swarm?.announce();
   }
 
-  /** Holders first: they have the record for certain; then others, who may be fetching it too. */
-  #peersFor(variant: VariantHash): string[] {
-    const here = (this.#swarm?.peers() ?? []).map(({ peer }) => peer);
-    const holders = this.#directory.holders(variant);
-    return [...here.filter((peer) => holders.has(peer)), ...here.filter((peer) => !holders.has(peer))];
-  }
-
   #variantOf(payload: PayloadId): VariantHash {
     const held = this.#store.holdings().find((holding) => holding.payload === payload);
-    if (held !== undefined) return held.variant;
-    const variants = this.#directory.variantsOf(payload);
-    if (variants.length === 0) throw new NotFoundError(`nobody here is known to hold the payload ${payload}`);
-    if (variants.length > 1) {
-      throw new UsageError(`the payload ${payload} is held as several variants: ${variants.join(", ")}`, {
-        hint: "name one",
-      });
-    }
-    return variants[0]!;
+    return held?.variant ?? this.#holders.variantOf(payload);
   }
 }

@@ -1,8 +1,8 @@
+import type { Holding as Held } from "../protocol/announcement.ts";
 import type { Bitmap } from "../protocol/bitmap.ts";
-import type { PeerName } from "../protocol/directory.ts";
+import type { Directory, PeerName } from "../protocol/directory.ts";
 import type { ChunkHash, PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { ItemIndex, ManifestRoot } from "../protocol/manifest.ts";
-import type { DirectoryMessage } from "../protocol/messages.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
 import type { ChunkDescription } from "../protocol/transfer.ts";
 import type { Variant } from "../protocol/variant.ts";
@@ -117,13 +117,15 @@ export interface SwarmHandlers {
   record(variant: VariantHash): Promise<Uint8Array | undefined>;
   /** What of a payload is here. */
   serve(payload: PayloadId): Promise<ServedPayload | undefined>;
-  /** What this node announces: all that it holds. */
-  announcement(): readonly DirectoryMessage[];
+  /** What this node announces: all that it holds whole. */
+  whole(): readonly Held[];
+  /** A later epoch was announced than this node started with: the next start must have a later one yet. */
+  raiseEpoch(epoch: number): Promise<void>;
   /** A peer has been let in, or has gone. */
   peerReady(peer: PeerName): void;
   peerLeft(peer: PeerName): void;
-  /** A peer said what it holds. */
-  announced(peer: PeerName, message: DirectoryMessage): void;
+  /** A peer holds these as well; "many": too many to name, the directory has them. */
+  learnt(peer: PeerName, added: readonly Held[] | "many"): void;
   /** A peer asked for a payload, so it will soon have parts of it. */
   wanted(peer: PeerName, payload: PayloadId): void;
   /** An item was sent to a peer. */
@@ -150,19 +152,42 @@ export interface Join {
   leave(): void;
 }
 
+/** Who holds what, for those who only ask. */
+export type DirectoryView = Pick<
+  Directory,
+  "size" | "peers" | "labels" | "holders" | "holds" | "holdersOf" | "variantsOf" | "holdingsOf"
+>;
+
+/** How neighbours are found on the local network, for `doctor`. */
+export interface DiscoveryState {
+  /** Interfaces on which neighbours are looked for. */
+  readonly interfaces: readonly string[];
+  /** Members whose answers were heard. */
+  readonly heard: number;
+  /** What went wrong on the way, each of them once. */
+  readonly faults: readonly string[];
+}
+
 /** The other members, reached over the network. Peers that were not let in do not appear. */
 export interface Swarm extends AsyncDisposable {
   readonly id: PeerName;
+  /** What members announced, of whom most are not connected. */
+  readonly directory: DirectoryView;
   /** Multiaddrs at which it listens. */
   addresses(): readonly string[];
   peers(): readonly PeerFacts[];
-  /** Resolves once each configured peer was let in, or could not be reached at first; never rejects. */
+  /**
+   * Resolves once each configured peer was let in, or could not be reached at first, and whoever is on the local network
+   * had time to answer; never rejects.
+   */
   settled(): Promise<void>;
-  /** Says to every peer what this node holds now. */
+  /** This node holds something else than before: says so to all. */
   announce(): void;
-  /** A variant's record from a peer; undefined when it has none. @throws {UnreachableError} */
+  /** Undefined where nobody is looked for on the local network. */
+  discovery(): DiscoveryState | undefined;
+  /** A variant's record from a peer, dialled if it is not here; undefined when it has none. @throws {UnreachableError} */
   record(peer: PeerName, variant: VariantHash, options?: WaitOptions): Promise<Uint8Array | undefined>;
-  /** Asks a peer what it has of a payload; undefined when that is nothing. @throws {UnreachableError} */
+  /** Asks a peer, dialled if it is not here, what it has of a payload; undefined when nothing. @throws {UnreachableError} */
   join(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined>;
   /** Peers are told about items that have been stored since. */
   stored(payload: PayloadId, items: readonly number[]): void;

@@ -33,6 +33,8 @@ export interface TransferParts {
   /** Named in errors. */
   readonly what: string;
   readonly onProgress: (bytes: BytesBySource) => void;
+  /** Whether a peer that is not connected may be asked again: it is known to hold the payload. */
+  readonly mayBeAsked?: (peer: PeerName) => boolean;
   /** Shorter ones for tests. */
   readonly limits?: TransferLimits;
 }
@@ -165,7 +167,9 @@ export class TransferDrive {
     clearTimeout(this.#retries.get(peer));
     const timer = setTimeout(() => {
       this.#retries.delete(peer);
-      if (this.#parts.swarm?.peers().some((facts) => facts.peer === peer)) this.consider(peer);
+      const { swarm, mayBeAsked } = this.#parts;
+      const isHere = swarm?.peers().some((facts) => facts.peer === peer);
+      if (isHere || mayBeAsked?.(peer)) this.consider(peer);
     }, retryMs).unref();
     this.#retries.set(peer, timer);
   }

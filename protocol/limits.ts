@@ -42,8 +42,6 @@ export const frameHeaderBytesMax: number = 128 * KIB;
 export const frameBodyBytesMax: number = chunkBytesMax;
 /** Items asked for in one frame. */
 export const requestItemsMax = 256;
-/** Holdings named in one frame of a directory. */
-export const announcementHoldingsMax = 1000;
 /** Holdings remembered of one peer (DESIGN section 6: 1,000 are expected). */
 export const holdingsPerPeerMax = 20_000;
 /** Payloads that one stream may have joined at a time. */
@@ -54,3 +52,34 @@ export const textBytesMax = 256;
 export const streamInFlightBytesMax: number = 3 * MIB;
 /** Asked for and not yet stored, per transfer: keeps a node under its memory bar. */
 export const transferInFlightBytesMax: number = 16 * MIB;
+
+/** Multiaddrs that a peer announces: a machine with more networks than this names its best. */
+export const addressesMax = 8;
+/** One of them: a host name of four labels, its port and the peer's id take less than half of it. */
+export const addressBytesMax = 256;
+/** Changes in one announcement: 17 KiB of them. More go out as several, a second apart, so that no burst fills a link. */
+export const changesMax = 256;
+/** An announcement and its envelope: eight addresses, four texts and `changesMax` changes of 69 bytes fit in 24 KiB. */
+export const announcementBytesMax: number = 24 * KIB;
+export const envelopeBytesMax: number = announcementBytesMax + KIB;
+/** How long an announcement may count: a machine that is silent for a day is not there. */
+export const lifetimeMsMax: number = 24 * 3_600_000;
+/** Peers of which a node knows: four times the largest network (DESIGN section 2, P7). */
+export const peersMax = 20_000;
+/** Different pairs of variant and payload in a directory: 20 times a large studio's 50,000; 64 bytes each. */
+export const pairsMax = 1_000_000;
+/** Holdings in a directory, of all peers together: twice 5,000 × 1,000; 4 bytes each. */
+export const holdingsMax = 10_000_000;
+/** Peers whose lists are asked for at once: their names, 55 bytes each, fit in one frame's header. */
+export const partsPerAskMax = 2_000;
+/** Of a head, by which two nodes compare what they know: 52 bits in 8 bytes. */
+export const fingerprintBytes = 8;
+/** Heads in one frame of an answer, and what their envelopes come to: far below a frame's header. */
+export const headsPerFrameMax = 128;
+export const headsFrameBytesMax: number = 64 * KIB;
+/** Pairs in one frame of an answer: 64 KiB. */
+export const pairsPerFrameMax = 1_024;
+/** The largest body of an answer: the numbers of `holdingsPerPeerMax` pairs, 4 bytes each. */
+export const directoryBodyBytesMax: number = Math.max(64 * pairsPerFrameMax, 4 * holdingsPerPeerMax);
+/** The body of an ask for heads: a fingerprint of each known one. */
+export const knownBytesMax: number = fingerprintBytes * peersMax;

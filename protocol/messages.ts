@@ -1,14 +1,17 @@
 import { type CborMap, decodeCanonical, encodeCanonical, isCount, isMap } from "./cbor.ts";
+import type { PeerName } from "./directory.ts";
+import { isBytes, isDigest, isListOf, isPeerName, isText } from "./fields.ts";
 import { type Hash, hashFromBytes, hexToBytes, type PayloadId, type VariantHash } from "./hash.ts";
 import {
-  announcementHoldingsMax,
   entriesMax,
+  envelopeBytesMax,
   frameHeaderBytesMax,
+  headsPerFrameMax,
   joinsPerStreamMax,
+  lifetimeMsMax,
+  partsPerAskMax,
   requestItemsMax,
-  textBytesMax,
 } from "./limits.ts";
-import { utf8Bytes } from "./paths.ts";
 
 /** `/p2pcache/hello/1`: the first thing that two members say to each other. */
 export type HelloMessage =
@@ -26,17 +29,30 @@ export type HelloMessage =
   /** The connection ends; people are shown why. */
   | { readonly kind: "refused"; readonly reason: string };
 
-/** `/p2pcache/directory/1`: all that its sender holds whole, in `parts` frames. */
-export interface DirectoryMessage {
-  readonly kind: "announce";
-  /** It will be signed and relayed, so the protocol's own version does not go with it. */
-  readonly version: 1;
-  /** `(epoch, sequence)` is ordered: a later one replaces an earlier one. */
-  readonly epoch: number;
-  readonly sequence: number;
-  readonly part: number;
-  readonly parts: number;
-  readonly whole: readonly (readonly [VariantHash, PayloadId])[];
+/** `/p2pcache/directory/1`: the opener asks once; the body of `want-heads` is fingerprints of what it knows. */
+export type DirectoryAsk =
+  | { readonly kind: "want-heads" }
+  | { readonly kind: "want-parts"; readonly peers: readonly PeerName[] };
+
+/** Its answer, which ends with `end`. */
+export type DirectoryAnswer =
+  | { readonly kind: "heads"; readonly heads: readonly EnvelopedHead[] }
+  /** The body has pairs of 64 bytes; they get the next numbers, from 0 on. */
+  | { readonly kind: "pairs" }
+  /** One peer's list: the body has the numbers of its pairs. */
+  | ({ readonly kind: "part" } & EnvelopedHead)
+  | { readonly kind: "end" };
+
+/** A head as it travels; whoever gets it opens the envelope. */
+export interface EnvelopedHead {
+  readonly envelope: Uint8Array;
+  readonly remainingMs: number;
+}
+
+/** A frame of an answer. */
+export interface DirectoryFrame {
+  readonly message: DirectoryAnswer;
+  readonly body: Uint8Array;
 }
 
 /** `/p2pcache/catalog/1`: a release record by its variant; the envelope is the frame's body. */
@@ -60,13 +76,11 @@ export type SwarmMessage =
   /** It does not have these items; without items, not the payload. */
   | { readonly kind: "gone"; readonly number: number; readonly items: readonly number[] };
 
-export type Message = HelloMessage | DirectoryMessage | CatalogMessage | SwarmMessage;
+export type Message = HelloMessage | DirectoryAsk | DirectoryAnswer | CatalogMessage | SwarmMessage;
 
 /** Canonical CBOR of a message: its frame's header. */
 export function encodeMessage(message: Message): Uint8Array {
-  return encodeCanonical(
-    message.kind === "announce" ? { ...message, whole: message.whole.map(pairBytes) } : packed(message),
-  );
+  return encodeCanonical(packed(message));
 }
 
 /** A hello, or undefined for any other bytes. */
@@ -87,18 +101,38 @@ export function decodeHello(header: Uint8Array): HelloMessage | undefined {
   }
 }
 
-/** A message of the directory protocol, or undefined for any other bytes. */
-export function decodeDirectory(header: Uint8Array): DirectoryMessage | undefined {
+/** What opens a stream of the directory protocol, or undefined for any other bytes. */
+export function decodeDirectoryAsk(header: Uint8Array): DirectoryAsk | undefined {
   const value = decodeMap(header);
-  if (value?.kind !== "announce") return undefined;
-  const { version, epoch, sequence, part, parts, whole } = value;
-  if (version !== 1) return undefined;
-  if (!isCount(epoch) || !isCount(sequence) || !isCount(parts, partsMax) || !isCount(part, parts - 1)) return undefined;
-  if (!isListOf(whole, isPairOfHashes, announcementHoldingsMax)) return undefined;
-  const pairs = whole.map(
-    ([variant, payload]) => [hashFromBytes<"variant">(variant), hashFromBytes<"payload">(payload)] as const,
-  );
-  return { kind: "announce", version, epoch, sequence, part, parts, whole: pairs };
+  switch (value?.kind) {
+    case "want-heads":
+      return { kind: value.kind };
+    case "want-parts":
+      return isListOf(value.peers, isPeerName, partsPerAskMax) ? { kind: value.kind, peers: value.peers } : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** What a stream of the directory protocol answers, or undefined for any other bytes. */
+export function decodeDirectoryAnswer(header: Uint8Array): DirectoryAnswer | undefined {
+  const value = decodeMap(header);
+  switch (value?.kind) {
+    case "heads": {
+      const { heads } = value;
+      if (!isListOf(heads, isMap, headsPerFrameMax) || !heads.every(isEnvelopedHead)) return undefined;
+      return { kind: value.kind, heads: heads.map(({ envelope, remainingMs }) => ({ envelope, remainingMs })) };
+    }
+    case "part": {
+      if (!isEnvelopedHead(value)) return undefined;
+      return { kind: "part", envelope: value.envelope, remainingMs: value.remainingMs };
+    }
+    case "pairs":
+    case "end":
+      return { kind: value.kind };
+    default:
+      return undefined;
+  }
 }
 
 /** A message of the catalog protocol, or undefined for any other bytes. */
@@ -148,25 +182,16 @@ export function decodeSwarm(header: Uint8Array): SwarmMessage | undefined {
 }
 
 const versionsMax = 16;
-const partsMax = 1000;
 const retryAfterMsMax = 60_000;
 /** Numbers of joins are used once, so that a late frame never meets a new join. */
 const numbersMax: number = joinsPerStreamMax * 1_000_000;
 /** A chunk has at least one byte of one entry, or 256 KiB: no payload has more items than this. */
 const itemsMax: number = entriesMax * 8;
 
-const controls = /\p{Control}/u;
-
-type HashPair = readonly [Uint8Array, Uint8Array];
-
-function packed(message: Exclude<Message, DirectoryMessage>): CborMap {
+function packed(message: Message): CborMap {
   if (message.kind === "want-record") return { kind: message.kind, variant: hexToBytes(message.variant) };
   if (message.kind === "join") return { ...message, payload: hexToBytes(message.payload) };
   return { ...message };
-}
-
-function pairBytes([variant, payload]: readonly [VariantHash, PayloadId]): HashPair {
-  return [hexToBytes(variant), hexToBytes(payload)];
 }
 
 function decodeMap(header: Uint8Array): CborMap | undefined {
@@ -182,16 +207,8 @@ function parsedHash<Of extends string>(value: unknown): Hash<Of> | undefined {
   return isDigest(value) ? hashFromBytes<Of>(value) : undefined;
 }
 
-function isListOf<T>(value: unknown, isOne: (item: unknown) => item is T, max: number): value is T[] {
-  return Array.isArray(value) && value.length <= max && value.every(isOne);
-}
-
-function isPairOfHashes(value: unknown): value is HashPair {
-  return Array.isArray(value) && value.length === 2 && value.every(isDigest);
-}
-
-function isDigest(value: unknown): value is Uint8Array {
-  return value instanceof Uint8Array && value.length === 32;
+function isEnvelopedHead(value: CborMap): value is CborMap & EnvelopedHead {
+  return isBytes(value.envelope, envelopeBytesMax) && isCount(value.remainingMs, lifetimeMsMax);
 }
 
 function isItem(value: unknown): value is number {
@@ -200,10 +217,4 @@ function isItem(value: unknown): value is number {
 
 function isSmall(value: unknown): value is number {
   return isCount(value, 1000);
-}
-
-/** People are shown it, on a terminal too: no control characters. */
-function isText(value: unknown): value is string {
-  if (typeof value !== "string" || value.length > textBytesMax) return false;
-  return utf8Bytes(value).length <= textBytesMax && !controls.test(value);
 }

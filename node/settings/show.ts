@@ -159,7 +159,6 @@ function* idleSettings({ settings, values, origins }: LoadedSettings): Generator
   const isSet = (key: string): boolean => (origins.get(key) ?? "default") !== "default";
   const idle: [string, boolean][] = [
     ["network.admission", network.admission === "members" && transfer.peers === "never"],
-    ["node.mdns", node.mdns && isSet("node.mdns")],
     ["node.lanes", node.lanes !== 0 && isSet("node.lanes")],
     ["cache.chain", cache.chain.length > 0],
     ...alwaysIdle.map((key): [string, boolean] => [key, isSet(key)]),
@@ -174,7 +173,6 @@ function* idleSettings({ settings, values, origins }: LoadedSettings): Generator
 }
 
 const alwaysIdle = [
-  "node.announce_loopback",
   "node.lane_ports",
   "cache.max_variants",
   "cache.max_age",

@@ -132,8 +132,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   }
 
   /** The node's next announcement epoch. */
-  nextEpoch(): Promise<number> {
-    return this.#catalogue.nextEpoch(this.#options.clock.wallMs());
+  nextEpoch(least: number = this.#options.clock.wallMs()): Promise<number> {
+    return this.#catalogue.nextEpoch(least);
   }
 
   knowsRepository(repository: string): boolean {

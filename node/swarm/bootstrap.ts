@@ -4,6 +4,8 @@ import type { Multiaddr } from "@multiformats/multiaddr";
 export interface BootstrapOptions {
   /** How long after its first failure a peer is dialled again; each time twice as long, up to a minute. */
   readonly retryMs?: number;
+  /** Whether no peer at all is here: then it may be our own link, and nobody waits long. */
+  readonly isAlone?: () => boolean;
   /** Told once when a peer cannot be reached, until it was. */
   readonly onUnreachable?: (address: string, reason: string) => void;
 }
@@ -14,6 +16,7 @@ export class Bootstrap {
   readonly #addresses: readonly Multiaddr[];
   readonly #firstRetryMs: number;
   readonly #onUnreachable: (address: string, reason: string) => void;
+  readonly #isAlone: () => boolean;
   readonly #timers = new Map<Multiaddr, NodeJS.Timeout>();
   readonly #unreachable = new Set<Multiaddr>();
   readonly #stopped = new AbortController();
@@ -22,6 +25,7 @@ export class Bootstrap {
     this.#host = host;
     this.#addresses = addresses;
     this.#firstRetryMs = options.retryMs ?? defaultRetryMs;
+    this.#isAlone = options.isAlone ?? (() => false);
     this.#onUnreachable = options.onUnreachable ?? (() => undefined);
   }
 
@@ -34,6 +38,11 @@ export class Bootstrap {
   stop(): void {
     this.#stopped.abort();
     for (const timer of this.#timers.values()) clearTimeout(timer);
+  }
+
+  /** This node is alone, or somewhere else: who is away is tried again at once, and often at first. */
+  hurry(): void {
+    for (const address of this.#timers.keys()) this.#later(address, this.#firstRetryMs);
   }
 
   /** Never rejects: a peer that is away is tried again later. */
@@ -60,9 +69,13 @@ export class Bootstrap {
 
   #later(address: Multiaddr, delayMs: number): void {
     if (this.#stopped.signal.aborted) return;
-    const nextMs = Math.min(retryMsMax, delayMs * 2);
+    const nextMs = Math.min(this.#isAlone() ? aloneMsMax : retryMsMax, delayMs * 2);
     clearTimeout(this.#timers.get(address));
-    this.#timers.set(address, setTimeout(() => void this.#keep(address, nextMs), delayMs).unref());
+    const dial = () => {
+      this.#timers.delete(address);
+      void this.#keep(address, nextMs);
+    };
+    this.#timers.set(address, setTimeout(dial, delayMs).unref());
   }
 
   #report(address: Multiaddr, error: Error): void {
@@ -74,5 +87,6 @@ export class Bootstrap {
 
 const defaultRetryMs = 500;
 const retryMsMax = 60_000;
+const aloneMsMax = 8_000;
 /** Longer than any hello takes. */
 const friendMs = 10_000;

@@ -1,23 +1,34 @@
-import { noise } from "@chainsafe/libp2p-noise";
-import { identify } from "@libp2p/identify";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Connection, Libp2p, PrivateKey, Stream } from "@libp2p/interface";
-import { ping } from "@libp2p/ping";
-import { tcp } from "@libp2p/tcp";
-import { yamux } from "@libp2p/yamux";
-import { type Multiaddr, multiaddr } from "@multiformats/multiaddr";
-import { createLibp2p } from "libp2p";
 import type { PeerName } from "../../protocol/directory.ts";
-import { UnreachableError, UsageError } from "../../protocol/errors.ts";
-import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
+import { UnreachableError } from "../../protocol/errors.ts";
+import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
+import type { NeighbourLimits } from "../../protocol/neighbourhood.ts";
 import { defaultServiceLimits, Service } from "../../protocol/service.ts";
-import type { Join, JoinListener, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
-import { Announcer, readAnnouncement } from "./announcements.ts";
+import type {
+  DirectoryView,
+  DiscoveryState,
+  Join,
+  JoinListener,
+  PeerFacts,
+  Swarm,
+  SwarmHandlers,
+  WaitOptions,
+} from "../ports.ts";
+import { announcedAddresses } from "./addresses.ts";
+import { Announcer } from "./announcer.ts";
 import { Bootstrap } from "./bootstrap.ts";
 import { answerRecord, askRecord } from "./catalog.ts";
+import { openAnnouncement, sealAnnouncement } from "./envelope.ts";
 import { ExchangeClient } from "./exchange-client.ts";
 import { ExchangeServer } from "./exchange-server.ts";
 import { FrameStream } from "./frame-stream.ts";
 import type { Frames } from "./frames.ts";
+import { GossipMesh } from "./gossip-mesh.ts";
+import { createHost, parseAddress } from "./host.ts";
+import { usableSegments } from "./interfaces.ts";
+import { Mdns } from "./mdns.ts";
+import { Neighbours } from "./neighbours.ts";
 import { type HelloFacts, PeerGate } from "./peer-gate.ts";
 import { type ProtocolName, protocols } from "./protocols.ts";
 
@@ -29,12 +40,23 @@ export interface SwarmOptions {
   /** Multiaddrs. */
   readonly listen: readonly string[];
   readonly bootstrap: readonly string[];
+  readonly hash: Hasher;
+  /** Later than any epoch that this node ever announced. */
+  readonly epoch: number;
+  /** Whether neighbours are looked for on the local network. */
+  readonly mdns?: boolean;
+  /** Whether loopback addresses are announced and dialled: for several nodes on one machine. */
+  readonly announceLoopback?: boolean;
   /** Told of a peer that was refused, and why. */
   readonly onRefused?: (peer: PeerName, reason: string) => void;
   /** Told once when a bootstrap peer cannot be reached, and why. */
   readonly onUnreachable?: (address: string, reason: string) => void;
+  /** Told once of each kind of trouble with discovery on the local network. */
+  readonly onDiscoveryFault?: (fault: string) => void;
   /** Shorter ones for tests. */
   readonly timings?: SwarmTimings;
+  /** Fewer for tests. */
+  readonly neighbours?: NeighbourLimits;
 }
 
 export interface SwarmTimings {
@@ -48,66 +70,99 @@ export interface SwarmTimings {
   readonly retryMs?: number;
 }
 
-/** The swarm over libp2p: tcp, noise, yamux. */
+/** The swarm over libp2p: tcp, noise, yamux, gossipsub. */
 export class Libp2pSwarm implements Swarm {
   readonly #host: Libp2p;
+  readonly #options: SwarmOptions;
+  readonly #handlers: SwarmHandlers;
   readonly #gate: PeerGate;
+  readonly #mesh: GossipMesh;
   readonly #server: ExchangeServer;
   readonly #bootstrap: Bootstrap;
   readonly #announcer: Announcer;
+  readonly #neighbours: Neighbours;
+  readonly #mdns: Mdns | undefined;
   readonly #timings: SwarmTimings;
   readonly #clients = new Map<PeerName, Promise<ExchangeClient>>();
-  #announcing: NodeJS.Timeout | undefined;
+  #looking: NodeJS.Timeout | undefined;
+  #labels = "";
+  readonly #met = Promise.withResolvers<void>();
   #settled: Promise<void> = Promise.resolve();
 
-  private constructor(host: Libp2p, options: SwarmOptions, handlers: SwarmHandlers, bootstrap: Bootstrap) {
+  private constructor(
+    options: SwarmOptions,
+    handlers: SwarmHandlers,
+    parts: { readonly host: Libp2p; readonly mesh: GossipMesh; readonly bootstrap: Bootstrap },
+  ) {
+    const { host } = parts;
     this.#host = host;
-    this.#bootstrap = bootstrap;
+    this.#options = options;
+    this.#handlers = handlers;
+    this.#mesh = parts.mesh;
+    this.#bootstrap = parts.bootstrap;
     this.#timings = options.timings ?? {};
     this.#server = new ExchangeServer(handlers, new Service(defaultServiceLimits));
     const listener = {
-      onReady: (peer: PeerName) => {
-        handlers.peerReady(peer);
-        this.#announcer.tell(peer);
+      onReady: (peer: PeerName) => this.#joined(peer),
+      onLeft: (peer: PeerName) => this.#left(peer),
+      onRefused: (peer: PeerName, reason: string) => {
+        this.#neighbours.step({ kind: "refused", peer });
+        options.onRefused?.(peer, reason);
       },
-      onLeft: (peer: PeerName) => handlers.peerLeft(peer),
-      onRefused: options.onRefused ?? (() => undefined),
     };
     this.#gate = new PeerGate(host, options.hello, listener, this.#timings.helloMs);
-    this.#announcer = new Announcer({
-      open: (peer) => this.#openStream(peer, "directory"),
-      isHere: (peer) => this.#gate.connectionOf(peer) !== undefined,
-      announcement: () => handlers.announcement(),
+    this.#announcer = this.#newAnnouncer();
+    const { announceLoopback: withLoopback = false, neighbours: limits } = options;
+    this.#neighbours = new Neighbours({
+      host,
+      gate: this.#gate,
+      directory: this.#announcer.directory,
+      withLoopback,
+      ...(limits === undefined ? {} : { limits }),
     });
+    this.#mdns = options.mdns === true ? this.#newMdns(withLoopback) : undefined;
   }
 
   /**
-   * Listens and starts to look for the bootstrap peers.
+   * Listens and starts to look for peers.
    * @throws {UsageError} for an address that is not one; {UnreachableError} when it cannot listen.
    */
   static async open(options: SwarmOptions, handlers: SwarmHandlers): Promise<Libp2pSwarm> {
     const listen = options.listen.map((text) => parseAddress(text).toString());
     const known = options.bootstrap.map(parseAddress);
-    const host = await createLibp2p({ ...hostLimits, ...hostParts(options), addresses: { listen }, start: false });
+    const mesh: GossipMesh = new GossipMesh({
+      network: options.hello.network,
+      hash: options.hash,
+      isReady: (peer) => swarm.#gate.isReady(peer),
+      connectionOf: (peer) => swarm.#gate.connectionOf(peer),
+      judge: (from, data) => swarm.#announcer.judge(from, data),
+      onNuisance: (peer, reason) => swarm.#letGo(peer, reason),
+    });
+    const { key, prologue } = options;
+    const host = await createHost({ key, prologue, listen, gossip: mesh.service() });
     const { timings: { retryMs } = {}, onUnreachable } = options;
     const bootstrap = new Bootstrap(host, known, {
+      isAlone: () => swarm.peers().length === 0,
       ...(retryMs === undefined ? {} : { retryMs }),
       ...(onUnreachable === undefined ? {} : { onUnreachable }),
     });
-    const swarm = new Libp2pSwarm(host, options, handlers, bootstrap);
+    const swarm: Libp2pSwarm = new Libp2pSwarm(options, handlers, { host, mesh, bootstrap });
     await swarm.#handleAll(handlers);
     try {
       await host.start();
     } catch (cause) {
       throw new UnreachableError(`cannot listen on ${listen.join(", ")}`, { cause, code: "CANNOT_LISTEN" });
     }
-    swarm.#gate.start();
-    swarm.#settled = swarm.#settle(bootstrap.start());
+    swarm.#start();
     return swarm;
   }
 
   get id(): PeerName {
     return this.#host.peerId.toString();
+  }
+
+  get directory(): DirectoryView {
+    return this.#announcer.directory;
   }
 
   addresses(): readonly string[] {
@@ -123,11 +178,11 @@ export class Libp2pSwarm implements Swarm {
   }
 
   announce(): void {
-    // A node that places many variants in a row says so once.
-    this.#announcing ??= setTimeout(() => {
-      this.#announcing = undefined;
-      for (const { peer } of this.#gate.peers()) this.#announcer.tell(peer);
-    }, announceMs).unref();
+    this.#announcer.changed();
+  }
+
+  discovery(): DiscoveryState | undefined {
+    return this.#mdns?.state();
   }
 
   async record(peer: PeerName, variant: VariantHash, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
@@ -156,9 +211,12 @@ export class Libp2pSwarm implements Swarm {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearTimeout(this.#announcing);
-    this.#announcer.stop();
+    clearInterval(this.#looking);
+    this.#mdns?.stop();
     this.#bootstrap.stop();
+    this.#neighbours.stop();
+    await this.#announcer.stop();
+    this.#mesh.stop();
     this.#gate.stop();
     this.#server.close();
     const end = (client: ExchangeClient) => client.abort(new Error("the node stops"));
@@ -166,13 +224,101 @@ export class Libp2pSwarm implements Swarm {
     await this.#host.stop();
   }
 
+  #start(): void {
+    this.#gate.start();
+    this.#mesh.start();
+    this.#announcer.start();
+    this.#labels = JSON.stringify(this.#ownAddresses());
+    this.#looking = setInterval(() => this.#look(), lookMs).unref();
+    this.#settled = this.#settle(this.#bootstrap.start());
+    this.#mdns?.start();
+  }
+
+  #newAnnouncer(): Announcer {
+    const { hello, hash, epoch, key } = this.#options;
+    const { network, name, site, rack } = hello;
+    return new Announcer({
+      network,
+      self: this.id,
+      hash,
+      epoch,
+      raiseEpoch: (later) => this.#handlers.raiseEpoch(later),
+      seal: (announcement) => sealAnnouncement(announcement, key),
+      open: openAnnouncement,
+      publish: (envelope) => this.#mesh.publish(envelope),
+      stream: async (peer) => {
+        const connection = this.#gate.connectionOf(peer);
+        if (connection === undefined) throw new UnreachableError(`the peer ${peer} has gone`);
+        return await this.#newStream(connection, "directory");
+      },
+      labels: () => ({ addresses: this.#ownAddresses(), name, site, rack }),
+      whole: () => this.#handlers.whole(),
+      onLearnt: (peer, added) => this.#handlers.learnt(peer, added),
+      onMembers: () => {
+        this.#neighbours.step({ kind: "learnt" });
+        this.#mdns?.neighbours(this.#gate.peers().length, this.directory.size);
+      },
+    });
+  }
+
+  #newMdns(withLoopback: boolean): Mdns {
+    return new Mdns({
+      own: this.id,
+      network: this.#options.prologue,
+      listening: () => this.#ownAddresses(),
+      known: () => this.#gate.peers().map(({ peer }) => peer),
+      withLoopback,
+      onFound: (peer, addresses) => this.#neighbours.found(peer, addresses),
+      onFault: (fault) => this.#options.onDiscoveryFault?.(fault),
+    });
+  }
+
+  #joined(peer: PeerName): void {
+    this.#met.resolve();
+    this.#neighbours.step({ kind: "joined", peer });
+    this.#mesh.joined(peer);
+    this.#announcer.joined(peer);
+    this.#handlers.peerReady(peer);
+    this.#mdns?.neighbours(this.#gate.peers().length, this.directory.size);
+  }
+
+  #left(peer: PeerName): void {
+    this.#mesh.left(peer);
+    this.#announcer.left(peer);
+    this.#neighbours.step({ kind: "left", peer });
+    this.#handlers.peerLeft(peer);
+    const { length } = this.#gate.peers();
+    this.#mdns?.neighbours(length, this.directory.size);
+    if (length === 0) this.#bootstrap.hurry();
+  }
+
+  /** A neighbour that misuses gossip goes, and is not dialled again soon. */
+  #letGo(peer: PeerName, reason: string): void {
+    this.#neighbours.step({ kind: "refused", peer });
+    this.#options.onRefused?.(peer, reason);
+    this.#gate.abort(peer, new Error(reason));
+  }
+
+  /** Where this node tells others that it listens. */
+  #ownAddresses(): string[] {
+    const withLoopback = this.#options.announceLoopback ?? false;
+    return announcedAddresses(this.addresses(), usableSegments(withLoopback), withLoopback);
+  }
+
+  /** Interfaces come and go, also after the start. */
+  #look(): void {
+    const labels = JSON.stringify(this.#ownAddresses());
+    if (labels === this.#labels) return;
+    this.#labels = labels;
+    this.#announcer.moved();
+    this.#neighbours.step({ kind: "networkChanged" });
+    this.#bootstrap.hurry();
+  }
+
   async #handleAll(handlers: SwarmHandlers): Promise<void> {
     await this.#handle("hello", (frames, connection) => this.#gate.answer(frames, connection));
     await this.#handle("catalog", (frames) => answerRecord(frames, handlers));
-    await this.#handle("directory", (frames, connection) => {
-      const peer = connection.remotePeer.toString();
-      readAnnouncement(frames, (message) => handlers.announced(peer, message));
-    });
+    await this.#handle("directory", (frames) => this.#announcer.answer(frames));
     await this.#handle("swarm", (frames, connection) => this.#server.accept(connection.remotePeer.toString(), frames));
   }
 
@@ -186,6 +332,7 @@ export class Libp2pSwarm implements Swarm {
         const isReady = await this.#gate.isReady(connection.remotePeer.toString());
         if (!isReady) return stream.abort(new Error("no hello was said"));
         if (stream.status !== "open") return;
+        this.#neighbours.used(connection.remotePeer.toString());
       }
       const frames = new FrameStream(stream, asks, this.#timings.stallMs);
       accept(frames, connection);
@@ -194,8 +341,20 @@ export class Libp2pSwarm implements Swarm {
     await this.#host.handle(id, handler, { maxInboundStreams: streamsMax, maxOutboundStreams: streamsMax });
   }
 
+  /** Never rejects. */
   async #settle(dialled: Promise<string[]>): Promise<void> {
+    const onSegment = this.#mdns === undefined ? undefined : this.#settleSegment();
     await Promise.all((await dialled).map((peer) => this.#gate.isReady(peer)));
+    await onSegment;
+  }
+
+  /** Whoever is on the local network answers within a tenth of a second, and is a neighbour soon after. */
+  async #settleSegment(): Promise<void> {
+    for (const waitMs of [answersMs, neighbourMs]) {
+      const timeout = sleep(waitMs, undefined, { ref: false });
+      await Promise.race([this.#met.promise, timeout]);
+      if (this.#gate.peers().length > 0 || this.discovery()?.heard === 0) return;
+    }
   }
 
   /** One stream to a peer carries all payloads that are joined there. */
@@ -213,57 +372,29 @@ export class Libp2pSwarm implements Swarm {
     return opening;
   }
 
+  /** A stream to a peer, which is dialled if it is not here. @throws {UnreachableError} */
   async #openStream(peer: PeerName, name: ProtocolName): Promise<FrameStream> {
-    const connection = this.#gate.connectionOf(peer);
-    if (connection === undefined) throw new UnreachableError(`the peer ${peer} has gone`);
+    const connection = await this.#neighbours.connect(peer);
+    this.#neighbours.used(peer);
+    return await this.#newStream(connection, name);
+  }
+
+  async #newStream(connection: Connection, name: ProtocolName): Promise<FrameStream> {
     const { id, answers, streamsMax } = protocols[name];
     try {
       const signal = AbortSignal.timeout(openStreamMs);
       const stream = await connection.newStream(id, { signal, maxOutboundStreams: streamsMax });
       return new FrameStream(stream, answers, this.#timings.stallMs);
     } catch (cause) {
-      throw new UnreachableError(`the peer ${peer} takes no stream`, { cause });
+      throw new UnreachableError(`the peer ${connection.remotePeer.toString()} takes no stream`, { cause });
     }
   }
 }
 
-function parseAddress(text: string): Multiaddr {
-  let cause: unknown;
-  try {
-    const address = multiaddr(text);
-    if (address.getComponents().length > 0) return address;
-  } catch (error) {
-    cause = error;
-  }
-  throw new UsageError(`not a multiaddr: ${text}`, { cause, hint: "like /ip4/192.0.2.7/tcp/4001" });
-}
-
-/** libp2p's defaults refuse the sixth connection a second from one host, and the eleventh that is not yet upgraded. */
-const hostLimits = {
-  connectionManager: {
-    maxConnections: 300,
-    inboundConnectionThreshold: 100,
-    maxIncomingPendingConnections: 100,
-    maxParallelDials: 50,
-    dialTimeout: 5_000,
-    addressDialTimeout: 2_000,
-    reconnectRetries: 0,
-    // Addresses are multiaddrs with an IP: nothing is ever looked up outside.
-    resolvers: {},
-  },
-  connectionMonitor: { pingInterval: 10_000 },
-};
-const announceMs = 50;
+/** How soon it is noticed that an interface came or went. */
+const lookMs = 5_000;
+/** How long the first fetch of a node waits for answers from the local network, and then for those that answered. */
+const answersMs = 250;
+const neighbourMs = 1_000;
 const recordMs = 5_000;
 const openStreamMs = 5_000;
-
-function hostParts(options: SwarmOptions) {
-  return {
-    privateKey: options.key,
-    transports: [tcp()],
-    connectionEncrypters: [noise({ prologueBytes: options.prologue })],
-    // The window is not negotiated: 256 KiB is what every yamux starts with (hashicorp/yamux, spec.md).
-    streamMuxers: [yamux({ streamOptions: { initialStreamWindowSize: 256 * 1024 } })],
-    services: { identify: identify(), ping: ping() },
-  };
-}

@@ -1,11 +1,13 @@
+import type { Announcement, Signed } from "../../protocol/announcement.ts";
 import type { PeerName } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { encodeMessage, type Message } from "../../protocol/messages.ts";
 import { defaultServiceLimits, Service } from "../../protocol/service.ts";
 import type { Frame } from "../../protocol/wire.ts";
-import type { Join, JoinListener, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
-import { Announcer, readAnnouncement } from "./announcements.ts";
+import { openHashEngine } from "../hasher.ts";
+import type { DirectoryView, Join, JoinListener, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
+import { Announcer } from "./announcer.ts";
 import { answerRecord, askRecord } from "./catalog.ts";
 import { ExchangeClient } from "./exchange-client.ts";
 import { ExchangeServer } from "./exchange-server.ts";
@@ -54,10 +56,25 @@ export class MemorySwarm implements Swarm {
     this.#onClose = onClose;
     this.#server = new ExchangeServer(handlers, new Service(defaultServiceLimits));
     this.#announcer = new Announcer({
-      open: async (peer) => this.#open(peer, (other, frames) => other.#readAnnouncement(this.id, frames)),
-      isHere: (peer) => this.#peers.has(peer),
-      announcement: () => handlers.announcement(),
+      network: "memory",
+      self: id,
+      hash: openHashEngine().hash,
+      epoch: 1,
+      raiseEpoch: (epoch) => handlers.raiseEpoch(epoch),
+      seal: async (announcement) => sealed(announcement),
+      open: async (envelope) => sealed(JSON.parse(new TextDecoder().decode(envelope)) as Announcement),
+      publish: async (envelope) => this.#publish(envelope),
+      stream: async (peer) => this.#open(peer, (other, frames) => void other.#announcer.answer(frames)),
+      labels: () => ({ addresses: this.addresses(), name: id, site: "", rack: "" }),
+      whole: () => handlers.whole(),
+      onLearnt: (peer, added) => handlers.learnt(peer, added),
+      onMembers: () => undefined,
     });
+    this.#announcer.start();
+  }
+
+  get directory(): DirectoryView {
+    return this.#announcer.directory;
   }
 
   addresses(): readonly string[] {
@@ -75,7 +92,11 @@ export class MemorySwarm implements Swarm {
   }
 
   announce(): void {
-    for (const peer of this.#peers.keys()) this.#announcer.tell(peer);
+    this.#announcer.changed();
+  }
+
+  discovery(): undefined {
+    return undefined;
   }
 
   async record(peer: PeerName, variant: VariantHash, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
@@ -103,7 +124,7 @@ export class MemorySwarm implements Swarm {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#onClose();
-    this.#announcer.stop();
+    await this.#announcer.stop();
     this.#server.close();
     for (const other of [...this.#peers.values()]) {
       other.part(this);
@@ -116,8 +137,8 @@ export class MemorySwarm implements Swarm {
     this.#peers.set(other.id, other);
     queueMicrotask(() => {
       if (this.#peers.get(other.id) !== other) return;
+      this.#announcer.joined(other.id);
       this.#handlers.peerReady(other.id);
-      this.#announcer.tell(other.id);
     });
   }
 
@@ -126,11 +147,18 @@ export class MemorySwarm implements Swarm {
     if (!this.#peers.delete(other.id)) return;
     for (const frames of this.#streams.get(other.id) ?? []) frames.abort(new Error("the peer has gone"));
     this.#streams.delete(other.id);
+    this.#announcer.left(other.id);
     if (how === "loudly") this.#handlers.peerLeft(other.id);
   }
 
-  #readAnnouncement(peer: PeerName, frames: Frames): void {
-    readAnnouncement(frames, (message) => this.#handlers.announced(peer, message));
+  /** To all that are here; they send on what is new to them. */
+  #publish(envelope: Uint8Array): void {
+    for (const other of this.#peers.values()) queueMicrotask(() => void other.#hear(this.id, envelope));
+  }
+
+  async #hear(from: PeerName, envelope: Uint8Array): Promise<void> {
+    if (!this.#peers.has(from)) return;
+    if ((await this.#announcer.judge(from, envelope)) === "accept") this.#publish(envelope);
   }
 
   #clientOf(peer: PeerName): ExchangeClient {
@@ -160,6 +188,11 @@ export class MemorySwarm implements Swarm {
     this.#streams.set(peer, streams.add(frames));
     frames.onGone = () => streams.delete(frames);
   }
+}
+
+/** In memory nobody signs: an envelope is the announcement itself. */
+function sealed(announcement: Announcement): Signed {
+  return { announcement, envelope: new TextEncoder().encode(JSON.stringify(announcement)) };
 }
 
 /** One end of a stream in memory: frames arrive in order, each in a turn of its own. */

@@ -66,9 +66,14 @@ export class PeerGate {
     });
   }
 
-  /** An open connection of an admitted peer. */
+  /** The newest open connection of an admitted peer: an older one may be dead, and nobody has noticed yet. */
   connectionOf(peer: PeerName): Connection | undefined {
-    return this.#peers.get(peer)?.connections.values().next().value;
+    return [...(this.#peers.get(peer)?.connections ?? [])].at(-1);
+  }
+
+  /** Ends all connections of an admitted peer. */
+  abort(peer: PeerName, reason: Error): void {
+    for (const connection of [...(this.#peers.get(peer)?.connections ?? [])]) connection.abort(reason);
   }
 
   /** Whether a peer has been let in; waits a moment for a hello that is under way. */

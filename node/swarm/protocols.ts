@@ -1,4 +1,11 @@
-import { frameBodyBytesMax, frameHeaderBytesMax, KIB, recordBytesMax } from "../../protocol/limits.ts";
+import {
+  directoryBodyBytesMax,
+  frameBodyBytesMax,
+  frameHeaderBytesMax,
+  KIB,
+  knownBytesMax,
+  recordBytesMax,
+} from "../../protocol/limits.ts";
 import type { FrameLimits } from "../../protocol/wire.ts";
 
 export type ProtocolName = "hello" | "directory" | "catalog" | "swarm";
@@ -19,7 +26,12 @@ const words = (headerBytesMax: number): FrameLimits => ({ headerBytesMax, bodyBy
 /** The protocols and what a peer may send in one frame of each (DESIGN section 6). */
 export const protocols: Readonly<Record<ProtocolName, ProtocolFacts>> = {
   hello: { id: "/p2pcache/hello/1", asks: words(4 * KIB), answers: words(4 * KIB), streamsMax: 2 },
-  directory: { id: "/p2pcache/directory/1", asks: words(frameHeaderBytesMax), answers: words(KIB), streamsMax: 4 },
+  directory: {
+    id: "/p2pcache/directory/1",
+    asks: { headerBytesMax: frameHeaderBytesMax, bodyBytesMax: knownBytesMax },
+    answers: { headerBytesMax: frameHeaderBytesMax, bodyBytesMax: directoryBodyBytesMax },
+    streamsMax: 4,
+  },
   catalog: {
     id: "/p2pcache/catalog/1",
     asks: words(KIB),

@@ -5,6 +5,7 @@ import { UnreachableError } from "../../protocol/errors.ts";
 import { noise } from "../support/noise.ts";
 import {
   bits,
+  eventually,
   failureOf,
   Listener,
   Member,
@@ -87,29 +88,33 @@ function meetingRules(rule: Rule): void {
   });
 
   rule("what a member holds is announced to all, at the meeting and at each change", async (pair) => {
-    const { world, asker, server, serverSwarm } = pair;
+    const { world, asker, server, askerSwarm, serverSwarm } = pair;
     const third = new Member();
-    await world.add("third", third);
+    const thirdSwarm = await world.add("third", third);
     await third.ready(serverSwarm);
-    const hears = (member: Member, holdings: number) =>
-      member.heard.until(
-        `an announcement of ${holdings}`,
-        (event) =>
-          event.kind === "announced" && event.peer === serverSwarm.id && event.message.whole.length === holdings,
-      );
-    await Promise.all([hears(asker, 0), hears(third, 0)]);
+    const learns = (member: Member, swarm: Swarm, held: string) =>
+      member.heard.until(`that ${held} is held`, () => swarm.directory.holders(variantNamed(held)).has(serverSwarm.id));
     server.holdings = [[variant, payload]];
     serverSwarm.announce();
-    await Promise.all([hears(asker, 1), hears(third, 1)]);
+    await Promise.all([learns(asker, askerSwarm, "aa"), learns(third, thirdSwarm, "aa")]);
     server.holdings = [...server.holdings, [variantNamed("ab"), otherPayload]];
     serverSwarm.announce();
-    await Promise.all([hears(asker, 2), hears(third, 2)]);
+    await Promise.all([learns(asker, askerSwarm, "ab"), learns(third, thirdSwarm, "ab")]);
+    // Whoever comes later hears of it all, from anyone.
+    const fourth = new Member();
+    const fourthSwarm = await world.add("fourth", fourth);
+    await Promise.all([learns(fourth, fourthSwarm, "aa"), learns(fourth, fourthSwarm, "ab")]);
+    server.holdings = [[variantNamed("ab"), otherPayload]];
+    serverSwarm.announce();
+    await eventually("that aa is held no more", () => fourthSwarm.directory.holders(variant).size === 0);
+    assert.equal([...fourthSwarm.directory.holders(variantNamed("ab"))], [[serverSwarm.id, otherPayload]]);
   });
 
   rule("a member that goes is gone for the others", async ({ asker, askerSwarm, serverSwarm }) => {
     await serverSwarm[Symbol.asyncDispose]();
     await asker.heard.until("that it left", ({ kind }) => kind === "left");
     assert.equal(askerSwarm.peers(), []);
+    await eventually("that it is forgotten", () => ![...askerSwarm.directory.peers()].includes(serverSwarm.id));
   });
 }
 

@@ -260,7 +260,6 @@ slots = 2
 rate = "1 MB/s"`;
   assert.equal(await idle(toml), [
     "network.admission",
-    "node.mdns",
     "node.lanes",
     "cache.chain",
     "node.lane_ports",

@@ -3,15 +3,18 @@
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { decodeAnnouncement, encodeAnnouncement } from "../../protocol/announcement.ts";
 import { Bitmap } from "../../protocol/bitmap.ts";
 import { decodeCanonical, encodeCanonical } from "../../protocol/cbor.ts";
+import { decodeNumbers, encodeNumbers } from "../../protocol/directory-reader.ts";
 import { P2pCacheError } from "../../protocol/errors.ts";
 import { parseHandleText, parseRxt } from "../../protocol/handle-text.ts";
 import { KIB, MIB, recordBytesMax, segmentBytesMax } from "../../protocol/limits.ts";
 import { decodeRoot, encodeRoot, payloadId } from "../../protocol/manifest.ts";
 import {
   decodeCatalog,
-  decodeDirectory,
+  decodeDirectoryAnswer,
+  decodeDirectoryAsk,
   decodeHello,
   decodeSwarm,
   encodeMessage,
@@ -98,7 +101,21 @@ const doors: readonly Door[] = [
   { name: "an envelope", valid: [encodeEnvelope(envelope)], read: decodeEnvelope },
   { name: "a record", valid: [body], read: (bytes) => decodeRecord(bytes, hash) },
   messages("a hello", arbitrary.hello, decodeHello),
-  messages("an announcement", arbitrary.directory, decodeDirectory),
+  {
+    name: "an announcement",
+    valid: fc.sample(arbitrary.announcement, { numRuns: 40, seed: 1 }).map(encodeAnnouncement),
+    read: decodeAnnouncement,
+    answersUndefined: true,
+  },
+  messages("an ask for the directory", arbitrary.directoryAsk, decodeDirectoryAsk),
+  messages("an answer of the directory", arbitrary.directoryAnswer, decodeDirectoryAnswer),
+  {
+    name: "the numbers of a part",
+    valid: [[], [0], [1, 2, 3], [5, 300, 70_000]].map((numbers) => encodeNumbers(Uint32Array.from(numbers))),
+    read: (bytes) => decodeNumbers(bytes, 100_000),
+    again: encodeNumbers,
+    answersUndefined: true,
+  },
   messages("a catalog message", arbitrary.catalog, decodeCatalog),
   messages("a swarm message", arbitrary.swarm, decodeSwarm),
   {

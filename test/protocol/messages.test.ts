@@ -3,24 +3,32 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { encodeCanonical } from "../../protocol/cbor.ts";
 import { hexToBytes } from "../../protocol/hash.ts";
-import { frameHeaderBytesMax } from "../../protocol/limits.ts";
+import { envelopeBytesMax, frameHeaderBytesMax, partsPerAskMax } from "../../protocol/limits.ts";
 import {
   decodeCatalog,
-  decodeDirectory,
+  decodeDirectoryAnswer,
+  decodeDirectoryAsk,
   decodeHello,
   decodeSwarm,
   encodeMessage,
   type Message,
 } from "../../protocol/messages.ts";
-import { catalog, directory, hello, payloadId, swarm, variantHash } from "../support/arbitrary-messages.ts";
+import { catalog, directoryAnswer, directoryAsk, hello, swarm } from "../support/arbitrary-messages.ts";
 
-const decoders = { hello: decodeHello, directory: decodeDirectory, catalog: decodeCatalog, swarm: decodeSwarm };
+const decoders = {
+  hello: decodeHello,
+  asks: decodeDirectoryAsk,
+  answers: decodeDirectoryAnswer,
+  catalog: decodeCatalog,
+  swarm: decodeSwarm,
+};
 const hash = "ab".repeat(32);
 const digest = hexToBytes(hash);
 
 for (const [name, arbitrary, decode] of [
   ["hello", hello, decodeHello],
-  ["directory", directory, decodeDirectory],
+  ["asks", directoryAsk, decodeDirectoryAsk],
+  ["answers", directoryAnswer, decodeDirectoryAnswer],
   ["catalog", catalog, decodeCatalog],
   ["swarm", swarm, decodeSwarm],
 ] as const) {
@@ -38,29 +46,34 @@ for (const [name, arbitrary, decode] of [
       }),
       { numRuns: 500, seed: 1 },
     );
-    assert.is(kinds.size, { hello: 2, directory: 1, catalog: 3, swarm: 9 }[name]);
+    assert.is(kinds.size, { hello: 2, asks: 2, answers: 4, catalog: 3, swarm: 9 }[name]);
   });
 }
 
 test("messages encode as they always did", () => {
   const request = encodeMessage({ kind: "request", number: 3, items: [1, 300] });
   assert.is(Buffer.from(request).toString("hex"), "a3646b696e646772657175657374656974656d73820119012c666e756d62657203");
+  const part = encodeMessage({ kind: "part", envelope: Uint8Array.of(1, 2), remainingMs: 60_000 });
+  assert.is(
+    Buffer.from(part).toString("hex"),
+    "a3646b696e64647061727468656e76656c6f70654201026b72656d61696e696e674d7319ea60",
+  );
   const join = encodeMessage({ kind: "join", number: 0, payload: hash as never });
   assert.is(Buffer.from(join).toString("hex"), `a3646b696e64646a6f696e666e756d62657200677061796c6f61645820${hash}`);
 });
 
-test("the largest announcement fits a frame", () => {
-  const [pair] = fc.sample(fc.tuple(variantHash, payloadId), { numRuns: 1, seed: 1 });
-  const max = Number.MAX_SAFE_INTEGER;
-  const whole = Array.from({ length: 1000 }, () => pair!);
-  const message = { kind: "announce", version: 1, epoch: max, sequence: max, part: 998, parts: 999, whole } as const;
-  const bytes = encodeMessage(message);
-  assert.ok(bytes.length <= frameHeaderBytesMax);
-  assert.equal(decodeDirectory(bytes), message);
+test("the largest messages of a directory fit a frame", () => {
+  const heads = Array.from({ length: 128 }, () => ({ envelope: new Uint8Array(512), remainingMs: 86_400_000 }));
+  const last = { envelope: new Uint8Array(envelopeBytesMax), remainingMs: 86_400_000 };
+  for (const message of [
+    { kind: "heads", heads: [...heads.slice(1), last] },
+    { kind: "want-parts", peers: Array.from({ length: partsPerAskMax }, () => "1".repeat(54)) },
+  ] as const) {
+    assert.ok(encodeMessage(message).length <= frameHeaderBytesMax, message.kind);
+  }
 });
 
 const okHello = { kind: "hello", versions: [1], network: "n", name: "a", site: "", rack: "" };
-const okAnnounce = { kind: "announce", version: 1, epoch: 1, sequence: 1, part: 0, parts: 1, whole: [] };
 const strangers: readonly (readonly [string, (header: Uint8Array) => unknown, unknown])[] = [
   ["a text", decodeHello, "hello"],
   ["a list", decodeHello, [okHello]],
@@ -73,14 +86,6 @@ const strangers: readonly (readonly [string, (header: Uint8Array) => unknown, un
   ["a hello whose name plays with terminals", decodeHello, { ...okHello, name: "\u001b[2J" }],
   ["a refusal of two lines", decodeHello, { kind: "refused", reason: "a\nb" }],
   ["a refusal without reason", decodeHello, { kind: "refused" }],
-  ["an announcement of no parts", decodeDirectory, { ...okAnnounce, parts: 0 }],
-  ["an announcement whose part is past its parts", decodeDirectory, { ...okAnnounce, part: 1 }],
-  ["an announcement of too many parts", decodeDirectory, { ...okAnnounce, parts: 1001 }],
-  ["an announcement of a negative epoch", decodeDirectory, { ...okAnnounce, epoch: -1 }],
-  ["an announcement with a short hash", decodeDirectory, { ...okAnnounce, whole: [[digest, digest.subarray(1)]] }],
-  ["an announcement with a lone hash", decodeDirectory, { ...okAnnounce, whole: [[digest]] }],
-  ["an announcement with hashes as text", decodeDirectory, { ...okAnnounce, whole: [[hash, hash]] }],
-  ["an announcement of too much", decodeDirectory, { ...okAnnounce, whole: Array(1001).fill([digest, digest]) }],
   ["a wish without variant", decodeCatalog, { kind: "want-record" }],
   ["a wish for a short hash", decodeCatalog, { kind: "want-record", variant: digest.subarray(1) }],
   ["a join without payload", decodeSwarm, { kind: "join", number: 1 }],

@@ -1,6 +1,19 @@
 import fc from "fast-check";
-import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
-import type { CatalogMessage, DirectoryMessage, HelloMessage, SwarmMessage } from "../../protocol/messages.ts";
+import {
+  type Announcement,
+  type HoldingsChanges,
+  type HoldingsDigest,
+  packHoldings,
+} from "../../protocol/announcement.ts";
+import { hexToBytes, type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
+import type {
+  CatalogMessage,
+  DirectoryAnswer,
+  DirectoryAsk,
+  EnvelopedHead,
+  HelloMessage,
+  SwarmMessage,
+} from "../../protocol/messages.ts";
 
 /** Records as decoders make them: plain objects. */
 function record<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {
@@ -8,8 +21,8 @@ function record<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<
 }
 
 const hex = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes).toString("hex"));
-export const variantHash: fc.Arbitrary<VariantHash> = hex.map(parseVariantHash);
-export const payloadId: fc.Arbitrary<PayloadId> = hex.map(parsePayloadId);
+const variantHash: fc.Arbitrary<VariantHash> = hex.map(parseVariantHash);
+const payloadId: fc.Arbitrary<PayloadId> = hex.map(parsePayloadId);
 const text = fc.string({ unit: "grapheme", maxLength: 30 });
 const number = fc.oneof(fc.nat(100), fc.nat(64_000_000));
 const item = fc.oneof(fc.nat(300), fc.nat(8_000_000));
@@ -25,16 +38,6 @@ export const hello: fc.Arbitrary<HelloMessage> = fc.oneof(
   record({ ...greeting, time: fc.maxSafeNat() }),
   record({ kind: fc.constant("refused" as const), reason: text }),
 );
-
-export const directory: fc.Arbitrary<DirectoryMessage> = record({
-  kind: fc.constant("announce" as const),
-  version: fc.constant(1 as const),
-  epoch: fc.maxSafeNat(),
-  sequence: fc.maxSafeNat(),
-  part: fc.nat(999),
-  whole: fc.array(fc.tuple(variantHash, payloadId), { maxLength: 20 }),
-  more: fc.nat(9),
-}).map(({ more, ...message }) => ({ ...message, parts: Math.min(1000, message.part + 1 + more) }));
 
 export const catalog: fc.Arbitrary<CatalogMessage> = fc.oneof(
   record({ kind: fc.constant("want-record" as const), variant: variantHash }),
@@ -52,4 +55,39 @@ export const swarm: fc.Arbitrary<SwarmMessage> = fc.oneof(
   record({ kind: fc.constant("joined" as const), number, all: fc.boolean() }),
   record({ kind: fc.constant("piece" as const), number, item }),
   record({ kind: fc.constant("busy" as const), number, items, retryAfterMs: fc.nat(60_000) }),
+);
+
+const peerName = fc.string({ unit: fc.constantFrom(..."12D3KooWabc"), minLength: 1, maxLength: 64 });
+const holding = fc.tuple(variantHash, payloadId);
+
+export const announcement: fc.Arbitrary<Announcement> = fc
+  .record({
+    peer: peerName,
+    ...{ network: text, name: text, site: text, rack: text },
+    addresses: fc.array(text, { maxLength: 8 }),
+    ...{ epoch: fc.maxSafeNat(), sequence: fc.maxSafeNat(), lifetimeMs: fc.nat(86_400_000), count: fc.nat(20_000) },
+    digest: hex.map((digest) => digest as HoldingsDigest),
+    changes: fc.option(
+      record<HoldingsChanges>({
+        from: hex.map((digest) => digest as HoldingsDigest),
+        added: fc.array(holding, { maxLength: 20 }).map(packHoldings),
+        removed: fc.uniqueArray(variantHash, { maxLength: 20 }).map((variants) => hexToBytes(variants.sort().join(""))),
+      }),
+    ),
+  })
+  .map(({ changes, ...rest }) => ({ version: 1, ...rest, ...(changes === null ? {} : { changes }) }));
+
+export const directoryAsk: fc.Arbitrary<DirectoryAsk> = fc.oneof(
+  record({ kind: fc.constant("want-heads" as const) }),
+  record({ kind: fc.constant("want-parts" as const), peers: fc.array(peerName, { maxLength: 20 }) }),
+);
+
+const enveloped = { envelope: fc.uint8Array({ maxLength: 600 }), remainingMs: fc.nat(86_400_000) };
+export const directoryAnswer: fc.Arbitrary<DirectoryAnswer> = fc.oneof(
+  record({
+    kind: fc.constant("heads" as const),
+    heads: fc.array(record<EnvelopedHead>(enveloped), { maxLength: 20 }),
+  }),
+  record({ kind: fc.constant("part" as const), ...enveloped }),
+  record({ kind: fc.constantFrom("pairs" as const, "end" as const) }),
 );

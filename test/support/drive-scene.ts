@@ -4,6 +4,7 @@ import type { Join, JoinListener, StagedTree, Swarm } from "../../node/ports.ts"
 import { MemoryPayloadStore } from "../../node/store/memory-payload-store.ts";
 import { TransferDrive, type TransferParts } from "../../node/transfer-drive.ts";
 import type { Bitmap } from "../../protocol/bitmap.ts";
+import { Directory } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
 import { seededRandom } from "../../protocol/random.ts";
 import { decodeEnvelope, decodeRelease } from "../../protocol/record.ts";
@@ -31,6 +32,7 @@ interface Asked {
 /** A swarm whose peers do what the test says, when it says it. */
 class ScriptedSwarm implements Swarm {
   readonly id = "own";
+  readonly directory: Directory = new Directory({ hash: engine.hash, random: Math.random });
   readonly joins: Asked[] = [];
   readonly told: number[] = [];
   here: string[] = [];
@@ -77,6 +79,9 @@ class ScriptedSwarm implements Swarm {
   }
   settled(): Promise<void> {
     return Promise.resolve();
+  }
+  discovery(): undefined {
+    return undefined;
   }
 
   announce(): void {}

@@ -125,6 +125,7 @@ export class FetchWorld {
         verify: isSigned,
         hasher: engine.hash,
       },
+      holdersFor: () => swarm?.peers().map(({ peer }) => peer) ?? [],
       standing,
       clock: systemClock,
       timeoutMs: options.timeoutMs ?? 15_000,
@@ -132,18 +133,14 @@ export class FetchWorld {
       onPlaced: () => swarm?.announce(),
       ...options.fetcher,
     });
-    let sequence = 0;
     const opened = this.network.open(name, {
       record: async (variant) => (store.holding(variant) === undefined ? undefined : await store.record(variant)),
       serve: (payload) => store.serve(payload),
-      announcement: () => [
-        { kind: "announce", version: 1, epoch: 1, sequence: sequence++, part: 0, parts: 1, whole: store.announced() },
-      ],
+      whole: () => store.announced(),
+      raiseEpoch: async () => undefined,
       peerReady: (peer) => fetcher.consider(peer),
       peerLeft: (peer) => fetcher.left(peer),
-      announced: (peer, message) => {
-        for (const [, payload] of message.whole) fetcher.consider(peer, payload);
-      },
+      learnt: (peer, added) => fetcher.learnt(peer, added),
       wanted: (peer, payload) => fetcher.consider(peer, payload),
       gave: (peer, bytes) => standing.gave(peer, bytes),
       ...options.handlers,

@@ -1,4 +1,5 @@
 import { generateKeyPair } from "@libp2p/crypto/keys";
+import { openHashEngine } from "../../node/hasher.ts";
 import { networkPrologue } from "../../node/keys.ts";
 import type { Swarm } from "../../node/ports.ts";
 import { Libp2pSwarm, type SwarmOptions } from "../../node/swarm/libp2p-swarm.ts";
@@ -16,6 +17,9 @@ export async function swarmOptions(name: string, more: Partial<SwarmOptions> = {
     hello: { network: "studio", name, site: "here", rack: "r1" },
     listen: [loopback],
     bootstrap: [],
+    hash: openHashEngine().hash,
+    epoch: Date.now(),
+    announceLoopback: true,
     ...more,
   };
 }

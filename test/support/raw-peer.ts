@@ -1,6 +1,7 @@
 import { noise } from "@chainsafe/libp2p-noise";
+import type { GossipSubComponents } from "@libp2p/gossipsub";
 import { identify } from "@libp2p/identify";
-import type { Connection, Libp2p, Stream } from "@libp2p/interface";
+import type { Connection, Libp2p, PrivateKey, Stream } from "@libp2p/interface";
 import { tcp } from "@libp2p/tcp";
 import { yamux } from "@libp2p/yamux";
 import { multiaddr } from "@multiformats/multiaddr";
@@ -31,6 +32,11 @@ export const rightHello: Extract<HelloMessage, { kind: "hello" }> = {
   rack: "",
 };
 
+interface RawPeerOptions {
+  readonly privateKey?: PrivateKey;
+  readonly services?: Readonly<Record<string, (components: GossipSubComponents) => unknown>>;
+}
+
 /** A bare libp2p host that keeps to no rule: it says what a test tells it to say. */
 export class RawPeer implements AsyncDisposable {
   readonly host: Libp2p;
@@ -47,12 +53,17 @@ export class RawPeer implements AsyncDisposable {
     });
   }
 
-  static async open(prologue: Uint8Array = networkPrologue(networkKey, "studio")): Promise<RawPeer> {
+  /** `services` are added to its identify. */
+  static async open(
+    prologue: Uint8Array = networkPrologue(networkKey, "studio"),
+    { privateKey, services = {} }: RawPeerOptions = {},
+  ): Promise<RawPeer> {
     const host = await createLibp2p({
+      ...(privateKey === undefined ? {} : { privateKey }),
       transports: [tcp()],
       connectionEncrypters: [noise({ prologueBytes: prologue })],
       streamMuxers: [yamux()],
-      services: { identify: identify() },
+      services: { identify: identify(), ...services },
       addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
       connectionManager: { reconnectRetries: 0 },
     });

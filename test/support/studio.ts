@@ -23,6 +23,19 @@ export interface RunningNode {
   readonly log: () => string;
 }
 
+/** How a machine of a studio is configured. */
+export interface StudioMachine {
+  readonly bootstrap?: readonly string[];
+  readonly originPolicy?: string;
+  /** On loopback when absent. */
+  readonly listen?: string;
+  readonly mdns?: boolean;
+  /** TOML in place of the folder origin. */
+  readonly origin?: string;
+  /** TOML that comes last. */
+  readonly more?: string;
+}
+
 /** A studio in a temporary directory: keys, a folder origin, and machines with a cache each. */
 export class Studio implements AsyncDisposable {
   readonly path: string;
@@ -42,17 +55,16 @@ export class Studio implements AsyncDisposable {
     return new Studio(path, publicKeyText(key));
   }
 
-  /** Writes a machine's configuration. `origin` is TOML in place of the folder origin; `more` is TOML that comes last. */
-  configure(
-    machine: string,
-    options: { bootstrap?: readonly string[]; originPolicy?: string; origin?: string; more?: string } = {},
-  ): string {
+  /** Writes a machine's configuration. */
+  configure(machine: string, options: StudioMachine = {}): string {
     const file = join(this.path, `${machine}.toml`);
-    const { bootstrap = [], originPolicy = "auto", more = "" } = options;
+    const { bootstrap = [], originPolicy = "auto", more = "", listen = "/ip4/127.0.0.1/tcp/0", mdns = false } = options;
+    const isLocal = listen.includes("/127.0.0.1/");
     const folder = `[[origin]]\nname = "filer"\nkind = "folder"\npath = "${this.path}/origin"\npolicy = "${originPolicy}"`;
     const lines = [
       `[network]\nname = "test"\nkey_file = "${this.path}/network.key"`,
-      `[node]\nname = "${machine}"\nlisten = ["/ip4/127.0.0.1/tcp/0"]\nbootstrap = ${JSON.stringify(bootstrap)}\nmdns = false`,
+      `[node]\nname = "${machine}"\nlisten = ["${listen}"]\nbootstrap = ${JSON.stringify(bootstrap)}\nmdns = ${mdns}`,
+      `announce_loopback = ${isLocal}`,
       `state = "${this.path}/${machine}/state"\nsocket = "${this.path}/${machine}/run/node.sock"`,
       `[cache]\npath = "${this.path}/${machine}/cache"\nmax_bytes = "100 GB"\nfree_bytes_min = "1 MiB"`,
       `[repositories]\nstudio = "${this.path}/packages"`,

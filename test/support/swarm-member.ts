@@ -1,4 +1,6 @@
+import { setTimeout as setTimeoutAsync } from "node:timers/promises";
 import type { JoinListener, ServedPayload, Swarm, SwarmHandlers } from "../../node/ports.ts";
+import type { Holding as Held } from "../../protocol/announcement.ts";
 import { Bitmap } from "../../protocol/bitmap.ts";
 import type { PeerName } from "../../protocol/directory.ts";
 import { P2pCacheError } from "../../protocol/errors.ts";
@@ -10,12 +12,11 @@ import {
   type VariantHash,
 } from "../../protocol/hash.ts";
 import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
-import type { DirectoryMessage } from "../../protocol/messages.ts";
 
 /** What a swarm told its owner. */
 export type Heard =
   | { readonly kind: "ready" | "left"; readonly peer: PeerName }
-  | { readonly kind: "announced"; readonly peer: PeerName; readonly message: DirectoryMessage }
+  | { readonly kind: "learnt"; readonly peer: PeerName; readonly added: readonly Held[] | "many" }
   | { readonly kind: "wanted"; readonly peer: PeerName; readonly payload: PayloadId }
   | { readonly kind: "gave"; readonly peer: PeerName; readonly bytes: number };
 
@@ -61,17 +62,15 @@ export class Member {
   readonly records: Map<VariantHash, Uint8Array> = new Map();
   readonly payloads: Map<PayloadId, ServedPayload> = new Map();
   holdings: readonly (readonly [VariantHash, PayloadId])[] = [];
-  #sequence = 0;
 
   readonly handlers: SwarmHandlers = {
     record: async (variant) => this.records.get(variant),
     serve: async (payload) => this.payloads.get(payload),
-    announcement: () => [
-      { kind: "announce", version: 1, epoch: 1, sequence: this.#sequence++, part: 0, parts: 1, whole: this.holdings },
-    ],
+    whole: () => this.holdings,
+    raiseEpoch: async () => undefined,
     peerReady: (peer) => this.heard.add({ kind: "ready", peer }),
     peerLeft: (peer) => this.heard.add({ kind: "left", peer }),
-    announced: (peer, message) => this.heard.add({ kind: "announced", peer, message }),
+    learnt: (peer, added) => this.heard.add({ kind: "learnt", peer, added }),
     wanted: (peer, payload) => this.heard.add({ kind: "wanted", peer, payload }),
     gave: (peer, bytes) => this.heard.add({ kind: "gave", peer, bytes }),
   };
@@ -143,6 +142,15 @@ export function payloadNamed(digits: string): PayloadId {
 
 export function variantNamed(digits: string): VariantHash {
   return parseVariantHash(digits.repeat(32));
+}
+
+/** Waits for what nobody tells of. @throws {Error} when it does not come in time. */
+export async function eventually(what: string, isSo: () => boolean, withinMs = 10_000): Promise<void> {
+  const untilMs = performance.now() + withinMs;
+  while (!isSo()) {
+    if (performance.now() > untilMs) throw new Error(`${what} did not come within ${withinMs} ms`);
+    await setTimeoutAsync(20);
+  }
 }
 
 /** The same work, or an error once it has taken too long. */

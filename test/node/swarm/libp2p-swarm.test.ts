@@ -6,11 +6,13 @@ import { testSwarm } from "../../conformance/swarm-conformance.ts";
 import { LoopbackWorld, swarmOptions } from "../../support/libp2p-world.ts";
 import {
   Events,
+  eventually,
   failureOf,
   Listener,
   Member,
   payloadNamed,
   servedPayload,
+  variantNamed,
   within,
 } from "../../support/swarm-member.ts";
 
@@ -35,6 +37,7 @@ const chunk = new Uint8Array(1_000_000);
 rule("a bootstrap peer that comes back is dialled again, and announces anew", async (world) => {
   const [friend, member] = [new Member(), new Member()];
   const options = await swarmOptions("friend");
+  friend.holdings = [[variantNamed("aa"), payload]];
   const first = await Libp2pSwarm.open(options, friend.handlers);
   const address = first.addresses()[0]!;
   const listen = [address.replace(/\/p2p\/.*/, "")];
@@ -44,15 +47,16 @@ rule("a bootstrap peer that comes back is dialled again, and announces anew", as
     timings: { retryMs: 30 },
     onUnreachable: (away) => unreachable.add(away),
   });
-  await member.heard.until("what it holds", ({ kind }) => kind === "announced");
+  await eventually("what it holds", () => swarm.directory.holdingsOf(first.id) === 1);
   await first[Symbol.asyncDispose]();
   await member.heard.until("that it left", ({ kind }) => kind === "left");
   assert.equal(swarm.peers(), []);
   await unreachable.until("that it is away", () => true);
-  const second = await Libp2pSwarm.open({ ...options, listen }, friend.handlers);
+  friend.holdings = [...friend.holdings, [variantNamed("ab"), payload]];
+  const second = await Libp2pSwarm.open({ ...options, listen, epoch: options.epoch + 1 }, friend.handlers);
   try {
     await member.heard.until("that it is back", () => member.heard.count(({ kind }) => kind === "ready") === 2);
-    await member.heard.until("what it holds", () => member.heard.count(({ kind }) => kind === "announced") === 2);
+    await eventually("what it holds", () => swarm.directory.holdingsOf(first.id) === 2);
     assert.equal(unreachable.all, [address]);
   } finally {
     await second[Symbol.asyncDispose]();
@@ -108,6 +112,7 @@ rule("a swarm that listens nowhere still reaches others", async (world) => {
 });
 
 test("closing in the middle of everything leaves no socket and no timer that holds the process", async () => {
+  await eventually("that those of the tests before have gone", () => openSockets().length === 0);
   const before = openSockets();
   const world = new LoopbackWorld();
   const [server, member] = [new Member(), new Member()];
