@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { zstdDecompressSync } from "node:zlib";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { collectOrigin, type OriginGc, type OriginGcRequest } from "../../node/origin-gc.ts";
@@ -35,6 +36,12 @@ interface Scene {
   readonly collect: (more?: Partial<OriginGcRequest>) => Promise<OriginGc>;
   /** Chunks and segments that lie there. */
   readonly objects: () => string[];
+}
+
+/** Of a chunk or segment, in whichever form it lies there. */
+function contentOf(path: string): Buffer {
+  const bytes = readFileSync(path);
+  return path.endsWith(".zst") ? zstdDecompressSync(bytes) : bytes;
 }
 
 function rule(text: string, check: (scene: Scene) => Promise<void>): void {
@@ -150,7 +157,7 @@ rule("nothing goes when a record or a manifest cannot be read", async ({ origin,
 rule("nothing goes when a segment is missing, or all records are", async ({ origin, release, collect, objects }) => {
   await release(1);
   age(origin);
-  const segment = objects().find((path) => readFileSync(path).subarray(0, 2).equals(Buffer.of(0x82, 1)));
+  const segment = objects().find((path) => contentOf(path).subarray(0, 2).equals(Buffer.of(0x82, 1)));
   rmSync(segment!);
   const all = objects().length;
   assert.equal([(await failureOf(collect())).code, objects().length], ["ORIGIN_UNREADABLE", all]);
