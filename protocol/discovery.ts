@@ -38,7 +38,6 @@ export class Discovery {
   #answeredMs = Number.NEGATIVE_INFINITY;
   #neighbours = 0;
   #members = 0;
-  #wakeAtMs = Number.POSITIVE_INFINITY;
 
   constructor(own: PeerName, random: Random) {
     this.#own = own;
@@ -114,10 +113,8 @@ export class Discovery {
       }
     }
     const wakeAtMs = Math.min(this.#askAtMs, this.#answerAtMs);
-    if (wakeAtMs !== this.#wakeAtMs || nowMs >= wakeAtMs) {
-      this.#wakeAtMs = wakeAtMs;
-      if (wakeAtMs !== Number.POSITIVE_INFINITY) actions.push({ kind: "wakeAt", atMs: wakeAtMs });
-    }
+    // Each time: a timer may go off a little early, and must not be the last one then.
+    if (wakeAtMs !== Number.POSITIVE_INFINITY) actions.push({ kind: "wakeAt", atMs: wakeAtMs });
     return actions;
   }
 

@@ -52,7 +52,7 @@ test("nobody asks who has eight neighbours, and asks again when they are fewer",
 test("whoever loses all neighbours, or gets an interface, begins anew, at most once in ten seconds", () => {
   const discovery = new Discovery("me", least);
   run(discovery, 0, 2_000, { kind: "started" });
-  assert.equal(discovery.step({ kind: "neighbours", count: 3, members: 3 }, 20_000), []);
+  assert.equal(run(discovery, 20_000, 20_000, { kind: "neighbours", count: 3, members: 3 }), []);
   assert.equal(run(discovery, 30_000, 32_000, { kind: "neighbours", count: 0, members: 3 }), [
     ["ask", 30_000],
     ["ask", 30_250],
@@ -63,6 +63,13 @@ test("whoever loses all neighbours, or gets an interface, begins anew, at most o
     ["ask", 40_250],
     ["ask", 41_000],
   ]);
+});
+
+test("a timer that goes off a little early is set again", () => {
+  const discovery = new Discovery("me", least);
+  run(discovery, 0, 2_000, { kind: "started" });
+  assert.equal(discovery.step({ kind: "asked", known: [] }, 10_000), [{ kind: "wakeAt", atMs: 10_020 }]);
+  assert.equal(discovery.step({ kind: "woke" }, 10_019.7), [{ kind: "wakeAt", atMs: 10_020 }]);
 });
 
 test("a question is answered once, after 20 to 120 ms", () => {
