@@ -129,6 +129,8 @@ export class Neighbourhood {
     this.#dialling.delete(peer);
     this.#troubles.delete(peer);
     this.#failuresInRow = 0;
+    // It was our own link that was away, and it is back: what failed meanwhile says nothing of the others.
+    if (this.#neighbours.size === 0) for (const trouble of this.#troubles.values()) trouble.failures = 0;
     this.#neighbours.set(peer, { usedMs: nowMs, isClosing: false });
   }
 

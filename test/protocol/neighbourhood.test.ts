@@ -97,6 +97,16 @@ test("whoever is alone dials those whom it lost every few seconds: its own link 
   assert.ok(late.length < 3 * (70_000 / 4_000) * 1.5, "and no more often than that");
 });
 
+test("once one is back the others are dialled at once: it was our own link", () => {
+  const known = ["a", "b", "c"];
+  const neighbours = hood(known, { goal: 3, most: 8 });
+  for (const peer of known) neighbours.step({ kind: "joined", peer }, 0);
+  for (const peer of known) neighbours.step({ kind: "left", peer }, 1_000);
+  dials(neighbours, 1_000, 90_000);
+  for (const peer of known) neighbours.step({ kind: "failed", peer }, 90_000);
+  assert.equal(of(neighbours.step({ kind: "joined", peer: "b" }, 90_001), "dial"), ["a", "c"]);
+});
+
 test("an interface that comes makes up for all that failed without it", () => {
   const neighbours = hood(["a"]);
   for (let nowMs = 0; nowMs < 100_000; nowMs += 10_000) {
