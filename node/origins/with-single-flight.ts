@@ -71,8 +71,9 @@ class Flight {
 
   wait(): Promise<Uint8Array | undefined> {
     this.#waiting++;
-    // Bytes are given away to threads, so only one may have these. All copies are made before anybody goes on.
-    const bytes = this.#answer.then((answer) => (this.#given++ === 0 ? answer : answer?.slice()));
+    // Bytes are given away to threads, so only one may have these. All copies are made before anybody goes on; a Buffer's
+    // own `slice` would be no copy.
+    const bytes = this.#answer.then((answer) => (this.#given++ === 0 ? answer : answer && new Uint8Array(answer)));
     bytes.catch(() => undefined); // Nobody hears of it who has left.
     return bytes;
   }

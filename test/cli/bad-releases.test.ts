@@ -114,7 +114,7 @@ for (const [what, spoil] of [
     spoil(largestFile(join(machine.studio.path, "origin", "chunks")));
     const ended = await fetchFoo(machine);
     assert.equal([ended.code, errorIn(ended).code], [4, "CHUNK_CORRUPT"]);
-    assert.match(errorIn(ended).message, /item \d+ is wrong at origin:filer/);
+    assert.match(errorIn(ended).message, /item \d+ is wrong at the origin filer/);
   });
 }
 

@@ -56,6 +56,17 @@ test("each gets bytes that may be given away", async () => {
   assert.is(Buffer.from(second).toString(), "bytes");
 });
 
+test("each gets bytes of its own of a Buffer, too", async () => {
+  const inner = {
+    name: "buffers",
+    latestRecord: async () => undefined,
+    chunk: async () => Buffer.from(new ArrayBuffer(5)),
+  };
+  const origin = new SingleFlightOrigin(inner);
+  const [first, second] = await Promise.all([origin.chunk(hash, 5), origin.chunk(hash, 5)]);
+  assert.is.not(first.buffer, second.buffer);
+});
+
 test("one who leaves does not end it, and all who leave do", async () => {
   const { origin, watched, gate, signals } = gated();
   const [stays, leaves] = [new AbortController(), new AbortController()];
