@@ -16,8 +16,8 @@ export async function listenOn(server: FastifyInstance, socket: string, mode: nu
   await mkdir(directory, { recursive: true, mode: 0o755 });
   checkPath(await realpath(directory));
   if (await answers(socket)) throw new BusyError(`another process listens on ${socket}`, { code: "SOCKET_IN_USE" });
-  // Short, since a socket's path has 107 bytes at most.
-  const closed = await mkdtemp(join(directory, "."));
+  // Inside, since nothing else may be ours to write; short, since a socket's path has 107 bytes at most.
+  const closed = await mkdtemp(`${directory}/.`);
   try {
     const draft = join(closed, basename(socket).slice(0, 1));
     await server.listen({ path: draft });

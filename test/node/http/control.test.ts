@@ -1,3 +1,4 @@
+// runs unprivileged
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { createServer } from "node:net";
@@ -122,6 +123,17 @@ rule(
     );
   },
 );
+
+rule("nothing but the sockets' own directory need be writable", async ({ home }) => {
+  const run = join(home, "closed", "run");
+  mkdirSync(run, { recursive: true, mode: 0o755 });
+  chmodSync(join(home, "closed"), 0o555);
+  const sockets = { socket: join(run, "node.sock"), adminSocket: join(run, "admin.sock") };
+  const control = await ControlServer.open({ node: new FakeNode(), version: "1", ...sockets, onStop: () => undefined });
+  assert.is((await new NodeClient(sockets).status()).apiVersion, 1);
+  await control[Symbol.asyncDispose]();
+  chmodSync(join(home, "closed"), 0o755);
+});
 
 rule("status, holdings and peers are answered on both sockets", async ({ client, sockets }) => {
   const status = await client.status();
