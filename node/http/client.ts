@@ -158,7 +158,10 @@ async function* linesOf(response: IncomingMessage, { signal }: CallOptions): Asy
 
 function noNode(socket: string, cause: NodeJS.ErrnoException): Error {
   if (cause.code === "EACCES") {
-    return new P2pCacheError("NOT_ALLOWED", 5, `you may not talk to the node on ${socket}`, { cause });
+    const hint = socket.endsWith("admin.sock")
+      ? "only the user that runs the node may, and root"
+      : "the socket's group may: see whose it is, and be one of them";
+    return new P2pCacheError("NOT_ALLOWED", 5, `you may not talk to the node on ${socket}`, { cause, hint });
   }
   return new UnreachableError(`no node answers on ${socket}`, {
     code: "NO_NODE",
