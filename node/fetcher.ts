@@ -59,6 +59,7 @@ export interface FetcherParts {
   /** A variant was placed: it is announced. */
   readonly onPlaced: (holding: Holding) => void;
   readonly onWithdrawn?: NonNullable<ReleaseFinderParts["onWithdrawn"]>;
+  readonly onConflict?: NonNullable<ReleaseFinderParts["onConflict"]>;
 }
 
 /** Brings variants in: one transfer for all who want the same. */
@@ -79,9 +80,14 @@ export class Fetcher {
   #closed: Error | undefined;
 
   constructor(parts: FetcherParts) {
-    const { store, recordSources: sources, onWithdrawn } = parts;
+    const { store, recordSources: sources, onWithdrawn, onConflict } = parts;
     this.#parts = parts;
-    this.#releases = new ReleaseFinder({ store, sources, ...(onWithdrawn === undefined ? {} : { onWithdrawn }) });
+    this.#releases = new ReleaseFinder({
+      store,
+      sources,
+      ...(onWithdrawn === undefined ? {} : { onWithdrawn }),
+      ...(onConflict === undefined ? {} : { onConflict }),
+    });
   }
 
   /** Transfers under way, for `status`. */

@@ -101,6 +101,7 @@ export class CacheNode implements AsyncDisposable {
       timeoutMs: parts.settings.transfer.timeoutMs,
       onPlaced: (holding) => this.#placed(holding),
       onWithdrawn: (withdrawal, error) => this.#withdrawn(withdrawal, error),
+      onConflict: (error) => this.#noteConflict(error),
     });
   }
 
@@ -342,9 +343,13 @@ export class CacheNode implements AsyncDisposable {
     const { code, exit, message } = errorFacts(error);
     // Whoever left knows.
     if (exit !== 130) this.#log("warn", "fetch-failed", { variant, code, reason: message });
-    const isConflict = error instanceof P2pCacheError && error.code === "RECORD_CONFLICT";
-    if (isConflict && !this.#warnings.includes(error.message)) this.#warnings.push(error.message);
+    if (error instanceof P2pCacheError && error.code === "RECORD_CONFLICT") this.#noteConflict(error);
     throw error;
+  }
+
+  /** `status` says so from now on. */
+  #noteConflict({ message }: Error): void {
+    if (!this.#warnings.includes(message)) this.#warnings.push(message);
   }
 
   #placed(holding: Holding): void {

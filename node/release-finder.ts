@@ -1,4 +1,4 @@
-import { P2pCacheError } from "../protocol/errors.ts";
+import { NotTrustedError, P2pCacheError } from "../protocol/errors.ts";
 import type { VariantHash } from "../protocol/hash.ts";
 import { decodeEnvelope, type ReleaseRecord, signerOf } from "../protocol/record.ts";
 import { type Withdrawal, withdrawnError } from "../protocol/withdrawal.ts";
@@ -21,6 +21,8 @@ export interface ReleaseFinderParts {
   readonly sources: Omit<RecordSources, "origins" | "swarm">;
   /** A held variant was dropped since its publisher withdrew it; with `error`, could not be dropped yet. */
   readonly onWithdrawn?: (withdrawal: Withdrawal, error: Error | undefined) => void;
+  /** Publishers contradict each other about what is held. */
+  readonly onConflict?: (error: NotTrustedError) => void;
 }
 
 /** Finds releases, remembers the highest revision that was seen (P6), and drops what was withdrawn. */
@@ -56,8 +58,9 @@ export class ReleaseFinder {
     const sources = { ...this.#parts.sources, stored: async () => undefined, swarm: undefined, origins };
     try {
       await this.#accept(variant, await findRecord(sources, variant, { signal }), signal);
-    } catch {
+    } catch (error) {
       // Whether it was dropped has been told. An origin that knows less, or nothing, or does not answer changes nothing.
+      if (error instanceof NotTrustedError && error.code === "RECORD_CONFLICT") this.#parts.onConflict?.(error);
     }
   }
 
@@ -76,7 +79,7 @@ export class ReleaseFinder {
   async #drop(variant: VariantHash, record: Withdrawal, envelope: Uint8Array, signal: AbortSignal): Promise<void> {
     const { store, onWithdrawn } = this.#parts;
     const noted = await failureOf(store.noteRecord(variant, envelope));
-    if (noted instanceof P2pCacheError && noted.code === "RECORD_OUTDATED") throw noted;
+    if (noted instanceof NotTrustedError) throw noted;
     if (store.holding(variant) === undefined) return;
     const removed = await failureOf(store.remove(variant, { signal }));
     // On a disk that was full there is room now.

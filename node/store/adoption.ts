@@ -24,6 +24,12 @@ export interface AdoptionParts {
   readonly indexMode: number;
   /** Keeps the newest record of a variant. */
   readonly keep: (hash: VariantHash, envelope: Uint8Array) => Promise<void>;
+  /** Puts a release in force unless a later record was seen. @throws {NotTrustedError} RECORD_OUTDATED */
+  readonly unlessOutdated: <Result>(
+    hash: VariantHash,
+    record: ReleaseRecord,
+    place: () => Promise<Result>,
+  ) => Promise<Result>;
   /** What lies at a variant's place; undefined where that is nothing, or ours. */
   readonly find: (variant: ReleaseRecord["variant"]) => Found | undefined;
 }
@@ -68,7 +74,7 @@ export class Adoption implements AdoptionStore {
     const { segments } = record.root;
     const hashes = segments.map((segment) => segment.hash);
     await workers.do<"syncSegments">({ kind: "syncSegments", objectsPath: place.objectsPath, hashes });
-    const entry = await holdings.replace(hash, async () => {
+    const mark = async () => {
       const key = { payload: record.payload, variant: hash, adopted: true } as const;
       const isMarked = await place.rez.mark(found, {
         p2pcache: key,
@@ -77,7 +83,8 @@ export class Adoption implements AdoptionStore {
       });
       if (!isMarked) throw new NotAdoptedError("it has changed meanwhile");
       return entryOf(hash, record, found, { isAdopted: true });
-    });
+    };
+    const entry = await this.#parts.unlessOutdated(hash, record, () => holdings.replace(hash, mark));
     return holdingOf(entry);
   }
 

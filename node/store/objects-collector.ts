@@ -40,6 +40,11 @@ export class ObjectsCollector {
     return () => void this.#users.delete(user);
   }
 
+  /** A variant's record is being written: a collection under way must not take it for the one that was there. */
+  touch(variant: VariantHash): void {
+    this.#kept?.add(variant);
+  }
+
   /** Deletes what nothing names, after any collection before. An abort ends it early, with less deleted. */
   collect(signal?: AbortSignal): Promise<void> {
     const collection = this.#last.then(() => this.#collect(signal));

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Bitmap } from "../../protocol/bitmap.ts";
-import { assert, ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
+import { ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
 import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { ItemIndex } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
@@ -62,6 +62,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly #objects: ObjectsCollector;
   readonly #closing = new AbortController();
   readonly #commits = new Map<PayloadId, Promise<void>>();
+  /** How to let go of the objects of what is on its way in. */
+  readonly #uses = new Map<StagedPayload, () => void>();
   /** Deletes behind the scenes what a crash left of removals; nothing else is deleted meanwhile. */
   #tidied: Promise<void> = Promise.resolve();
 
@@ -87,7 +89,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const [holdings, workers, space, objects] = [this.#holdings, this.#workers, this.space, this.#objects];
     const [find, keep] = [(variant: Variant) => this.#places.foreign(variant), this.noteRecord.bind(this)];
     const { indexMode } = options;
-    this.adoption = new Adoption({ place, holdings, workers, space, objects, find, keep, indexMode });
+    const unlessOutdated = this.#records.unlessOutdated.bind(this.#records);
+    this.adoption = new Adoption({ place, holdings, workers, space, objects, find, keep, unlessOutdated, indexMode });
   }
 
   /**
@@ -175,6 +178,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
    * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision is kept already.
    */
   noteRecord(hash: VariantHash, envelope: Uint8Array): Promise<void> {
+    this.#objects.touch(hash);
     return this.#records.keep(hash, envelope, this.#catalogue.get(hash)?.payload);
   }
 
@@ -195,22 +199,27 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
       await this.noteRecord(hash, envelope);
     };
     try {
-      return await this.#staging.open(record, this.space, { prepare, signal });
+      const staged = await this.#staging.open(record, this.space, { prepare, signal });
+      // The record that names its segments may be replaced by a later one while it comes in.
+      this.#uses.set(staged, letGo);
+      return staged;
     } catch (error) {
+      letGo();
       throw cacheError(this.#rez.path, error);
-    } finally {
-      letGo(); // From here on the staging directory names them.
     }
   }
 
   /** Ends work on a staged payload; what was verified stays for the next try. */
   async leave(staged: StagedPayload): Promise<void> {
     await this.#staging.leave(staged);
+    this.#uses.get(staged)?.();
+    this.#uses.delete(staged);
   }
 
   /**
    * Puts a complete staged tree where Rez finds it, and records the holding, in the place of what was held before.
-   * @throws {BusyError} REZ_LOCK_HELD, with the tree kept in staging and what was held before as it was.
+   * @throws {BusyError} REZ_LOCK_HELD, with the tree kept in staging and what was held before as it was; {NotTrustedError}
+   * RECORD_OUTDATED when a later record was seen since it was staged; {UsageError} REPOSITORY_NOT_CONFIGURED.
    */
   async commit(hash: VariantHash, staged: StagedPayload, signal?: AbortSignal): Promise<CommitResult> {
     const { payload } = staged;
@@ -313,17 +322,17 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
 
   async #commit(hash: VariantHash, staged: StagedPayload, signal: AbortSignal | undefined): Promise<CommitResult> {
     const { record } = staged;
-    const handle = this.#places.handleOf(record.variant);
-    assert(handle !== undefined, "what is committed was asked for by a configured repository");
+    const handle = this.#places.handleFor(record.variant);
     await staged.finish(signal);
     await this.#tidied;
     let taken: Found | undefined;
-    const entry = await this.#holdings.replace(hash, async () => {
+    const place = async () => {
       const result = await this.#placeTree(hash, handle, staged, signal);
       if (result.kind === "placed") return entryOf(hash, record, { directory: join(result.path, ".."), ...result });
       taken = result.found;
       return undefined;
-    });
+    };
+    const entry = await this.#records.unlessOutdated(hash, record, () => this.#holdings.replace(hash, place));
     if (entry === undefined) return await this.#leaveTaken(hash, staged, taken!);
     // Its intent goes last with it: a crash before leads to the same end.
     await this.#staging.throwAway(staged).catch((error: unknown) => this.#place.onProblem(String(error)));

@@ -3,7 +3,13 @@ import { dirname, join } from "node:path";
 import { NotTrustedError } from "../../protocol/errors.ts";
 import { compareBytes, type Hasher, type PayloadId, type VariantHash } from "../../protocol/hash.ts";
 import { recordBytesMax } from "../../protocol/limits.ts";
-import { decodeEnvelope, decodeRecord, type ReleaseRecord, type SignedRecord } from "../../protocol/record.ts";
+import {
+  decodeEnvelope,
+  decodeRecord,
+  newerRecord,
+  type ReleaseRecord,
+  type SignedRecord,
+} from "../../protocol/record.ts";
 import { variantText } from "../../protocol/variant.ts";
 import { cacheError } from "./rez-guard.ts";
 
@@ -34,20 +40,44 @@ export class RecordKeeper {
    * Writes the newest envelope of a variant durably: what counts here is never gone behind again (P6). The one that was
    * there is kept beside it while what it names is `held`, so that a held tree can be served and checked until the new
    * one has come in whole.
-   * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision was written before.
+   * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision was written before; RECORD_CONFLICT when the one that
+   * was is of the same revision and says something else.
    */
   keep(variant: VariantHash, envelope: Uint8Array, held: PayloadId | undefined): Promise<void> {
+    return this.#inTurn(variant, () => this.#keep(variant, envelope, held)).catch((error: unknown) => {
+      throw cacheError(this.#objectsPath, error);
+    });
+  }
+
+  /**
+   * Puts a release in force by `place`, during which no other record of the variant is written.
+   * @throws {NotTrustedError} RECORD_OUTDATED when a later one was written since this one was found.
+   */
+  unlessOutdated<Result>(variant: VariantHash, record: ReleaseRecord, place: () => Promise<Result>): Promise<Result> {
+    return this.#inTurn(variant, async () => {
+      const envelope = await loadRecord(this.#objectsPath, variant);
+      const known = envelope === undefined ? undefined : this.#read(envelope);
+      if (known !== undefined && newerRecord<SignedRecord>(record, known).revision > record.revision) {
+        throw outdated(known, record);
+      }
+      return await place();
+    });
+  }
+
+  /** What is done about the record of one variant, one after the other. */
+  #inTurn<Result>(variant: VariantHash, work: () => Promise<Result>): Promise<Result> {
     const before = this.#written.get(variant) ?? Promise.resolve();
-    const kept = before.then(() => this.#keep(variant, envelope, held));
-    const ended = kept
-      .catch(() => undefined)
+    const done = before.then(work);
+    const ended: Promise<void> = done
+      .then(
+        () => undefined,
+        () => undefined,
+      )
       .then(() => {
         if (this.#written.get(variant) === ended) this.#written.delete(variant);
       });
     this.#written.set(variant, ended);
-    return kept.catch((error: unknown) => {
-      throw cacheError(this.#objectsPath, error);
-    });
+    return done;
   }
 
   async #keep(variant: VariantHash, envelope: Uint8Array, held: PayloadId | undefined): Promise<void> {
@@ -56,7 +86,10 @@ export class RecordKeeper {
     if (before !== undefined) {
       if (compareBytes(before, envelope) === 0) return;
       const [known, given] = [this.#read(before), this.#read(envelope)];
-      if (known !== undefined && given !== undefined && given.revision < known.revision) throw outdated(known, given);
+      if (known !== undefined && given !== undefined) {
+        if (given.revision < known.revision) throw outdated(known, given);
+        if (newerRecord<SignedRecord>(known, given) === known) return;
+      }
       if (held !== undefined && known !== undefined && !known.withdrawn && known.payload === held) {
         await writeDurably(heldPath(path), before);
       }

@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { UsageError } from "../../protocol/errors.ts";
 import { type RezHandle, rezHandle } from "../../protocol/rez-handle.ts";
 import type { Variant } from "../../protocol/variant.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
@@ -20,6 +21,16 @@ export class VariantPlaces {
   handleOf(variant: Variant): RezHandle | undefined {
     const location = this.#repositories.get(variant.repository);
     return location === undefined ? undefined : rezHandle(variant, location);
+  }
+
+  /** The same of a variant that is on its way in. @throws {UsageError} when a reload took its repository away meanwhile. */
+  handleFor(variant: Variant): RezHandle {
+    const handle = this.handleOf(variant);
+    if (handle !== undefined) return handle;
+    throw new UsageError(`the repository ${variant.repository} is not configured any more`, {
+      code: "REPOSITORY_NOT_CONFIGURED",
+      hint: `set repositories.${variant.repository} to where this machine mounts it`,
+    });
   }
 
   /** What lies at a variant's place; undefined where that is nothing, or ours. */

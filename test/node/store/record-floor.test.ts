@@ -3,14 +3,14 @@ import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { encodeEnvelope } from "../../../protocol/record.ts";
 import { encodeWithdrawal } from "../../../protocol/withdrawal.ts";
-import { type Payload, release } from "../../support/payloads.ts";
-import { fetch, rejects, storeSuite } from "./store-fixture.ts";
+import { fill, type Payload, release, removeTree, variantOf, writeSampleTree } from "../../support/payloads.ts";
+import { fetch, rejects, stage, storeSuite } from "./store-fixture.ts";
 
 const test = storeSuite("what was seen of a record");
 
-function withdrawalOf({ record }: Payload): Uint8Array {
+function withdrawalOf({ record }: Payload, revision = 1): Uint8Array {
   const { variant, payload: supersedes, releasedAt } = record;
-  const withdrawal = { withdrawn: true, variant, revision: 1, reason: "broken", releasedAt, supersedes } as const;
+  const withdrawal = { withdrawn: true, variant, revision, reason: "broken", releasedAt, supersedes } as const;
   return encodeEnvelope({ body: encodeWithdrawal(withdrawal), signatures: [] });
 }
 
@@ -47,6 +47,74 @@ test("a newer release that is only known keeps the older one servable, and an ol
   await rejects(store.noteRecord(payload.hash, payload.envelope), "RECORD_OUTDATED");
   await store.remove(payload.hash);
   assert.equal(new Uint8Array((await store.record(payload.hash))!), newer.envelope);
+});
+
+test("what was withdrawn, or released anew, while it came in is not placed", async (context) => {
+  const { open, payload, source, cachePath } = context;
+  const newer = await release(join(source, "."), { revision: 1, supersedes: payload.record });
+  for (const later of [newer.envelope, withdrawalOf(payload)]) {
+    await using store = await open();
+    const staged = await stage(store, payload);
+    await fill(staged, payload);
+    await store.noteRecord(payload.hash, later);
+    await rejects(store.commit(payload.hash, staged), "RECORD_OUTDATED");
+    await store.leave(staged);
+    assert.equal([store.holdings(), readdirSync(cachePath)], [[], [".sys"]]);
+    await store[Symbol.asyncDispose]();
+    removeTree(join(cachePath, ".sys"));
+  }
+});
+
+test("two words of one revision that disagree are a conflict, whoever came first", async (context) => {
+  const { open, payload, folder } = context;
+  const other = join(folder, "other");
+  writeSampleTree(other, 2);
+  const rival = await release(other);
+  await using store = await open();
+  const path = await fetch(store, payload);
+  await rejects(store.noteRecord(payload.hash, rival.envelope), "RECORD_CONFLICT");
+  await rejects(store.noteRecord(payload.hash, withdrawalOf(payload, 0)), "RECORD_CONFLICT");
+  assert.is(store.holding(payload.hash)?.path, path);
+  assert.equal(new Uint8Array((await store.record(payload.hash))!), payload.envelope);
+});
+
+test("the segments of what comes in outlive a later record of its variant, and the removal of another", async (context) => {
+  const { open, payload, source, folder } = context;
+  const path = join(folder, "other");
+  writeSampleTree(path, 2);
+  const other = await release(path, { variant: variantOf("other") });
+  const newer = await release(join(source, "."), { revision: 1, supersedes: payload.record });
+  await using store = await open();
+  await fetch(store, other);
+  const staged = await stage(store, payload);
+  await fill(staged, payload);
+  await store.noteRecord(payload.hash, newer.envelope);
+  await store.remove(other.hash);
+  await Promise.all(payload.record.root.segments.map((_, segment) => staged.load(segment)));
+  await store.leave(staged);
+});
+
+test("a withdrawal that is noted while something is removed is not taken for what was there", async (context) => {
+  const { open, payload, folder } = context;
+  const path = join(folder, "other");
+  writeSampleTree(path, 2);
+  const other = await release(path, { variant: variantOf("other") });
+  for (let round = 0; round < 10; round++) {
+    await using store = await open();
+    await fetch(store, other);
+    const staged = await stage(store, payload);
+    await store.leave(staged);
+    const noted: Promise<void>[] = [];
+    await Promise.all([
+      store.remove(other.hash, {
+        onHidden: () => void noted.push(store.noteRecord(payload.hash, withdrawalOf(payload))),
+      }),
+    ]);
+    await Promise.all(noted);
+    assert.equal(new Uint8Array((await store.record(payload.hash))!), withdrawalOf(payload));
+    await store[Symbol.asyncDispose]();
+    removeTree(join(context.cachePath, ".sys"));
+  }
 });
 
 test("what nobody trusts any more is no floor", async ({ open, payload }) => {
