@@ -81,7 +81,13 @@ export class Fetcher {
   constructor(parts: FetcherParts) {
     const { store, recordSources: sources, onWithdrawn } = parts;
     this.#parts = parts;
-    this.#releases = new ReleaseFinder({ store, sources, ...(onWithdrawn === undefined ? {} : { onWithdrawn }) });
+    const onHidden = () => parts.swarm()?.announce();
+    this.#releases = new ReleaseFinder({
+      store,
+      sources,
+      onHidden,
+      ...(onWithdrawn === undefined ? {} : { onWithdrawn }),
+    });
   }
 
   /** Transfers under way, for `status`. */
