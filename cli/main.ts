@@ -17,6 +17,7 @@ import { addUnpublish } from "./commands/unpublish.ts";
 import { addVerify } from "./commands/verify.ts";
 import { type Context, type Run, readVersion } from "./context.ts";
 import { addSharedFlags, flagsOf, type SharedFlags, withPlainJson } from "./flags.ts";
+import { endNow } from "./mounts.ts";
 import { Output } from "./print.ts";
 
 /** Runs one command line; never rejects. Sets the process's exit code. */
@@ -40,7 +41,7 @@ export async function main(argv: string[]): Promise<void> {
   }
   process.exitCode = out.exitCode;
   // Something that still waits for a mount that hangs must not keep us: what had to be said has been said.
-  setTimeout(() => process.exit(), lastMs).unref();
+  setTimeout(() => endNow(out.exitCode), lastMs).unref();
 }
 
 function program(run: Run): Command {
@@ -88,7 +89,7 @@ function listenForSignals(): AbortSignal {
   const interrupt = new AbortController();
   for (const name of ["SIGINT", "SIGTERM"] as const) {
     process.on(name, () => {
-      if (interrupt.signal.aborted) process.exit(130);
+      if (interrupt.signal.aborted) endNow(130);
       interrupt.abort(new P2pCacheError("INTERRUPTED", 130, "interrupted"));
     });
   }
