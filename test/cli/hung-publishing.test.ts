@@ -75,7 +75,10 @@ test("--timeout ends them: exit 6, in one line", async () => {
   for (const [where, ...words] of commands) {
     const ended = await machine.run([...words, "--timeout", "500 ms", "--json"], { env: envFor(where) });
     assert.equal([ended.code, errorIn(ended).code], [6, "DEADLINE"], words.join(" "));
-    assert.match(errorIn(ended).message, /^(studio:(foo|bar)-1\.0\.0|ls --origin|origin gc): not done within [\d.]+ m?s$/);
+    assert.match(
+      errorIn(ended).message,
+      /^(studio:(foo|bar)-1\.0\.0|ls --origin|origin gc): not done within [\d.]+ m?s$/,
+    );
   }
 });
 

@@ -12,6 +12,7 @@ import type { Variant } from "../../protocol/variant.ts";
 import { until } from "../support/child-processes.ts";
 import { p2pcache } from "../support/command-line.ts";
 import { needs } from "../support/needs.ts";
+import { logged } from "../support/node-log.ts";
 import { noise } from "../support/noise.ts";
 import { kill, type RunningNode, Studio } from "../support/studio.ts";
 
@@ -52,6 +53,23 @@ function tests(): void {
     const listed = await p2pcache(["ls", "--config", scene.config("node")]);
     assert.equal([listed.code, listed.stdout.includes("foo")], [0, true]);
     for (const each of [alone, node, holder]) await stopInTime(each);
+  });
+
+  test("a reload while a mount hangs: other repositories are in force within seconds, and the node stops in time", async () => {
+    await using scene = await Scene.open();
+    const config = scene.config("node");
+    const node = await scene.studio.start(config);
+    scene.hang();
+    const other = join(scene.studio.path, "other");
+    mkdirSync(other);
+    writeFileSync(config, readFileSync(config, "utf8").replace("[repositories]", `[repositories]\nsite = "${other}"`));
+    node.process.kill("SIGHUP");
+    assert.equal((await logged(node, "settings-reloaded")).changed, ["repositories.site"]);
+    assert.match(JSON.stringify(await node.client.status({})), /the mount of the repository studio .* does not answer/);
+    const thing = { kind: "variant", variant: { ...variant, repository: "site" } } as const;
+    const [asked] = await node.client.fetch({ things: [thing], timeoutMs: 3_000 }, () => undefined, {});
+    assert.is(asked?.error?.exit, 6);
+    await stopInTime(node);
   });
 
   test("a release in place on a mount that hangs ends by its deadline, and comes once it answers", async () => {
