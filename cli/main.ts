@@ -1,5 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { loadSettings, P2pCacheError, UsageError } from "../node/index.ts";
+import { listenApart } from "./apart.ts";
 import { addConfig } from "./commands/config.ts";
 import { addDemo } from "./commands/demo.ts";
 import { addDoctor } from "./commands/doctor.ts";
@@ -87,11 +88,15 @@ function contextOf(flags: SharedFlags, out: Output, signal: AbortSignal): Contex
 /** The first SIGINT or SIGTERM ends the work, a second one the process. */
 function listenForSignals(): AbortSignal {
   const interrupt = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) {
-    process.on(name, () => {
-      if (interrupt.signal.aborted) endNow(130);
-      interrupt.abort(new P2pCacheError("INTERRUPTED", 130, "interrupted"));
-    });
+  const abort = () => interrupt.abort(new P2pCacheError("INTERRUPTED", 130, "interrupted"));
+  // A process apart is ended by who waits for it.
+  if (!listenApart(abort)) {
+    for (const name of ["SIGINT", "SIGTERM"] as const) {
+      process.on(name, () => {
+        if (interrupt.signal.aborted) endNow(130);
+        abort();
+      });
+    }
   }
   // Whoever read us has gone: there is nobody left to tell.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {

@@ -1,4 +1,5 @@
-import { DeadlineError, formatDuration, type Settings } from "../node/index.ts";
+import { DeadlineError, formatDuration, P2pCacheError, type Settings } from "../node/index.ts";
+import { tellLastWords } from "./apart.ts";
 import type { Context } from "./context.ts";
 
 /**
@@ -7,14 +8,20 @@ import type { Context } from "./context.ts";
  * @throws the reason of the interrupt; {DeadlineError}
  */
 export async function atMounts<Result>(
-  { signal: interrupt }: Context,
+  { signal: interrupt, out }: Context,
   { what, timeoutMs }: { readonly what: string; readonly timeoutMs: number | undefined },
   work: (signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
   const deadline = new AbortController();
   const signal = AbortSignal.any([interrupt, deadline.signal]);
-  const late = () => deadline.abort(new DeadlineError(`${what}: not done within ${formatDuration(timeoutMs ?? 0)}`));
-  const timer = timeoutMs === undefined ? undefined : setTimeout(late, Math.min(timeoutMs, timerMsMax));
+  const late = new DeadlineError(`${what}: not done within ${formatDuration(timeoutMs ?? 0)}`);
+  const abort = () => deadline.abort(late);
+  const timer = timeoutMs === undefined ? undefined : setTimeout(abort, Math.min(timeoutMs, timerMsMax));
+  const interrupted = out.errorText(new P2pCacheError("INTERRUPTED", 130, "interrupted"));
+  tellLastWords({
+    interrupted,
+    ...(timeoutMs === undefined ? {} : { late: { line: out.errorText(late), timeoutMs } }),
+  });
   const left = Promise.withResolvers<never>();
   let grace: NodeJS.Timeout | undefined;
   const leave = () => {
@@ -28,6 +35,7 @@ export async function atMounts<Result>(
     signal.removeEventListener("abort", leave);
     clearTimeout(timer);
     clearTimeout(grace);
+    tellLastWords({ interrupted });
   }
 }
 

@@ -18,7 +18,7 @@ const test = suite("publishing while a mount hangs");
 const hangingCalls = `
 import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
-const { open } = fs.promises;
+const [{ open }, { openSync }] = [fs.promises, fs];
 for (const calls of [fs, fs.promises]) {
   for (const name of ["open", "opendir", "lstat"]) {
     const real = calls[name];
@@ -29,11 +29,22 @@ for (const calls of [fs, fs.promises]) {
     };
   }
 }
+// The tree is read by calls that block the one thread there is.
+for (const name of ["openSync", "lstatSync", "statSync", "readdirSync", "realpathSync"]) {
+  const real = fs[name];
+  fs[name] = Object.assign((path, ...rest) => {
+    if (!String(path).startsWith(process.env.HANGS)) return real(path, ...rest);
+    process.stderr.write("a call hangs\\n");
+    return openSync(process.env.FIFO);
+  }, real);
+}
 syncBuiltinESMExports();
 `;
 
 /** Which directory hangs, and for which command. */
 const commands: readonly (readonly [where: string, ...words: string[]])[] = [
+  ["packages", "publish", "bar-1.0.0"],
+  ["packages", "publish", "--in-place", "bar-1.0.0"],
   ["origin", "publish", "bar-1.0.0"],
   ["origin", "unpublish", "foo-1.0.0"],
   ["origin", "ls", "--origin"],

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { launcherPath } from "../../cli/context.ts";
 import type { PublishRequest } from "../../node/publish.ts";
 import { publish } from "../../node/publish.ts";
 import type { Variant } from "../../protocol/variant.ts";
@@ -70,6 +71,20 @@ function tests(): void {
     const [asked] = await node.client.fetch({ things: [thing], timeoutMs: 3_000 }, () => undefined, {});
     assert.is(asked?.error?.exit, 6);
     await stopInTime(node);
+  });
+
+  test("publishing from and to a mount that hangs ends by --timeout and by Ctrl-C", async () => {
+    await using scene = await Scene.open();
+    const config = scene.config("publisher");
+    scene.hang();
+    for (const words of [
+      ["publish", "foo-1.0.0"],
+      ["unpublish", "foo-1.0.0"],
+      ["ls", "--origin"],
+    ]) {
+      assert.is(await exitOf([...words, "--config", config, "--timeout", "1 s"]), 6, words.join(" "));
+      assert.is(await exitOf([...words, "--config", config], 2_000), 130, words.join(" "));
+    }
   });
 
   test("a release in place on a mount that hangs ends by its deadline, and comes once it answers", async () => {
@@ -144,6 +159,17 @@ class Scene implements AsyncDisposable {
     await this.studio[Symbol.asyncDispose]();
     rmSync(this.studio.path, { recursive: true, force: true });
   }
+}
+
+/** How a command exits, within 15 s; it may be interrupted on the way. Who is left in the kernel keeps its pipes open. */
+async function exitOf(words: readonly string[], interruptMs?: number): Promise<number | null> {
+  const child = spawn(process.execPath, [launcherPath, ...words], { stdio: "ignore" });
+  const exited = once(child, "exit");
+  const startedMs = performance.now();
+  if (interruptMs !== undefined) setTimeout(() => child.kill("SIGINT"), interruptMs);
+  const [code] = (await exited) as [number | null];
+  assert.ok(performance.now() - startedMs < 15_000, words.join(" "));
+  return code;
 }
 
 async function expectLate(node: RunningNode): Promise<void> {
