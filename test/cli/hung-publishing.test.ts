@@ -1,5 +1,5 @@
 // runs unprivileged
-// deadline: 120 s
+// deadline: 240 s
 import { type ChildProcess, execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
