@@ -18,8 +18,11 @@ const codeCache = XDG_CACHE_HOME || (HOME && join(HOME, ".cache"));
 if (codeCache) nodeModule.enableCompileCache(join(codeCache, "p2pcache-code"));
 if (process.argv.includes("run") && process.argv.includes("node")) tuneMemory();
 
-const built = new URL("../dist/cli/main.js", import.meta.url);
-const source = new URL("./main.ts", import.meta.url);
+// What touches mounts runs in a process of its own, which can be left behind: `apart` waits for it.
+const isApart = touchesMounts(process.argv) && !process.env.P2PCACHE_APART;
+const name = isApart ? "apart" : "main";
+const built = new URL(`../dist/cli/${name}.js`, import.meta.url);
+const source = new URL(`./${name}.ts`, import.meta.url);
 const { main } = await import((existsSync(source) ? source : built).href);
 await main(process.argv.slice(2));
 
@@ -34,4 +37,10 @@ function tuneMemory() {
   const limits = { MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "262144", MALLOC_TRIM_THRESHOLD_: "262144" };
   const words = [process.execPath, ...process.execArgv, flag, ...process.argv.slice(1)];
   process.execve(process.execPath, words, { ...limits, ...process.env });
+}
+
+/** Too often yes is no harm: the command does the same either way. */
+function touchesMounts(words) {
+  const has = (word) => words.includes(word);
+  return has("publish") || has("unpublish") || (has("origin") && has("gc")) || (has("ls") && has("--origin"));
 }

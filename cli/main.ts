@@ -1,5 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { loadSettings, P2pCacheError, UsageError } from "../node/index.ts";
+import { listenApart } from "./apart.ts";
 import { addConfig } from "./commands/config.ts";
 import { addDemo } from "./commands/demo.ts";
 import { addDoctor } from "./commands/doctor.ts";
@@ -17,6 +18,7 @@ import { addUnpublish } from "./commands/unpublish.ts";
 import { addVerify } from "./commands/verify.ts";
 import { type Context, type Run, readVersion } from "./context.ts";
 import { addSharedFlags, flagsOf, type SharedFlags, withPlainJson } from "./flags.ts";
+import { endNow } from "./mounts.ts";
 import { Output } from "./print.ts";
 
 /** Runs one command line; never rejects. Sets the process's exit code. */
@@ -40,7 +42,7 @@ export async function main(argv: string[]): Promise<void> {
   }
   process.exitCode = out.exitCode;
   // Something that still waits for a mount that hangs must not keep us: what had to be said has been said.
-  setTimeout(() => process.exit(), lastMs).unref();
+  setTimeout(() => endNow(out.exitCode), lastMs).unref();
 }
 
 function program(run: Run): Command {
@@ -86,11 +88,15 @@ function contextOf(flags: SharedFlags, out: Output, signal: AbortSignal): Contex
 /** The first SIGINT or SIGTERM ends the work, a second one the process. */
 function listenForSignals(): AbortSignal {
   const interrupt = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) {
-    process.on(name, () => {
-      if (interrupt.signal.aborted) process.exit(130);
-      interrupt.abort(new P2pCacheError("INTERRUPTED", 130, "interrupted"));
-    });
+  const abort = () => interrupt.abort(new P2pCacheError("INTERRUPTED", 130, "interrupted"));
+  // A process apart is ended by who waits for it.
+  if (!listenApart(abort)) {
+    for (const name of ["SIGINT", "SIGTERM"] as const) {
+      process.on(name, () => {
+        if (interrupt.signal.aborted) endNow(130);
+        abort();
+      });
+    }
   }
   // Whoever read us has gone: there is nobody left to tell.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {

@@ -57,10 +57,15 @@ export class Output {
 
   /** Prints an error. The first one decides what the process exits with. */
   fail(error: unknown): void {
-    const shape = errorShape(error);
-    this.#exitCode ??= shape.exit;
-    process.stderr.write(this.json ? `${JSON.stringify({ error: shownError(shape) })}\n` : this.#plainError(shape));
+    this.#exitCode ??= errorShape(error).exit;
+    process.stderr.write(this.errorText(error));
     if (this.#flags.verbose === true && !(error instanceof P2pCacheError)) process.stderr.write(`${stackOf(error)}\n`);
+  }
+
+  /** An error as `fail` prints it. */
+  errorText(error: unknown): string {
+    const shape = errorShape(error);
+    return this.json ? `${JSON.stringify({ error: shownError(shape) })}\n` : this.#plainError(shape);
   }
 
   paint(color: "red" | "green" | "yellow" | "bold", text: string): string {

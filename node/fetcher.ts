@@ -82,9 +82,11 @@ export class Fetcher {
   constructor(parts: FetcherParts) {
     const { store, recordSources: sources, onWithdrawn, onConflict } = parts;
     this.#parts = parts;
+    const onHidden = () => parts.swarm()?.announce();
     this.#releases = new ReleaseFinder({
       store,
       sources,
+      onHidden,
       ...(onWithdrawn === undefined ? {} : { onWithdrawn }),
       ...(onConflict === undefined ? {} : { onConflict }),
     });

@@ -172,6 +172,7 @@ export class CacheNode implements AsyncDisposable {
     this.#originSets.use(origins);
     const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
     await this.#repositories.change(settings.repositories);
+    await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
     this.#origins = origins;

@@ -244,8 +244,11 @@ export interface FetchStore {
    * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision is kept already (P6).
    */
   noteRecord(hash: VariantHash, envelope: Uint8Array): Promise<void>;
-  /** Removes a held variant from the disk; nothing where none is. @throws {BusyError} with all as it was. */
-  remove(variant: VariantHash, options?: WaitOptions): Promise<unknown>;
+  /**
+   * Removes a held variant from the disk; nothing where none is. `onHidden` is called once nobody is served from it, and
+   * before anything goes. @throws {BusyError} with all as it was.
+   */
+  remove(variant: VariantHash, options?: WaitOptions & { readonly onHidden?: () => void }): Promise<unknown>;
   /** @throws {NoSpaceError} before anything is written; {NotTrustedError} RECORD_OUTDATED. */
   stage(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array, signal?: AbortSignal): Promise<StagedTree>;
   /** Puts a complete tree where Rez finds it. @throws {BusyError} with the tree kept in staging. */

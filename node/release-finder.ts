@@ -19,6 +19,8 @@ export interface RecordPartners {
 export interface ReleaseFinderParts {
   readonly store: Pick<FetchStore, "noteRecord" | "holding" | "remove">;
   readonly sources: Omit<RecordSources, "origins" | "swarm">;
+  /** A held variant that was withdrawn is about to go, and nobody is served from it any more: peers should know. */
+  readonly onHidden: () => void;
   /** A held variant was dropped since its publisher withdrew it; with `error`, could not be dropped yet. */
   readonly onWithdrawn?: (withdrawal: Withdrawal, error: Error | undefined) => void;
   /** Publishers contradict each other about what is held. */
@@ -77,11 +79,11 @@ export class ReleaseFinder {
 
   /** The word of the publisher first, so that nothing older is taken for it; then the tree. @throws {NotTrustedError} */
   async #drop(variant: VariantHash, record: Withdrawal, envelope: Uint8Array, signal: AbortSignal): Promise<void> {
-    const { store, onWithdrawn } = this.#parts;
+    const { store, onHidden, onWithdrawn } = this.#parts;
     const noted = await failureOf(store.noteRecord(variant, envelope));
     if (noted instanceof NotTrustedError) throw noted;
     if (store.holding(variant) === undefined) return;
-    const removed = await failureOf(store.remove(variant, { signal }));
+    const removed = await failureOf(store.remove(variant, { signal, onHidden }));
     // On a disk that was full there is room now.
     if (noted !== undefined && removed === undefined) await failureOf(store.noteRecord(variant, envelope));
     onWithdrawn?.(record, removed);

@@ -9,6 +9,7 @@ import {
 } from "../../node/index.ts";
 import type { Context, Run } from "../context.ts";
 import { addSharedFlags } from "../flags.ts";
+import { atMounts, timeoutOf } from "../mounts.ts";
 import { columns } from "../print.ts";
 import { withCache } from "../session.ts";
 
@@ -37,11 +38,13 @@ async function ls(context: Context, pattern: string | undefined): Promise<void> 
 
 async function lsOrigin(context: Context, pattern: string | undefined): Promise<void> {
   const { settings } = context.settings();
-  const { signal } = context;
   const releases: Listed[] = [];
-  const options = { signal, ...(pattern === undefined ? {} : { pattern }) };
-  // Records have up to 2 MiB: of each only what is shown is kept.
-  for await (const release of listOrigin(settings, options)) releases.push(listed(release));
+  const limits = { what: "ls --origin", timeoutMs: timeoutOf(context, settings) };
+  await atMounts(context, limits, async (signal) => {
+    const options = { signal, ...(pattern === undefined ? {} : { pattern }) };
+    // Records have up to 2 MiB: of each only what is shown is kept.
+    for await (const release of listOrigin(settings, options)) releases.push(listed(release));
+  });
   releases.sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : 0));
   for (const { text, fault } of releases) if (fault !== undefined) context.out.warn(`${text}: ${fault}`);
   const objects = releases.map(({ text: _text, fault, ...rest }) => (fault === undefined ? rest : { ...rest, fault }));

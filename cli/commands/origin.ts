@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { collectOrigin, formatBytes, type OriginGc, parseDuration } from "../../node/index.ts";
 import type { Context, Run } from "../context.ts";
 import { addSharedFlags } from "../flags.ts";
+import { atMounts, timeoutOf } from "../mounts.ts";
 
 interface GcFlags {
   readonly dryRun?: boolean;
@@ -31,10 +32,13 @@ export function addOrigin(parent: Command, run: Run): void {
 
 async function collect(context: Context, { dryRun = false, minAge }: GcFlags): Promise<void> {
   const { settings } = context.settings();
-  const { out, signal } = context;
+  const { out } = context;
   const minAgeMs = parseDuration("--min-age", minAge);
   const onWarning = (message: string) => out.warn(message);
-  const done = await collectOrigin(settings, { dryRun, minAgeMs, onWarning, signal });
+  const limits = { what: "origin gc", timeoutMs: timeoutOf(context, settings) };
+  const done = await atMounts(context, limits, (signal) =>
+    collectOrigin(settings, { dryRun, minAgeMs, onWarning, signal }),
+  );
   out.result("origin-gc", { dryRun, ...done }, () => plain(done, dryRun));
 }
 

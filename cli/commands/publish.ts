@@ -16,6 +16,7 @@ import type { Context, Run } from "../context.ts";
 import { doEach } from "../each.ts";
 import { addSharedFlags } from "../flags.ts";
 import { parseJsonHandle, readHandles, readJsonFromStdin, resolved } from "../handles.ts";
+import { atMounts, timeoutOf } from "../mounts.ts";
 import { ProgressReport } from "../progress.ts";
 
 /** As typed. */
@@ -152,7 +153,7 @@ async function publishOne(context: Context, settings: Settings, release: Release
   const onProgress = (doneBytes: number, files: number) =>
     report.update({ what: text, doneBytes, totalBytes: undefined, detail: `${files} files` });
   try {
-    const published = await publish(settings, {
+    const request = {
       ...release,
       externalLinks: flags.externalLinks === true,
       stripSpecial: flags.stripSpecial === true,
@@ -160,9 +161,10 @@ async function publishOne(context: Context, settings: Settings, release: Release
       supersede: flags.supersede === true,
       inPlace: flags.inPlace === true,
       onProgress,
-      onWarning: (message) => context.out.warn(message),
-      signal: context.signal,
-    });
+      onWarning: (message: string) => context.out.warn(message),
+    };
+    const limits = { what: text, timeoutMs: timeoutOf(context, settings) };
+    const published = await atMounts(context, limits, (signal) => publish(settings, { ...request, signal }));
     if (flags.inPlace === true && published.inPlaceRoot === undefined) {
       context.out.note(`${text} was released with its chunks before: they stay, and are read in place of the tree`);
     }

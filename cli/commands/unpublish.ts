@@ -4,6 +4,7 @@ import type { Context, Run } from "../context.ts";
 import { doEach } from "../each.ts";
 import { addSharedFlags } from "../flags.ts";
 import { readHandles } from "../handles.ts";
+import { atMounts, timeoutOf } from "../mounts.ts";
 
 export function addUnpublish(parent: Command, run: Run): void {
   const command = parent
@@ -29,12 +30,11 @@ async function unpublishAll(context: Context, handles: readonly string[], reason
   const done: object[] = [];
   try {
     await doEach(context, variants, async (variant) => {
-      const withdrawn = await unpublish(settings, {
-        variant,
-        reason,
-        onWarning: (message) => context.out.warn(message),
-        signal: context.signal,
-      });
+      const limits = { what: variantText(variant), timeoutMs: timeoutOf(context, settings) };
+      const onWarning = (message: string) => context.out.warn(message);
+      const withdrawn = await atMounts(context, limits, (signal) =>
+        unpublish(settings, { variant, reason, onWarning, signal }),
+      );
       done.push(shown(withdrawn));
       if (!context.out.json) context.out.result("unpublish", {}, () => [plain(variant, withdrawn)]);
     });

@@ -12,6 +12,9 @@ export interface ChildFilesOptions extends Partial<Patience> {
   readonly path: string;
   /** A child was given up. */
   readonly onAbandoned?: (reason: string) => void;
+  /** How long it rests after the first trouble, and how a process is started; given by tests. */
+  readonly restMs?: number;
+  readonly start?: (patience: Patience) => Promise<ReaderProcess>;
 }
 
 /**
@@ -99,7 +102,8 @@ export class ChildFiles implements FolderFiles, AsyncDisposable {
     if (this.#isClosed) return Promise.reject(this.#unreachable(path, "is not read any more: the node stops"));
     const restMs = this.#restsUntilMs - performance.now();
     if (this.#abandoned >= abandonedMax || restMs > 0) return Promise.reject(this.#silent(path, "does not answer"));
-    const starting = ReaderProcess.start(this.#patience).then(
+    const start = this.#options.start ?? ReaderProcess.start;
+    const starting = start(this.#patience).then(
       (reader) => {
         reader.onOver = (why) => this.#over(reader, why);
         return reader;
@@ -116,7 +120,8 @@ export class ChildFiles implements FolderFiles, AsyncDisposable {
   #over(reader: ReaderProcess, why: "silent" | "ended"): void {
     this.#current = undefined;
     this.#troubles++;
-    this.#restsUntilMs = performance.now() + Math.min(restMsMax, restMsMin * 2 ** (this.#troubles - 1));
+    const restMs = (this.#options.restMs ?? restMsMin) * 2 ** (this.#troubles - 1);
+    this.#restsUntilMs = performance.now() + Math.min(restMsMax, restMs);
     const seconds = this.#patience.silentMs / 1000;
     const text =
       why === "silent" ? `has not answered for ${seconds} s` : "cannot be read: the process that does has ended";

@@ -102,10 +102,11 @@ export class MemoryPayloadStore implements FetchStore {
     this.#envelopes.set(hash, envelope);
   }
 
-  async remove(variant: VariantHash): Promise<void> {
+  async remove(variant: VariantHash, { onHidden }: { readonly onHidden?: () => void } = {}): Promise<void> {
     if (this.isLocked) throw new BusyError("Rez's lock was not free", { code: "REZ_LOCK_HELD" });
-    this.#held.delete(variant);
+    const wasHeld = this.#held.delete(variant);
     this.#damaged.delete(variant);
+    if (wasHeld) onHidden?.();
   }
 
   /** @throws {NoSpaceError} before anything is kept; {BusyError} while the payload is being worked on. */

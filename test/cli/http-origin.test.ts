@@ -7,7 +7,7 @@ import * as assert from "uvu/assert";
 import { seededRandom } from "../../protocol/random.ts";
 import { Authority } from "../support/certificates.ts";
 import { type Ended, errorIn, p2pcache } from "../support/command-line.ts";
-import { misbehaviours } from "../support/misbehaviour.ts";
+import { misbehaviours, slow } from "../support/misbehaviour.ts";
 import { needs } from "../support/needs.ts";
 import { Nginx } from "../support/nginx.ts";
 import { type Misbehaviour, StaticServer } from "../support/static-server.ts";
@@ -82,6 +82,14 @@ test("an origin that is missing: exit 6", async () => {
   });
 });
 
+test("a folder that is missing: exit 6", async () => {
+  const gone = join(studio.path, "gone");
+  const config = studio.configure("without", { origin: `[[origin]]\nname = "web"\nkind = "folder"\npath = "${gone}"` });
+  const ended = await p2pcache(["fetch", "foo-1.0.0", "--no-progress", "--config", config]);
+  await p2pcache(["node", "stop", "--config", config]);
+  fails(ended, 6, /the origin web cannot be used: .*gone/);
+});
+
 /** What a server does wrong, and how a fetch ends that has no other source. */
 const faults: readonly (readonly [
   what: string,
@@ -117,6 +125,7 @@ const faults: readonly (readonly [
     /not done within 4 s: the origin web gave no answer in \d s/,
     ["--timeout", "4 s"],
   ],
+  ["that is slow", slow, 6, /not done within 4 s/, ["--timeout", "4 s"]],
   [
     "that breaks off",
     misbehaviours.truncating,

@@ -1,3 +1,4 @@
+// runs unprivileged
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -6,12 +6,14 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { launcherPath } from "../../cli/context.ts";
 import type { PublishRequest } from "../../node/publish.ts";
 import { publish } from "../../node/publish.ts";
 import type { Variant } from "../../protocol/variant.ts";
 import { until } from "../support/child-processes.ts";
 import { p2pcache } from "../support/command-line.ts";
 import { needs } from "../support/needs.ts";
+import { logged } from "../support/node-log.ts";
 import { noise } from "../support/noise.ts";
 import { kill, type RunningNode, Studio } from "../support/studio.ts";
 
@@ -52,6 +54,37 @@ function tests(): void {
     const listed = await p2pcache(["ls", "--config", scene.config("node")]);
     assert.equal([listed.code, listed.stdout.includes("foo")], [0, true]);
     for (const each of [alone, node, holder]) await stopInTime(each);
+  });
+
+  test("a reload while a mount hangs: other repositories are in force within seconds, and the node stops in time", async () => {
+    await using scene = await Scene.open();
+    const config = scene.config("node");
+    const node = await scene.studio.start(config);
+    scene.hang();
+    const other = join(scene.studio.path, "other");
+    mkdirSync(other);
+    writeFileSync(config, readFileSync(config, "utf8").replace("[repositories]", `[repositories]\nsite = "${other}"`));
+    node.process.kill("SIGHUP");
+    assert.equal((await logged(node, "settings-reloaded")).changed, ["repositories.site"]);
+    assert.match(JSON.stringify(await node.client.status({})), /the mount of the repository studio .* does not answer/);
+    const thing = { kind: "variant", variant: { ...variant, repository: "site" } } as const;
+    const [asked] = await node.client.fetch({ things: [thing], timeoutMs: 3_000 }, () => undefined, {});
+    assert.is(asked?.error?.exit, 6);
+    await stopInTime(node);
+  });
+
+  test("publishing from and to a mount that hangs ends by --timeout and by Ctrl-C", async () => {
+    await using scene = await Scene.open();
+    const config = scene.config("publisher");
+    scene.hang();
+    for (const words of [
+      ["publish", "foo-1.0.0"],
+      ["unpublish", "foo-1.0.0"],
+      ["ls", "--origin"],
+    ]) {
+      assert.is(await exitOf([...words, "--config", config, "--timeout", "1 s"]), 6, words.join(" "));
+      assert.is(await exitOf([...words, "--config", config], 2_000), 130, words.join(" "));
+    }
   });
 
   test("a release in place on a mount that hangs ends by its deadline, and comes once it answers", async () => {
@@ -126,6 +159,17 @@ class Scene implements AsyncDisposable {
     await this.studio[Symbol.asyncDispose]();
     rmSync(this.studio.path, { recursive: true, force: true });
   }
+}
+
+/** How a command exits, within 15 s; it may be interrupted on the way. Who is left in the kernel keeps its pipes open. */
+async function exitOf(words: readonly string[], interruptMs?: number): Promise<number | null> {
+  const child = spawn(process.execPath, [launcherPath, ...words], { stdio: "ignore" });
+  const exited = once(child, "exit");
+  const startedMs = performance.now();
+  if (interruptMs !== undefined) setTimeout(() => child.kill("SIGINT"), interruptMs);
+  const [code] = (await exited) as [number | null];
+  assert.ok(performance.now() - startedMs < 15_000, words.join(" "));
+  return code;
 }
 
 async function expectLate(node: RunningNode): Promise<void> {

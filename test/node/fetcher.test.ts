@@ -1,3 +1,4 @@
+// runs unprivileged
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { MemoryRepository } from "../../node/origins/memory-origin.ts";

@@ -1,3 +1,4 @@
+// runs unprivileged
 // deadline: 240 s
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";

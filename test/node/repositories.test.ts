@@ -75,6 +75,32 @@ inDirectory(
   },
 );
 
+inDirectory(
+  "a reload while a mount is silent takes the new places at once, and keeps them when it answers",
+  async (home) => {
+    for (const name of ["real", "other"]) mkdirSync(join(home, name));
+    symlinkSync(join(home, "real"), join(home, "link"));
+    const studio = ["studio", join(home, "link")] as const;
+    using repositories = await RealRepositories.open(new Map([studio]), home, 0);
+    const { paths } = repositories;
+    assert.equal([[...paths], repositories.warnings.length], [[["studio", join(home, "link")]], 1]);
+    // Another repository comes, and the first one is still silent.
+    await repositories.change(new Map([studio, ["site", join(home, "other")]]), 0);
+    assert.equal([...paths.keys()], ["studio", "site"]);
+    assert.match(repositories.warnings[0]!, /the mount of the repository studio /);
+    // It goes from the configuration: nobody waits for it, and it does not come back.
+    await repositories.change(new Map([["site", join(home, "other")]]), 20_000);
+    assert.equal([[...paths], repositories.warnings], [[["site", join(home, "other")]], []]);
+    // It is back there, and answers.
+    await repositories.change(new Map([studio]), 20_000);
+    assert.equal([[...paths], repositories.warnings], [[["studio", join(home, "real")]], []]);
+    await repositories.remember();
+    // Silent again after another reload: its place is known.
+    await repositories.change(new Map([studio]), 0);
+    assert.equal([[...paths], repositories.warnings.length], [[["studio", join(home, "real")]], 1]);
+  },
+);
+
 test.run();
 
 function inDirectory(name: string, check: (home: string) => Promise<void>): void {

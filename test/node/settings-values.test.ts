@@ -192,8 +192,12 @@ test("a check finds what is missing, exposed or not there, and says how bad that
   await chmod(network, 0o644);
   await chmod(publisher, 0o644);
   assert.equal((await found()).slice(0, 2), ["error network.key_file", "error publish.key"]);
-  const bare = (await checkSettings(await loadToml(home, ""))).map(({ severity, key }) => `${severity} ${key}`);
-  assert.equal(bare, ["error network.name", "error network.admission", "warning trust.publishers", "warning origin"]);
+  const bare = async (text: string) =>
+    (await checkSettings(await loadToml(home, text))).map(({ severity, key }) => `${severity} ${key}`);
+  const missing = ["error network.name", "error network.admission", "warning trust.publishers"];
+  assert.equal(await bare("node.mdns = false"), [...missing, "warning origin"]);
+  // Peers are found by mDNS.
+  assert.equal(await bare(""), missing);
 });
 
 test("a check finds what opening a node would refuse", async ({ home }) => {

@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync } from "node:fs";
+// runs unprivileged
+import { existsSync, mkdirSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -6,6 +7,7 @@ import type { Log } from "../../node/log.ts";
 import { CacheNode } from "../../node/node.ts";
 import { unpublish } from "../../node/publish.ts";
 import { seededRandom } from "../../protocol/random.ts";
+import { until } from "../support/child-processes.ts";
 import { Studio } from "../support/studio.ts";
 import { failureOf, within } from "../support/swarm-member.ts";
 import { makeTree } from "../support/trees.ts";
@@ -51,6 +53,27 @@ rule("a peer hears of it from a peer, also with no origin to ask", async (studio
   assert.is((await failureOf(told.fetch(thing))).code, "WITHDRAWN");
   const error = await failureOf(hears.fetch(thing));
   assert.equal([error.code, error.exit, hears.holdings()], ["WITHDRAWN", 3, []]);
+});
+
+rule("peers hear that it goes before its tree does", async (studio, nodes) => {
+  const first = studio.settings(studio.configure("first"));
+  const drops = nodes.use(await CacheNode.open(first));
+  const bootstrap = drops.status("1").addresses;
+  const second = studio.settings(studio.configure("second", { bootstrap, originPolicy: "never" }));
+  const hears = nodes.use(await CacheNode.open(second));
+  const { path } = await drops.fetch(thing);
+  const known = () => hears.peers().find(({ peer }) => peer === drops.id)?.holdings;
+  await until("the peer knows what is held", () => known() === 1);
+  // Whoever removes from Rez's cache waits for Rez's lock.
+  const lock = join(first.cache.path, ".sys", ".lock.lock");
+  writeFileSync(lock, "");
+  await unpublish(first, { variant, reason: "broken" });
+  const refused = failureOf(drops.fetch(thing));
+  await until("the peer knows that it goes", () => known() === 0);
+  assert.is(existsSync(path!), true);
+  unlinkSync(lock);
+  assert.is((await refused).code, "WITHDRAWN");
+  assert.is(existsSync(path!), false);
 });
 
 test.run();

@@ -46,6 +46,13 @@ export const misbehaviours = {
   busy: chunks((response) => response.writeHead(503, { "retry-after": "45" }).end()),
 } satisfies Record<string, Misbehaviour>;
 
+/** Sends a byte of a chunk now and then, so that it is never silent. */
+export const slow: Misbehaviour = chunks((response) => {
+  response.writeHead(200, { "content-length": 1000 });
+  const timer = setInterval(() => response.write("x"), 100);
+  response.once("close", () => clearInterval(timer));
+});
+
 const bomb = gzipSync(Buffer.alloc(64 << 20));
 
 function chunks(answer: (response: Parameters<Misbehaviour>[1], url: string) => unknown): Misbehaviour {

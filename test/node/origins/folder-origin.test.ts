@@ -29,7 +29,7 @@ const isRoot = process.getuid?.() === 0;
 testRepository("folder", async () => {
   const path = mkdtempSync(join(tmpdir(), "folder-origin-"));
   const repository = await FolderRepository.open({ name: "filer", path, network: "studio", publishes: true });
-  return { repository, close: async () => rmSync(path, { recursive: true }) };
+  return { repository, root: path, close: async () => rmSync(path, { recursive: true }) };
 });
 
 inFolder("a repository says its format and its network from the first publish on", async (path) => {
