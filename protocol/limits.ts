@@ -83,3 +83,5 @@ export const pairsPerFrameMax = 1_024;
 export const directoryBodyBytesMax: number = Math.max(64 * pairsPerFrameMax, 4 * holdingsPerPeerMax);
 /** The body of an ask for heads: a fingerprint of each known one. */
 export const knownBytesMax: number = fingerprintBytes * peersMax;
+/** A payload of at most this many bytes is fetched without a join: one request, one answer (DESIGN section 6). */
+export const smallPayloadBytesMax: number = 4 * MIB;

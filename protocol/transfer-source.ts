@@ -1,38 +1,69 @@
-import { Bitmap } from "./bitmap.ts";
 import { KIB, MIB, streamInFlightBytesMax } from "./limits.ts";
 
 /** Names a source of items: a peer's name, or an origin's. */
 export type SourceName = string;
 
+/** What a source is: an origin, a peer of this site, or one beyond a line that many share. */
+export type SourceKind = "origin" | "near" | "far";
+
+/** An item that was asked for and has not been answered. */
+export interface AskedItem {
+  readonly sizeBytes: number;
+  readonly askedMs: number;
+  /** What it owed then, this item included. */
+  readonly owedBytes: number;
+  readonly deadlineMs: number;
+}
+
 /** Where items may be asked for, and how it has done so far in one transfer. */
 export class TransferSource {
   readonly name: SourceName;
-  readonly isOrigin: boolean;
-  /** What it says that it has, less what it could not give. */
-  readonly have: Bitmap;
-  /** Items asked for and not yet answered, with the time by which each must have come. */
-  readonly inFlight: Map<number, { readonly sizeBytes: number; readonly deadlineMs: number }> = new Map();
+  readonly kind: SourceKind;
+  /** Its place among the sources, and its bit in masks of them. */
+  readonly slot: number;
+  readonly bit: number;
+  /** What its rate counts for beside another's: a peer of the same rack is worth a little more. */
+  readonly nearness: number;
+  readonly inFlight: Map<number, AskedItem> = new Map();
   inFlightBytes = 0;
   /** Asked for nothing before this time: it said `busy`, or it is in trouble. */
   restsUntilMs: number = Number.NEGATIVE_INFINITY;
   /** Troubles in a row. */
   troubles = 0;
+  /** Items that it says it has. */
+  heldItems = 0;
+  /** Items that it gave and that were right. */
+  storedItems = 0;
+  /** A time before which everything asked for may still come; infinity when nothing was. It may lie too early. */
+  soonestDeadlineMs: number = Number.POSITIVE_INFINITY;
   #recoversAtMs = Number.NEGATIVE_INFINITY;
   #busySinceMs: number | undefined;
   #windowBytes: number;
   readonly #windowBytesMax: number;
   #bytesPerMs = firstBytesPerMs;
-  #measuredSinceMs = 0;
-  #measuredBytes = 0;
-  /** Items that it gave and that were right. */
-  storedItems = 0;
 
-  constructor(name: SourceName, isOrigin: boolean, items: number) {
+  constructor(
+    name: SourceName,
+    kind: SourceKind,
+    slot: number,
+    nearness: number,
+    firstBytes: number = firstWindowBytes,
+  ) {
     this.name = name;
-    this.isOrigin = isOrigin;
-    this.have = new Bitmap(items);
-    this.#windowBytes = isOrigin ? originWindowBytes : firstWindowBytes;
-    this.#windowBytesMax = isOrigin ? originWindowBytes : streamInFlightBytesMax;
+    this.kind = kind;
+    this.slot = slot;
+    this.bit = 1 << slot;
+    this.nearness = nearness;
+    this.#windowBytes = kind === "origin" ? originWindowBytes : firstBytes;
+    this.#windowBytesMax = kind === "origin" ? originWindowBytes : streamInFlightBytesMax;
+  }
+
+  get isOrigin(): boolean {
+    return this.kind === "origin";
+  }
+
+  get bytesPerMs(): number {
+    return this.#bytesPerMs;
   }
 
   /** Whether its window has room for an item of this size: one item is always allowed. */
@@ -40,16 +71,24 @@ export class TransferSource {
     return this.inFlightBytes === 0 || this.inFlightBytes + sizeBytes <= this.#windowBytes;
   }
 
-  /** It is asked for an item. */
-  asked(item: number, sizeBytes: number, nowMs: number): void {
-    if (this.inFlight.size === 0) {
-      this.#measuredSinceMs = nowMs;
-      this.#measuredBytes = 0;
-    }
+  /** How soon it would give an item more: its rate for every byte that it would then owe. */
+  promise(sizeBytes: number): number {
+    return (this.nearness * this.#bytesPerMs) / (this.inFlightBytes + sizeBytes);
+  }
+
+  /** How long it will take, by what was measured, to give all that it was asked for. */
+  get expectedMs(): number {
+    return this.inFlightBytes / this.#bytesPerMs;
+  }
+
+  /** It is asked for an item. Answers by when that must have come. */
+  asked(item: number, sizeBytes: number, nowMs: number): number {
     this.inFlightBytes += sizeBytes;
-    const expectedMs = this.inFlightBytes / this.#bytesPerMs;
-    const allowedMs = Math.min(deadlineMsMax, deadlineMsMin + patience * expectedMs);
-    this.inFlight.set(item, { sizeBytes, deadlineMs: nowMs + allowedMs });
+    const allowedMs = Math.min(deadlineMsMax, deadlineMsMin + patience * this.expectedMs);
+    const deadlineMs = nowMs + allowedMs;
+    this.inFlight.set(item, { sizeBytes, askedMs: nowMs, owedBytes: this.inFlightBytes, deadlineMs });
+    this.soonestDeadlineMs = Math.min(this.soonestDeadlineMs, deadlineMs);
+    return deadlineMs;
   }
 
   /** Nothing more is expected of this item from here. */
@@ -58,18 +97,24 @@ export class TransferSource {
     if (asked === undefined) return;
     this.inFlight.delete(item);
     this.inFlightBytes -= asked.sizeBytes;
+    if (this.inFlight.size === 0) this.soonestDeadlineMs = Number.POSITIVE_INFINITY;
   }
 
-  /** An item came and was right: the window grows by a step. */
-  delivered(sizeBytes: number, nowMs: number): void {
+  /**
+   * An item came and was right. What was owed when it was asked for came in the time since: that is the rate. The window
+   * grows by a step while items come soon, and shrinks by one when they have to wait behind those of others.
+   */
+  delivered(item: number, nowMs: number): void {
     this.troubles = 0;
     this.#busySinceMs = undefined;
     this.storedItems++;
-    this.#windowBytes = Math.min(this.#windowBytesMax, this.#windowBytes + windowStepBytes);
-    this.#measuredBytes += sizeBytes;
-    const elapsedMs = Math.max(1, nowMs - this.#measuredSinceMs);
-    const rate = this.#measuredBytes / elapsedMs;
-    this.#bytesPerMs = Math.max(slowestBytesPerMs, 0.7 * this.#bytesPerMs + 0.3 * rate);
+    const asked = this.inFlight.get(item);
+    if (asked === undefined) return;
+    const tookMs = Math.max(1, nowMs - asked.askedMs);
+    this.#bytesPerMs = Math.max(slowestBytesPerMs, 0.7 * this.#bytesPerMs + (0.3 * asked.owedBytes) / tookMs);
+    if (tookMs <= soonMs) this.#windowBytes = Math.min(this.#windowBytesMax, this.#windowBytes + windowStepBytes);
+    else if (tookMs > lateMs && this.kind !== "origin")
+      this.#windowBytes = Math.max(windowBytesMin, this.#windowBytes - windowStepBytes);
   }
 
   /** It failed: the window halves and it rests, longer each time. */
@@ -77,7 +122,7 @@ export class TransferSource {
     // What was asked for together fails together, each item by itself: that is one trouble.
     if (nowMs < this.#recoversAtMs) return;
     this.troubles++;
-    this.#windowBytes = Math.max(firstWindowBytes / 4, this.#windowBytes / 2);
+    this.#windowBytes = Math.max(windowBytesMin, this.#windowBytes / 2);
     const restMs = Math.min(restMsMax, restMsMin * 2 ** (this.troubles - 1));
     this.#recoversAtMs = nowMs + restMs;
     this.restsUntilMs = Math.max(this.restsUntilMs, this.#recoversAtMs);
@@ -97,12 +142,17 @@ export class TransferSource {
   get firstDeadlineMs(): number {
     let first = Number.POSITIVE_INFINITY;
     for (const { deadlineMs } of this.inFlight.values()) first = Math.min(first, deadlineMs);
+    this.soonestDeadlineMs = first;
     return first;
   }
 }
 
 /** Windows: DESIGN section 7, rule 6. */
 const firstWindowBytes: number = MIB;
+const windowBytesMin: number = 256 * KIB;
+/** What comes within the first waited for nobody; what comes after the second waited for many: simulated, decision 0050. */
+const soonMs = 60;
+const lateMs = 150;
 const windowStepBytes: number = 256 * KIB;
 /** An origin is asked item by item: eight chunks of the target size keep a filer busy. */
 const originWindowBytes: number = 4 * MIB;

@@ -1,99 +1,187 @@
 import { Bitmap } from "./bitmap.ts";
-import { type SourceName, TransferSource } from "./transfer-source.ts";
+import type { Distance } from "./transfer-events.ts";
+import { type SourceKind, type SourceName, TransferSource } from "./transfer-source.ts";
+import type { WantedItems } from "./wanted-items.ts";
 
-/** Everyone who may be asked for the items of one payload: its origins, and the peers that have joined. */
+/**
+ * Everyone who may be asked for the items of one payload: its origins, and the peers that have joined. Each has a bit, so
+ * that who has an item is one number.
+ */
 export class TransferSources {
   readonly #items: number;
+  readonly #wanted: WantedItems;
+  readonly #firstWindowBytes: number | undefined;
   /** In order of preference. */
   readonly #origins: readonly TransferSource[];
-  readonly #sources = new Map<SourceName, TransferSource>();
-  /** By item: how many of the peers have it. */
-  readonly #copies: Uint16Array;
+  readonly #byName = new Map<SourceName, TransferSource>();
+  readonly #bySlot: (TransferSource | undefined)[] = [];
+  /** By item: the bits of those who have it. */
+  readonly masks: Uint32Array;
+  /** By item: how many of the near peers have it. */
+  readonly #copies: Uint8Array;
+  #nearBits = 0;
+  #farBits = 0;
   /** What came wrong, by who gave it: never asked of them again, also when they leave and join anew. */
   readonly #wrong = new Map<SourceName, Set<number>>();
   /** Items that a peer claimed which then kept failing: they exist, but are out of reach. */
   readonly #outOfReach: Bitmap;
-  /** By item: how often a peer was asked for it in vain. */
-  readonly #vainAsks: Uint8Array;
+  /** How often a peer was asked for an item in vain. */
+  readonly #vainAsks = new Map<number, number>();
 
-  constructor(items: number, origins: readonly SourceName[]) {
+  constructor(items: number, origins: readonly SourceName[], wanted: WantedItems, firstWindowBytes?: number) {
     this.#items = items;
-    this.#copies = new Uint16Array(items);
+    this.#firstWindowBytes = firstWindowBytes;
+    this.#wanted = wanted;
+    this.masks = new Uint32Array(items);
+    this.#copies = new Uint8Array(items);
     this.#outOfReach = new Bitmap(items);
-    this.#vainAsks = new Uint8Array(items);
-    this.#origins = origins.map((name) => new TransferSource(name, true, items));
-    for (const origin of this.#origins) {
-      for (let item = 0; item < items; item++) origin.have.add(item);
-      this.#sources.set(origin.name, origin);
-    }
+    this.#origins = origins.slice(0, originsMax).map((name) => this.#add(name, "origin", 1)!);
+    for (const origin of this.#origins) for (let item = 0; item < items; item++) this.gain(origin, item);
   }
 
   [Symbol.iterator](): IterableIterator<TransferSource> {
-    return this.#sources.values();
+    return this.#byName.values();
+  }
+
+  get origins(): readonly TransferSource[] {
+    return this.#origins;
+  }
+
+  get nearBits(): number {
+    return this.#nearBits;
+  }
+
+  get farBits(): number {
+    return this.#farBits;
   }
 
   get(name: SourceName): TransferSource | undefined {
-    return this.#sources.get(name);
+    return this.#byName.get(name);
   }
 
-  /** A peer has joined with what it has; nothing is known of it from before but what it gave wrongly. */
-  join(name: SourceName, have: Bitmap | "all"): void {
-    const source = new TransferSource(name, false, this.#items);
-    this.#sources.set(name, source);
-    for (let item = 0; item < this.#items; item++) if (have === "all" || have.has(item)) this.gain(source, item);
+  at(slot: number): TransferSource {
+    return this.#bySlot[slot]!;
+  }
+
+  /** The bits of the peers that may be asked for something now. */
+  room(nowMs: number): number {
+    let bits = 0;
+    for (const source of this.#bySlot) {
+      if (source === undefined || source.isOrigin) continue;
+      if (nowMs >= source.restsUntilMs && source.hasRoom(1)) bits |= source.bit;
+    }
+    return bits;
+  }
+
+  /** When the next deadline is, or somebody has rested enough; it may be said too early, never too late. */
+  nextMs(nowMs: number): number {
+    let atMs = Number.POSITIVE_INFINITY;
+    for (const source of this.#bySlot) {
+      if (source === undefined) continue;
+      if (source.soonestDeadlineMs < atMs) atMs = source.soonestDeadlineMs;
+      if (source.restsUntilMs > nowMs && source.restsUntilMs < atMs) atMs = source.restsUntilMs;
+    }
+    return atMs;
+  }
+
+  /**
+   * A peer has joined with what it has; nothing is known of it from before but what it gave wrongly. Answers whether
+   * there was a place for it.
+   */
+  join(name: SourceName, have: Bitmap | "all", distance: Distance): boolean {
+    const source = this.#add(name, distance === "far" ? "far" : "near", distance === "rack" ? rackWorth : 1);
+    if (source === undefined) return false;
+    if (have === "all") {
+      for (let item = 0; item < this.#items; item++) this.gain(source, item);
+      return true;
+    }
+    for (const [at, byte] of have.bytes.entries()) {
+      if (byte === 0) continue;
+      for (let bit = 0; bit < 8; bit++) if (((byte >> bit) & 1) === 1) this.gain(source, 8 * at + bit);
+    }
+    return true;
   }
 
   /** A peer counts for nothing any more. Nothing may be in flight from it. */
   remove(source: TransferSource): void {
     for (let item = 0; item < this.#items; item++) this.lose(source, item);
-    this.#sources.delete(source.name);
+    this.#byName.delete(source.name);
+    this.#bySlot[source.slot] = undefined;
+    this.#nearBits &= ~source.bit;
+    this.#farBits &= ~source.bit;
   }
 
   /** A peer cannot be reached any more: what it has may come back with it. */
   outOfReach(source: TransferSource): void {
-    for (let item = 0; item < this.#items; item++) if (source.have.has(item)) this.#outOfReach.add(item);
+    for (let item = 0; item < this.#items; item++) if (this.has(source, item)) this.#outOfReach.add(item);
   }
 
-  gain(source: TransferSource, item: number): void {
-    if (this.#wrong.get(source.name)?.has(item)) return;
-    if (source.have.add(item) && !source.isOrigin) this.#copies[item]!++;
+  has(source: TransferSource, item: number): boolean {
+    return (this.masks[item]! & source.bit) !== 0;
+  }
+
+  /** How many of the near peers have an item. */
+  copies(item: number): number {
+    return this.#copies[item]!;
+  }
+
+  /** A source has an item. Answers whether that is new, and the item one that it can be asked for. */
+  gain(source: TransferSource, item: number): boolean {
+    if (item < 0 || item >= this.#items || this.has(source, item)) return false;
+    if (this.#wrong.size > 0 && this.#wrong.get(source.name)?.has(item)) return false;
+    this.masks[item]! |= source.bit;
+    source.heldItems++;
+    if (source.kind === "near") this.#wanted.raise(item, ++this.#copies[item]!);
+    return true;
   }
 
   lose(source: TransferSource, item: number): void {
-    if (!source.have.has(item)) return;
-    source.have.remove(item);
-    if (!source.isOrigin) this.#copies[item]!--;
+    if (!this.has(source, item)) return;
+    this.masks[item]! &= ~source.bit;
+    source.heldItems--;
+    if (source.kind === "near") this.#wanted.lower(item, --this.#copies[item]!);
   }
 
   /** A source gave an item wrongly. */
   distrust(name: SourceName, item: number): void {
-    const source = this.#sources.get(name);
+    const source = this.#byName.get(name);
     if (source !== undefined) this.lose(source, item);
     const wrong = this.#wrong.get(name);
     if (wrong === undefined) this.#wrong.set(name, new Set([item]));
     else wrong.add(item);
   }
 
-  /** Whom an item has been asked of and is awaited from. */
-  askedFor(item: number): TransferSource | undefined {
-    for (const source of this.#sources.values()) if (source.inFlight.has(item)) return source;
-    return undefined;
+  /** Whom an item has been asked of and is awaited from; more than one where it was urgent. */
+  askedFor(item: number): TransferSource[] {
+    const asked: TransferSource[] = [];
+    for (const source of this.#bySlot) if (source?.inFlight.has(item)) asked.push(source);
+    return asked;
   }
 
   /** An item was asked of a source, and did not come. */
   askedInVain(source: TransferSource, item: number): void {
-    if (!source.isOrigin && this.#vainAsks[item]! < vainAsksMax) this.#vainAsks[item]!++;
+    if (!source.isOrigin) this.#vainAsks.set(item, (this.#vainAsks.get(item) ?? 0) + 1);
+  }
+
+  /** Items that peers only claim, and have failed to give too often. */
+  *claimedInVain(): IterableIterator<number> {
+    for (const [item, times] of this.#vainAsks) if (times >= vainAsksMax) yield item;
+  }
+
+  /** Whether no near peer has an item that can be relied on to give it. */
+  isLacking(item: number): boolean {
+    if (this.#copies[item]! === 0) return true;
+    return this.#vainAsks.size > 0 && (this.#vainAsks.get(item) ?? 0) >= vainAsksMax;
   }
 
   /** Whether nobody has an item, and nobody had it who may come back. */
   isLost(item: number): boolean {
-    const isHad = this.#copies[item]! > 0 || this.#origins.some((origin) => origin.have.has(item));
-    return !isHad && !this.#outOfReach.has(item);
+    return this.masks[item] === 0 && !this.#outOfReach.has(item);
   }
 
   /** Whether a source has an item that is not in trouble: it is a matter of time. */
   isWithin(item: number): boolean {
-    for (const source of this.#sources.values()) if (source.troubles === 0 && source.have.has(item)) return true;
+    for (const source of this.#byName.values()) if (source.troubles === 0 && this.has(source, item)) return true;
     return false;
   }
 
@@ -101,15 +189,29 @@ export class TransferSources {
     return this.#origins.some(({ name }) => this.#wrong.get(name)?.has(item) === true);
   }
 
-  /** An origin gives what no peer has, or has failed to give too often, and what no origin before it can give now. */
-  isOriginsTurn(origin: TransferSource, item: number, nowMs: number): boolean {
-    if (this.#copies[item]! > 0 && this.#vainAsks[item]! < vainAsksMax) return false;
-    for (const other of this.#origins) {
-      if (other.have.has(item) && nowMs >= other.restsUntilMs) return other === origin;
-    }
-    return false;
+  /** The origin whose turn it is for an item that is lacking: the first that can give it now. */
+  originFor(item: number, nowMs: number): TransferSource | undefined {
+    for (const origin of this.#origins) if (this.has(origin, item) && nowMs >= origin.restsUntilMs) return origin;
+    return undefined;
+  }
+
+  #add(name: SourceName, kind: SourceKind, nearness: number): TransferSource | undefined {
+    let slot = 0;
+    while (this.#bySlot[slot] !== undefined) slot++;
+    if (slot >= slotsMax) return undefined;
+    const source = new TransferSource(name, kind, slot, nearness, this.#firstWindowBytes);
+    this.#bySlot[slot] = source;
+    this.#byName.set(name, source);
+    if (kind === "near") this.#nearBits |= source.bit;
+    if (kind === "far") this.#farBits |= source.bit;
+    return source;
   }
 }
 
+/** Bits of a number that stay clear of its sign: far more than the 20 peers that a payload's graph has at a node. */
+const slotsMax = 31;
+const originsMax = 4;
 /** Peers that only claim an item must not keep it from us for long, however many they are. */
 const vainAsksMax = 2;
+/** Locality is worth at most 30 % (DESIGN section 7, rule 5). */
+const rackWorth = 1.3;

@@ -1,86 +1,32 @@
-import type { Bitmap } from "./bitmap.ts";
-import { requestItemsMax } from "./limits.ts";
+import { smallPayloadBytesMax, streamInFlightBytesMax } from "./limits.ts";
 import type { Random } from "./random.ts";
-import type { Fault } from "./standing.ts";
+import { type Stretch, TransferAsks } from "./transfer-asks.ts";
+import type { ChunkDescription, TransferAction, TransferEvent, TransferPlan } from "./transfer-events.ts";
+import { TransferHedge } from "./transfer-hedge.ts";
 import type { TransferLimits } from "./transfer-limits.ts";
 import { deadlineMsMax, type SourceName, type TransferSource } from "./transfer-source.ts";
 import { TransferSources } from "./transfer-sources.ts";
-import { type Look, WantedItems } from "./wanted-items.ts";
+import { WantedItems } from "./wanted-items.ts";
 
-/** What is known of a payload before its segments are. */
-export interface TransferPlan {
-  /** Segments and chunks. */
-  readonly items: number;
-  readonly segmentSizesBytes: readonly number[];
-  /** Segments that are here already. */
-  readonly storedSegments: readonly number[];
-  /** The origins that may be asked, in order of preference. */
-  readonly origins: readonly SourceName[];
-}
-
-/** What the segments say, once all of them are here and the manifest has been checked. */
-export interface ChunkDescription {
-  /** By item; entries of segments are not looked at. */
-  readonly sizesBytes: Uint32Array;
-  /** Items whose hash an earlier item has, by that item: they are stored with it. */
-  readonly copiesOf: ReadonlyMap<number, readonly number[]>;
-  /** Chunk items that are here already, each hashed again. */
-  readonly stored: readonly number[];
-}
-
-export type TransferEvent =
-  | { readonly kind: "started" }
-  | { readonly kind: "described"; readonly description: ChunkDescription }
-  /** A peer is being asked what it has of the payload. */
-  | { readonly kind: "joining"; readonly source: SourceName }
-  | { readonly kind: "joined"; readonly source: SourceName; readonly have: Bitmap | "all" }
-  | { readonly kind: "has"; readonly source: SourceName; readonly items: readonly number[] }
-  | { readonly kind: "left"; readonly source: SourceName }
-  /** An item came, was verified and lies on the disk. */
-  | { readonly kind: "stored"; readonly source: SourceName; readonly item: number }
-  /** An item came, and its bytes are not what its hash says. */
-  | { readonly kind: "corrupt"; readonly source: SourceName; readonly item: number }
-  /** The source says that it does not have them; without items, that it has nothing any more. */
-  | { readonly kind: "missing"; readonly source: SourceName; readonly items: readonly number[] }
-  | {
-      readonly kind: "busy";
-      readonly source: SourceName;
-      readonly items: readonly number[];
-      readonly retryAfterMs: number;
-    }
-  /** The source could not be reached for them. */
-  | { readonly kind: "failed"; readonly source: SourceName; readonly items: readonly number[] }
-  /** The last `wakeAt` has come, or nearly: a timer may be a little early. */
-  | { readonly kind: "woke" };
-
-/** Why a transfer ends without its payload. */
-type TransferFault = "missing" | "corrupt" | "unreachable";
-
-export type TransferAction =
-  | { readonly kind: "ask"; readonly source: SourceName; readonly items: readonly number[] }
-  | { readonly kind: "cancel"; readonly source: SourceName; readonly items: readonly number[] }
-  /** It keeps failing: it counts for nothing until it joins again, which is of no use before this time. */
-  | { readonly kind: "drop"; readonly source: SourceName; readonly retryAtMs: number }
-  | { readonly kind: "strike"; readonly source: SourceName; readonly fault: Fault; readonly item: number }
-  /** All segments are here: check the manifest and describe the chunks. */
-  | { readonly kind: "segmentsComplete" }
-  | { readonly kind: "complete" }
-  | { readonly kind: "gaveUp"; readonly fault: TransferFault; readonly item: number; readonly missingItems: number }
-  /** In place of the one before. */
-  | { readonly kind: "wakeAt"; readonly atMs: number };
+export type { ChunkDescription, Distance, TransferAction, TransferEvent, TransferPlan } from "./transfer-events.ts";
 
 /**
  * One payload on its way in: which item to ask of whom, and when to turn to the origin. Segments come first; chunks
- * only once the whole manifest has been checked. Peers are asked for what they have, the origin for what no peer has.
+ * only once the whole manifest has been checked. Near peers are asked for what they have, far ones and the origin for
+ * what no near peer has: at once where access is open, else under a lease.
  */
 export class Transfer {
   readonly #plan: TransferPlan;
   readonly #limits: TransferLimits;
+  readonly #wanted: WantedItems;
   readonly #sources: TransferSources;
+  readonly #asks: TransferAsks;
+  readonly #hedge: TransferHedge;
   readonly #joining = new Set<SourceName>();
   readonly #isStored: Uint8Array;
-  readonly #wanted: WantedItems;
   readonly #wrongAtOrigins = new Set<number>();
+  /** Undefined: everything may be asked of origins and far peers. */
+  #leases: Stretch[] | undefined;
   #storedCount = 0;
   #inFlightBytes = 0;
   #description: ChunkDescription | undefined;
@@ -89,14 +35,33 @@ export class Transfer {
   /** When an item last came; at first, when it began. */
   #progressMs = 0;
   #hopelessSinceMs: number | undefined;
+  /** Before this time no deadline has passed and no source has rested enough. */
+  #nextMs = Number.NEGATIVE_INFINITY;
   #wakeAtMs = Number.POSITIVE_INFINITY;
 
-  constructor(plan: TransferPlan, limits: TransferLimits, random: Random) {
+  /** `wanted` decides which item is asked for next: the rarest, unless another order is passed in. */
+  constructor(plan: TransferPlan, limits: TransferLimits, random: Random, wanted?: WantedItems) {
     this.#plan = plan;
     this.#limits = limits;
-    this.#wanted = new WantedItems(random);
+    this.#leases = plan.access === "leased" ? [] : undefined;
     this.#isStored = new Uint8Array(plan.items);
-    this.#sources = new TransferSources(plan.items, plan.origins);
+    this.#wanted = wanted ?? new WantedItems(plan.items, random);
+    const isSmall = (plan.bytes ?? Number.POSITIVE_INFINITY) <= smallPayloadBytesMax;
+    const firstWindowBytes = isSmall ? streamInFlightBytesMax : undefined;
+    this.#sources = new TransferSources(plan.items, plan.origins, this.#wanted, firstWindowBytes);
+    this.#asks = new TransferAsks({
+      sources: this.#sources,
+      wanted: this.#wanted,
+      random,
+      isSmall,
+      sizeOf: (item) => this.#sizeOf(item),
+      mayCarry: (sizeBytes) =>
+        this.#inFlightBytes === 0 || this.#inFlightBytes + sizeBytes <= this.#limits.inFlightBytesMax,
+      onAsked: (_source, item) => {
+        this.#inFlightBytes += this.#sizeOf(item);
+      },
+    });
+    this.#hedge = new TransferHedge(this.#sources, this.#asks);
   }
 
   /** Takes in one event and gives back everything to do about it; nothing before it has started. */
@@ -104,10 +69,48 @@ export class Transfer {
     if (this.#phase === "over") return [];
     const actions = this.#take(event, nowMs);
     if (this.#phase === "new") return actions;
-    actions.push(...this.#expire(nowMs), ...this.#advance());
+    // News is the most frequent event by far, and mostly nobody has room for more.
+    if (event.kind === "has" && nowMs < this.#nextMs && this.#inFlightBytes >= this.#limits.inFlightBytesMax)
+      return actions;
+    this.#expire(nowMs, actions);
+    this.#advance(actions);
     if (this.#isOver()) return actions;
-    actions.push(...this.#assign(nowMs), ...this.#watch(nowMs));
+    this.#assign(nowMs);
+    actions.push(...this.#asks.take(), ...this.#watch(nowMs));
     return actions;
+  }
+
+  /** Whether an item of `first…end-1` is wanted that no near peer can be relied on to give. */
+  lacks(first: number, end: number): boolean {
+    for (let item = first; item < end; item++) {
+      if (this.#wanted.has(item) && this.#sources.isLacking(item)) return true;
+    }
+    return false;
+  }
+
+  /** Whether an item is here, verified. */
+  hasStored(item: number): boolean {
+    return this.#isStored[item] === 1;
+  }
+
+  /** How many near peers are known to have an item. */
+  copies(item: number): number {
+    return this.#sources.copies(item);
+  }
+
+  /** How many items a peer has said that it has; undefined for one that has not joined. */
+  heldBy(name: SourceName): number | undefined {
+    return this.#sources.get(name)?.heldItems;
+  }
+
+  /** How fast a peer has served, in bytes a millisecond; undefined for one that has not. */
+  rateOf(name: SourceName): number | undefined {
+    const source = this.#sources.get(name);
+    return source === undefined || source.storedItems === 0 ? undefined : source.bytesPerMs;
+  }
+
+  get inFlightBytes(): number {
+    return this.#inFlightBytes;
   }
 
   #take(event: TransferEvent, nowMs: number): TransferAction[] {
@@ -122,9 +125,7 @@ export class Transfer {
         this.#joining.add(event.source);
         return [];
       case "joined":
-        this.#leave(event.source);
-        this.#sources.join(event.source, event.have);
-        return [];
+        return this.#join(event, nowMs);
       case "has":
         this.#learn(event.source, event.items);
         return [];
@@ -141,6 +142,15 @@ export class Transfer {
         return this.#rest(event.source, event.items, event.retryAfterMs, nowMs);
       case "failed":
         return this.#fail(event.source, event.items, nowMs);
+      case "leased":
+        this.#leases?.push({ first: event.first, end: event.end, isFarOnly: event.isFarOnly === true });
+        return [];
+      case "lapsed":
+        this.#leases = this.#leases?.filter(({ first, end }) => first !== event.first || end !== event.end);
+        return [];
+      case "opened":
+        this.#leases = undefined;
+        return [];
       case "woke":
         // Its timer is spent, also one that came early: what is still to come asks for a new one.
         this.#wakeAtMs = Number.POSITIVE_INFINITY;
@@ -153,8 +163,7 @@ export class Transfer {
     this.#progressMs = nowMs;
     this.#joinsUntilMs = nowMs + this.#limits.joinMs;
     for (const segment of this.#plan.storedSegments) this.#mark(segment);
-    const segments = this.#plan.segmentSizesBytes.length;
-    for (let item = 0; item < segments; item++) if (this.#isStored[item] === 0) this.#wanted.add(item);
+    for (let item = 0; item < this.#plan.segmentSizesBytes.length; item++) this.#want(item);
   }
 
   #describe(description: ChunkDescription, nowMs: number): void {
@@ -168,13 +177,23 @@ export class Transfer {
       if (this.#isStored[item] === 0) for (const copy of copies) comeWithOthers.add(copy);
     }
     for (let item = this.#plan.segmentSizesBytes.length; item < this.#plan.items; item++) {
-      if (this.#isStored[item] === 0 && !comeWithOthers.has(item)) this.#wanted.add(item);
+      if (!comeWithOthers.has(item)) this.#want(item);
     }
+  }
+
+  #join(event: Extract<TransferEvent, { kind: "joined" }>, nowMs: number): TransferAction[] {
+    this.#leave(event.source);
+    if (this.#sources.join(event.source, event.have, event.distance ?? "site")) return [];
+    return [{ kind: "drop", source: event.source, retryAtMs: nowMs + fullRetryMs }];
   }
 
   #learn(name: SourceName, items: readonly number[]): void {
     const source = this.#sources.get(name);
-    if (source !== undefined) for (const item of items) this.#sources.gain(source, item);
+    if (source === undefined) return;
+    for (const item of items) {
+      // Others still bring in what is missing here: that is hope.
+      if (this.#sources.gain(source, item) && this.#wrongAtOrigins.size === 0) this.#hopelessSinceMs = undefined;
+    }
   }
 
   #leave(name: SourceName): void {
@@ -187,13 +206,16 @@ export class Transfer {
 
   /** Whoever it came from, also late: nobody else need send it. */
   #store(name: SourceName, item: number, nowMs: number): TransferAction[] {
-    const asked = this.#sources.askedFor(item);
-    if (asked !== undefined) this.#settle(asked, item);
-    if (asked?.name === name) asked.delivered(this.#sizeOf(item), nowMs);
+    const actions: TransferAction[] = [];
+    for (const asked of this.#sources.askedFor(item)) {
+      if (asked.name === name) asked.delivered(item, nowMs);
+      this.#settle(asked, item);
+      if (asked.name !== name) actions.push({ kind: "cancel", source: asked.name, items: [item] });
+    }
     if (this.#isStored[item] === 0) this.#progressMs = nowMs;
     this.#mark(item);
     for (const copy of this.#description?.copiesOf.get(item) ?? []) this.#mark(copy);
-    return asked === undefined || asked.name === name ? [] : [{ kind: "cancel", source: asked.name, items: [item] }];
+    return actions;
   }
 
   #refuse(name: SourceName, item: number): TransferAction[] {
@@ -211,7 +233,7 @@ export class Transfer {
       this.#leave(name);
       return [];
     }
-    const claimed = items.filter((item) => source.have.has(item));
+    const claimed = items.filter((item) => this.#sources.has(source, item));
     for (const item of claimed) {
       this.#giveBack(source, item);
       this.#sources.lose(source, item);
@@ -253,10 +275,10 @@ export class Transfer {
   }
 
   /** What was asked for and has not come in time: given up, and asked of somebody else. */
-  #expire(nowMs: number): TransferAction[] {
-    const actions: TransferAction[] = [];
-    for (const source of [...this.#sources]) {
-      if (nowMs < source.firstDeadlineMs) continue;
+  #expire(nowMs: number, actions: TransferAction[]): void {
+    if (nowMs < this.#nextMs) return;
+    for (const source of this.#sources) {
+      if (nowMs < source.soonestDeadlineMs || nowMs < source.firstDeadlineMs) continue;
       const items = [...source.inFlight.keys()];
       // Who gave nothing at all in all that time has claimed what it cannot give.
       if (source.storedItems === 0 && !source.isOrigin) {
@@ -265,60 +287,29 @@ export class Transfer {
       for (const item of items) this.#giveBack(source, item);
       actions.push({ kind: "cancel", source: source.name, items }, ...this.#trouble(source, nowMs));
     }
-    return actions;
   }
 
-  #advance(): TransferAction[] {
+  #advance(actions: TransferAction[]): void {
     if (this.#phase === "segments" && this.#storedCount === this.#plan.segmentSizesBytes.length) {
       this.#phase = "checking";
-      return [{ kind: "segmentsComplete" }];
-    }
-    if (this.#phase === "chunks" && this.#storedCount === this.#plan.items) {
+      actions.push({ kind: "segmentsComplete" });
+    } else if (this.#phase === "chunks" && this.#storedCount === this.#plan.items) {
       this.#phase = "over";
-      return [{ kind: "complete" }];
+      actions.push({ kind: "complete" });
     }
-    return [];
   }
 
-  /** Asks each source in turn for one item more, until nobody has room or nothing is left. */
-  #assign(nowMs: number): TransferAction[] {
-    const asks = new Map<SourceName, number[]>();
-    const open = new Set(this.#sources);
-    while (open.size > 0 && this.#wanted.length > 0) {
-      for (const source of open) {
-        const asked = asks.get(source.name) ?? [];
-        const item = asked.length < requestItemsMax ? this.#pick(source, nowMs) : undefined;
-        if (item === undefined) {
-          open.delete(source);
-          continue;
-        }
-        source.asked(item, this.#sizeOf(item), nowMs);
-        this.#inFlightBytes += this.#sizeOf(item);
-        asked.push(item);
-        asks.set(source.name, asked);
-      }
-    }
-    return [...asks].map(([source, items]) => ({ kind: "ask", source, items }));
-  }
-
-  /** A wanted item that a source has and may be asked for; it is no longer wanted then. */
-  #pick(source: TransferSource, nowMs: number): number | undefined {
-    if (nowMs < source.restsUntilMs || !source.hasRoom(1)) return undefined;
-    if (source.isOrigin && this.#isAwaitingJoins(nowMs)) return undefined;
-    const look = (item: number): Look => {
-      if (this.#isStored[item] === 1) return "forget";
-      if (!source.have.has(item)) return "leave";
-      if (source.isOrigin && !this.#sources.isOriginsTurn(source, item, nowMs)) return "leave";
-      const sizeBytes = this.#sizeOf(item);
-      const isTooMuch = this.#inFlightBytes > 0 && this.#inFlightBytes + sizeBytes > this.#limits.inFlightBytesMax;
-      return isTooMuch || !source.hasRoom(sizeBytes) ? "leave" : "take";
-    };
-    // While something is on its way another look will come; when nothing is, this one must not miss anything.
-    return this.#wanted.take(look, this.#inFlightBytes === 0 ? Number.POSITIVE_INFINITY : lookAheadItems);
+  /** What a lease allows comes first, since others wait for it. */
+  #assign(nowMs: number): void {
+    if (!this.#isAwaitingJoins(nowMs)) this.#asks.askOutside(nowMs, this.#leases);
+    const storedChunks = this.#storedCount - this.#plan.segmentSizesBytes.length;
+    this.#asks.askNear(nowMs, this.#phase === "chunks" && storedChunks < firstAtRandom);
+    if (this.#phase === "chunks") this.#hedge.ask(nowMs, this.#wanted.length === 0);
   }
 
   #isAwaitingJoins(nowMs: number): boolean {
-    return this.#joining.size > 0 && nowMs < this.#joinsUntilMs;
+    // Under leases others see to it that nobody goes there too early.
+    return this.#leases === undefined && this.#joining.size > 0 && nowMs < this.#joinsUntilMs;
   }
 
   /** Sees to it that time alone can never leave the transfer asleep: a wake-up for whatever is next, or its end. */
@@ -329,10 +320,9 @@ export class Transfer {
       return [hope];
     }
     let atMs = this.#isAwaitingJoins(nowMs) ? Math.min(hope, this.#joinsUntilMs) : hope;
-    for (const source of this.#sources) {
-      atMs = Math.min(atMs, source.firstDeadlineMs);
-      if (source.restsUntilMs > nowMs) atMs = Math.min(atMs, source.restsUntilMs);
-    }
+    this.#nextMs = this.#sources.nextMs(nowMs);
+    atMs = Math.min(atMs, this.#nextMs);
+    if (this.#phase === "chunks") atMs = Math.min(atMs, this.#hedge.nextMs(nowMs, this.#wanted.length === 0));
     if (atMs >= this.#wakeAtMs) return [];
     this.#wakeAtMs = atMs;
     return [{ kind: "wakeAt", atMs }];
@@ -341,14 +331,13 @@ export class Transfer {
   /** Until when there is hope that another item comes, or the end of it. */
   #hope(nowMs: number): number | TransferAction {
     const isIdle = this.#inFlightBytes === 0;
-    const isStored = (item: number) => this.#isStored[item] === 1;
     const isLost = (item: number) => this.#sources.isLost(item);
     // What the origins have wrong will not come, however much else is still on its way.
-    const wrong = [...this.#wrongAtOrigins].find((item) => !isStored(item) && isLost(item));
-    const lost = wrong ?? (isIdle ? this.#wanted.find(isLost, isStored) : undefined);
+    const wrong = [...this.#wrongAtOrigins].find((item) => this.#isStored[item] === 0 && isLost(item));
+    const lost = wrong ?? (isIdle ? this.#wanted.find("nobody's", isLost) : undefined);
     this.#hopelessSinceMs = lost === undefined ? undefined : (this.#hopelessSinceMs ?? nowMs);
     // An item may be asked of two peers in vain before it is the origin's turn.
-    const isUnderWay = !isIdle || this.#wanted.find((item) => this.#sources.isWithin(item), isStored) !== undefined;
+    const isUnderWay = !isIdle || this.#wanted.find("all", (item) => this.#sources.isWithin(item)) !== undefined;
     const stalledMs = this.#progressMs + this.#limits.patienceMs + (isUnderWay ? 2 * deadlineMsMax : 0);
     const untilMs = Math.min(stalledMs, (this.#hopelessSinceMs ?? Number.POSITIVE_INFINITY) + this.#limits.hopelessMs);
     if (nowMs < untilMs) return untilMs;
@@ -364,7 +353,7 @@ export class Transfer {
     if (!source.inFlight.has(item)) return;
     this.#settle(source, item);
     if (isFault) this.#sources.askedInVain(source, item);
-    if (this.#isStored[item] === 0) this.#wanted.add(item);
+    if (this.#sources.askedFor(item).length === 0) this.#want(item);
   }
 
   #settle(source: TransferSource, item: number): void {
@@ -372,10 +361,15 @@ export class Transfer {
     source.settled(item);
   }
 
+  #want(item: number): void {
+    if (this.#isStored[item] === 0) this.#wanted.add(item, this.#sources.copies(item));
+  }
+
   #mark(item: number): void {
     if (this.#isStored[item] === 1) return;
     this.#isStored[item] = 1;
     this.#storedCount++;
+    this.#wanted.remove(item, this.#sources.copies(item));
   }
 
   #sizeOf(item: number): number {
@@ -388,7 +382,9 @@ export class Transfer {
   }
 }
 
-/** How many wanted items one look goes through: a step stays cheap for a peer that has little. */
-const lookAheadItems = 512;
+/** Items that are asked for at random before the rarest are: something to give soon (DESIGN section 7, rule 4). */
+const firstAtRandom = 4;
 /** Troubles in a row after which a peer's claims no longer keep the origin from being asked. */
 const troublesMax = 2;
+/** A peer for which there was no place may find one later. */
+const fullRetryMs = 30_000;

@@ -183,12 +183,15 @@ test("the second origin takes over from one in trouble, which is asked again whe
 });
 
 test("what two peers could not give is asked of the origin, whoever else claims it", () => {
-  const { at, wake, described } = stage({ chunks: [10] });
+  const { at, wake, nowMs, described } = stage({ chunks: [10] });
   at(0, joined("a"), joined("b"), joined("c"), started, described);
-  const first = wake();
-  assert.equal(asks(first).origin, undefined);
-  assert.equal(Object.values(asks(first)), [[1]]);
-  assert.equal(asks(wake()), { origin: [1] });
+  // A second peer is asked before the first has used up its time.
+  const second = wake();
+  assert.equal([asks(second).origin, Object.values(asks(second)), nowMs()], [undefined, [[1]], 250]);
+  let last = wake();
+  while (asks(last).origin === undefined) last = wake();
+  assert.equal(asks(last), { origin: [1] });
+  assert.ok(nowMs() < 4_500);
 });
 
 test("an item that comes late, after it was asked elsewhere, counts, and the other is told to stop", () => {

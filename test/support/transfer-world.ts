@@ -61,6 +61,8 @@ export class TransferWorld {
   readonly #known = new Map<string, Known>();
   readonly #pending: { readonly atMs: number; readonly order: number; readonly run: () => void }[] = [];
   readonly #joining = new Set<string>();
+  /** When an item was asked for that nobody was being asked for. */
+  readonly #askedMs = new Map<number, number>();
   #order = 0;
   #nowMs = 0;
   #wake: { readonly atMs: number } | undefined;
@@ -238,7 +240,12 @@ export class TransferWorld {
     const source = this.#known.get(name)!;
     assert.ok(!this.#stored.has(item), "what is stored is not asked for");
     assert.ok(item < this.#plan.segmentSizes.length || this.#isDescribed, "chunks wait for their description");
-    for (const { inFlight } of this.#known.values()) assert.ok(!inFlight.has(item), "an item is in flight once");
+    const others = [...this.#known.values()].filter(({ inFlight }) => inFlight.has(item));
+    assert.ok(others.length <= 1, "an item is in flight twice at most");
+    if (others.length === 1) {
+      const age = this.#nowMs - this.#askedMs.get(item)!;
+      assert.ok(age >= 250 && !source.isOrigin, "a second peer, never the origin, is asked for what is slow to come");
+    } else this.#askedMs.set(item, this.#nowMs);
     assert.ok(source.have.has(item), "a source is asked for what it has");
     assert.ok(!source.wrong.has(item), "a source is not asked again for what it gave wrongly");
     const isCopy = [...this.#copiesOf].some(([first, copies]) => copies.includes(item) && !this.#stored.has(first));

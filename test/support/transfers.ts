@@ -14,6 +14,9 @@ export interface Scene {
   readonly copiesOf?: ReadonlyMap<number, readonly number[]>;
   readonly origins?: readonly string[];
   readonly limits?: Partial<TransferLimits>;
+  readonly access?: "open" | "leased";
+  readonly seed?: number;
+  readonly bytes?: number;
 }
 
 export const limits: TransferLimits = {
@@ -32,13 +35,22 @@ export interface Staged {
   /** When the last thing happened. */
   readonly nowMs: () => number;
   readonly described: TransferEvent;
+  readonly transfer: Transfer;
 }
 
 export function stage(scene: Scene): Staged {
   const { segments = [1024], storedSegments = [0], chunks, storedChunks = [], origins = ["origin"] } = scene;
   const items = segments.length + chunks.length;
-  const plan = { items, segmentSizesBytes: segments, storedSegments, origins };
-  const transfer = new Transfer(plan, { ...limits, ...scene.limits }, seededRandom(1));
+  const { access = "open", seed = 1 } = scene;
+  const plan = {
+    items,
+    segmentSizesBytes: segments,
+    storedSegments,
+    origins,
+    access,
+    ...(scene.bytes === undefined ? {} : { bytes: scene.bytes }),
+  };
+  const transfer = new Transfer(plan, { ...limits, ...scene.limits }, seededRandom(seed));
   const sizesBytes = Uint32Array.from([...segments, ...chunks]);
   const copiesOf = scene.copiesOf ?? new Map<number, readonly number[]>();
   let lastMs = 0;
@@ -50,6 +62,7 @@ export function stage(scene: Scene): Staged {
     return actions;
   };
   return {
+    transfer,
     at: (nowMs, ...events) => events.map((event) => step(event, nowMs)).at(-1)!,
     wake: () => {
       while (true) {
