@@ -1,4 +1,5 @@
 import type { PeerName } from "./directory.ts";
+import type { Politeness, TrafficClass } from "./politeness.ts";
 
 /** One item that a peer asked for. `stream` tells apart the streams of one peer. */
 export interface ServiceRequest {
@@ -7,6 +8,14 @@ export interface ServiceRequest {
   readonly number: number;
   readonly item: number;
   readonly sizeBytes: number;
+  /** Names the payload: slots are counted for each. Absent: all count together. */
+  readonly payload?: string;
+  /** Whether few others are known to have it. */
+  readonly isRare?: boolean;
+  /** How many items of the payload the peer is known to have; absent counts as none. */
+  readonly peerItems?: number;
+  /** Absent: as if somebody waited for it. */
+  readonly traffic?: TrafficClass;
 }
 
 export type ServiceEvent =
@@ -14,15 +23,21 @@ export type ServiceEvent =
   | { readonly kind: "cancelled"; readonly stream: number; readonly number: number; readonly items: readonly number[] }
   /** It was sent, or could not be: its slot is free. */
   | { readonly kind: "done"; readonly request: ServiceRequest }
-  | { readonly kind: "left"; readonly stream: number };
+  | { readonly kind: "left"; readonly stream: number }
+  /** The last `wakeAt` has come. */
+  | { readonly kind: "woke" };
 
 export type ServiceAction =
   | { readonly kind: "send"; readonly request: ServiceRequest }
-  | { readonly kind: "refuse"; readonly requests: readonly ServiceRequest[]; readonly retryAfterMs: number };
+  | { readonly kind: "refuse"; readonly requests: readonly ServiceRequest[]; readonly retryAfterMs: number }
+  /** Something waits for its rate. In place of the one before. */
+  | { readonly kind: "wakeAt"; readonly atMs: number };
 
 export interface ServiceLimits {
-  /** Items that are read and sent at a time, to everyone. */
+  /** Items of one payload that are read and sent at a time, to everyone. */
   readonly slots: number;
+  /** The same while one of them is rare: it is with the first of them sooner, and they pass it on. */
+  readonly slotsWhileRare?: number;
   /** Bytes that are read and sent at a time, to everyone. */
   readonly sendingBytesMax: number;
   /** Of the slots, how many one stream may hold: a peer that does not read must not keep the others from theirs. */
@@ -31,46 +46,59 @@ export interface ServiceLimits {
   readonly queuedPerStreamMax: number;
 }
 
+/** DESIGN section 7, rules 6 and 7. */
 export const defaultServiceLimits: ServiceLimits = {
   slots: 8,
+  slotsWhileRare: 4,
   slotsPerStreamMax: 4,
-  // 32 MiB: DESIGN section 7, rule 6.
+  // 32 MiB.
   sendingBytesMax: 32 * 1024 * 1024,
   queuedPerStreamMax: 64,
 };
 
-/** What we give to whom, and when: few at a time, who got least goes first, and a short queue instead of a stall. */
+/** What is being sent of one payload. */
+interface Sending {
+  items: number;
+  rare: number;
+}
+
+/**
+ * What we give to whom, and when: few at a time, whoever has least of the payload first and among equals who got least,
+ * and a short queue instead of a stall.
+ */
 export class Service {
   readonly #limits: ServiceLimits;
+  readonly #politeness: Politeness | undefined;
   readonly #queues = new Map<number, ServiceRequest[]>();
   readonly #givenBytes = new Map<PeerName, number>();
   /** What the peer that was served last had got before: whoever comes now begins there, not at nothing. */
   #levelBytes = 0;
   /** Slots in use, by stream. */
   readonly #held = new Map<number, number>();
-  #sending = 0;
+  readonly #sending = new Map<string, Sending>();
   #sendingBytes = 0;
 
-  constructor(limits: ServiceLimits) {
+  constructor(limits: ServiceLimits, politeness?: Politeness) {
     this.#limits = limits;
+    this.#politeness = politeness;
   }
 
-  /** Takes in one event and gives back everything to do about it. */
-  step(event: ServiceEvent): ServiceAction[] {
+  /** Takes in one event and gives back everything to do about it. The time matters only where there are rates. */
+  step(event: ServiceEvent, nowMs = 0): ServiceAction[] {
     switch (event.kind) {
       case "requested":
-        return [...this.#enqueue(event.requests), ...this.#fillSlots()];
+        return [...this.#enqueue(event.requests), ...this.#fillSlots(nowMs)];
       case "cancelled":
         this.#cancel(event.stream, event.number, event.items);
         return [];
       case "done":
-        this.#sending--;
-        this.#sendingBytes -= event.request.sizeBytes;
-        this.#hold(event.request.stream, -1);
-        return this.#fillSlots();
+        this.#count(event.request, -1);
+        return this.#fillSlots(nowMs);
       case "left":
         this.#queues.delete(event.stream);
         return [];
+      case "woke":
+        return this.#fillSlots(nowMs);
     }
   }
 
@@ -109,16 +137,22 @@ export class Service {
     else this.#queues.set(stream, rest);
   }
 
-  #fillSlots(): ServiceAction[] {
+  #fillSlots(nowMs: number): ServiceAction[] {
     const actions: ServiceAction[] = [];
-    while (this.#sending < this.#limits.slots && this.#sendingBytes < this.#limits.sendingBytesMax) {
-      const request = this.#next();
-      if (request === undefined) break;
-      this.#sending++;
-      this.#sendingBytes += request.sizeBytes;
-      this.#hold(request.stream, 1);
+    while (this.#sendingBytes === 0 || this.#sendingBytes < this.#limits.sendingBytesMax) {
+      const queue = this.#next();
+      if (queue === undefined) break;
+      const request = queue[0]!;
+      const { traffic = "interactive", sizeBytes } = request;
+      if (this.#politeness?.take(traffic, sizeBytes, nowMs) === false) {
+        actions.push({ kind: "wakeAt", atMs: this.#politeness.readyAtMs(traffic, nowMs) });
+        break;
+      }
+      queue.shift();
+      if (queue.length === 0) this.#queues.delete(request.stream);
+      this.#count(request, 1);
       this.#levelBytes = this.#givenBytes.get(request.peer)!;
-      this.#givenBytes.set(request.peer, this.#levelBytes + request.sizeBytes);
+      this.#givenBytes.set(request.peer, this.#levelBytes + sizeBytes);
       actions.push({ kind: "send", request });
     }
     // Nobody waits: nobody is behind.
@@ -129,24 +163,38 @@ export class Service {
     return actions;
   }
 
-  #hold(stream: number, change: 1 | -1): void {
+  /** A request takes its slot, or leaves it. */
+  #count({ stream, payload = "", isRare, sizeBytes }: ServiceRequest, change: 1 | -1): void {
     const held = (this.#held.get(stream) ?? 0) + change;
     if (held === 0) this.#held.delete(stream);
     else this.#held.set(stream, held);
+    const sending = this.#sending.get(payload) ?? { items: 0, rare: 0 };
+    sending.items += change;
+    if (isRare === true) sending.rare += change;
+    if (sending.items === 0) this.#sending.delete(payload);
+    else this.#sending.set(payload, sending);
+    this.#sendingBytes += change * sizeBytes;
   }
 
-  /** The first item of the peer that got least since anyone had to wait. */
-  #next(): ServiceRequest | undefined {
-    let best: { stream: number; queue: ServiceRequest[]; given: number } | undefined;
+  /** The queue of the peer that has least, and among equals that got least since anyone had to wait. */
+  #next(): ServiceRequest[] | undefined {
+    let best: { queue: ServiceRequest[]; has: number; given: number } | undefined;
     for (const [stream, queue] of this.#queues) {
-      if ((this.#held.get(stream) ?? 0) >= this.#limits.slotsPerStreamMax) continue;
-      const given = this.#givenBytes.get(queue[0]!.peer) ?? 0;
-      if (best === undefined || given < best.given) best = { stream, queue, given };
+      const request = queue[0]!;
+      if ((this.#held.get(stream) ?? 0) >= this.#limits.slotsPerStreamMax || !this.#hasSlot(request)) continue;
+      const given = this.#givenBytes.get(request.peer) ?? 0;
+      const has = request.peerItems ?? 0;
+      if (best === undefined || has < best.has || (has === best.has && given < best.given))
+        best = { queue, has, given };
     }
-    if (best === undefined) return undefined;
-    const request = best.queue.shift();
-    if (best.queue.length === 0) this.#queues.delete(best.stream);
-    return request;
+    return best?.queue;
+  }
+
+  #hasSlot({ payload = "", isRare }: ServiceRequest): boolean {
+    const sending = this.#sending.get(payload);
+    if (sending === undefined) return true;
+    const { slots, slotsWhileRare = slots } = this.#limits;
+    return sending.items < (isRare === true || sending.rare > 0 ? slotsWhileRare : slots);
   }
 }
 

@@ -124,4 +124,33 @@ test("one stream cannot hold all slots: another one's item goes at once", () => 
   assert.equal(sent(service.step(done(request("a", 0)))), ["a2"]);
 });
 
+test("while a served item is rare, fewer are sent at a time, so that the first of them is there sooner", () => {
+  const service = new Service({ ...limits, slots: 4, slotsWhileRare: 2 });
+  const rare = (item: number) => ({ ...request("a", item), isRare: true });
+  assert.equal(sent(service.step(requested(rare(0), request("b", 0), request("c", 0)))), ["a0", "b0"]);
+  assert.equal(sent(service.step(done(rare(0)))), ["c0"]);
+  assert.equal(sent(service.step(requested(request("d", 0), request("e", 0)))), ["d0", "e0"]);
+});
+
+test("every payload has slots of its own", () => {
+  const service = new Service({ ...limits, slots: 1 });
+  const of = (peer: string, payload: string) => ({ ...request(peer, 0), payload });
+  assert.equal(sent(service.step(requested(of("a", "p"), of("b", "p"), of("c", "q")))), ["a0", "c0"]);
+});
+
+test("whoever has least of the payload goes first", () => {
+  const service = new Service({ ...limits, slots: 1, queuedPerStreamMax: 9 });
+  const from = (peer: string, item: number, peerItems: number) => ({ ...request(peer, item), peerItems });
+  service.step(requested(from("a", 0, 9)));
+  service.step(requested(from("a", 1, 9), from("b", 0, 7), from("c", 0, 2), from("c", 1, 8)));
+  const order: string[] = [];
+  let flying = from("a", 0, 9);
+  for (let i = 0; i < 4; i++) {
+    const [action] = service.step(done(flying));
+    flying = (action as { request: typeof flying }).request;
+    order.push(`${flying.peer}${flying.item}`);
+  }
+  assert.equal(order, ["c0", "b0", "c1", "a1"]);
+});
+
 test.run();
