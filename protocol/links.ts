@@ -1,0 +1,233 @@
+import type { PeerName } from "./directory.ts";
+import { type Random, randomBelow } from "./random.ts";
+import type { Distance } from "./transfer-events.ts";
+
+/** A peer that wants or holds the payload. */
+export interface LinkPeer {
+  readonly peer: PeerName;
+  readonly distance: Distance;
+}
+
+export type LinkEvent =
+  /** These want or hold the payload. */
+  | { readonly kind: "offered"; readonly peers: readonly LinkPeer[] }
+  /** A peer links to us. */
+  | { readonly kind: "asked"; readonly by: LinkPeer }
+  /** A peer that we asked has taken the link. */
+  | { readonly kind: "linked"; readonly peer: PeerName }
+  /** A peer has refused the link, ended it, or cannot be reached. */
+  | { readonly kind: "lost"; readonly peer: PeerName }
+  /** A peer has everything; or we have. */
+  | { readonly kind: "complete"; readonly peer: PeerName | "self" }
+  | { readonly kind: "woke" };
+
+export type LinkAction =
+  | { readonly kind: "connect"; readonly peer: PeerName; readonly distance: Distance }
+  | { readonly kind: "accept"; readonly peer: PeerName; readonly distance: Distance }
+  | { readonly kind: "refuse"; readonly peer: PeerName }
+  | { readonly kind: "part"; readonly peer: PeerName }
+  /** More peers are of use, and none is known. */
+  | { readonly kind: "seek" }
+  /** In place of the one before. */
+  | { readonly kind: "wakeAt"; readonly atMs: number };
+
+export interface LinkLimits {
+  /** Links that we look for ourselves. */
+  readonly wanted: number;
+  /** Links in all. */
+  readonly max: number;
+  /** Of those that we look for, how many lead to another site, if there is one. */
+  readonly far: number;
+}
+
+/** DESIGN section 7, rule 3, and two links more: decision 0050. */
+export const defaultLinkLimits: LinkLimits = { wanted: 10, max: 20, far: 2 };
+
+interface Link {
+  readonly distance: Distance;
+  readonly sinceMs: number;
+  isComplete: boolean;
+}
+
+/** Who deals with whom in one payload: a random graph with a bias to what is near, whose worst links are drawn anew. */
+export class Links {
+  readonly #limits: LinkLimits;
+  readonly #random: Random;
+  /** How well a linked peer serves, more being better; undefined: nothing is known. */
+  readonly #rating: (peer: PeerName) => number | undefined;
+  readonly #known = new Map<PeerName, Distance>();
+  readonly #links = new Map<PeerName, Link>();
+  readonly #connecting = new Map<PeerName, Distance>();
+  /** Peers that refused or failed, and when they may be asked again. */
+  readonly #restUntilMs = new Map<PeerName, number>();
+  #isComplete = false;
+  #redrawAtMs = Number.POSITIVE_INFINITY;
+  #swapAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(limits: LinkLimits, rating: (peer: PeerName) => number | undefined, random: Random) {
+    this.#limits = limits;
+    this.#rating = rating;
+    this.#random = random;
+  }
+
+  get count(): number {
+    return this.#links.size;
+  }
+
+  /** Everyone who is known to want or hold the payload. */
+  known(): Iterable<PeerName> {
+    return this.#known.keys();
+  }
+
+  /** Takes in one event and gives back everything to do about it. */
+  step(event: LinkEvent, nowMs: number): LinkAction[] {
+    switch (event.kind) {
+      case "offered":
+        for (const { peer, distance } of event.peers) this.#learn(peer, distance);
+        return this.#refill(nowMs);
+      case "asked":
+        return this.#answer(event.by, nowMs);
+      case "linked":
+        return this.#linked(event.peer, nowMs);
+      case "lost":
+        this.#connecting.delete(event.peer);
+        this.#links.delete(event.peer);
+        this.#restUntilMs.set(event.peer, nowMs + restMs);
+        return this.#refill(nowMs);
+      case "complete":
+        return this.#complete(event.peer, nowMs);
+      case "woke":
+        return [...this.#redraw(nowMs), ...this.#refill(nowMs)];
+    }
+  }
+
+  #learn(peer: PeerName, distance: Distance): void {
+    if (this.#known.size >= knownMax && !this.#known.has(peer)) this.#known.delete(this.#known.keys().next().value!);
+    this.#known.set(peer, distance);
+  }
+
+  #answer({ peer, distance }: LinkPeer, nowMs: number): LinkAction[] {
+    this.#learn(peer, distance);
+    if (this.#links.has(peer)) return [{ kind: "accept", peer, distance }];
+    const gone = this.#links.size >= swapAt ? this.#swap(nowMs) : undefined;
+    if (this.#links.size >= this.#limits.max) return [{ kind: "refuse", peer }];
+    this.#connecting.delete(peer);
+    this.#links.set(peer, { distance, sinceMs: nowMs, isComplete: false });
+    const parts: LinkAction[] = gone === undefined ? [] : [{ kind: "part", peer: gone }];
+    return [...parts, { kind: "accept", peer, distance }, ...this.#timed(nowMs)];
+  }
+
+  /**
+   * Takes a link at random away, for a newcomer: or else those who came first would be linked among themselves, and whoever
+   * comes late with other latecomers only.
+   */
+  #swap(nowMs: number): PeerName | undefined {
+    if (nowMs < this.#swapAtMs || this.#isComplete) return undefined;
+    const peers = [...this.#links.keys()];
+    const gone = peers[randomBelow(peers.length, this.#random)]!;
+    this.#links.delete(gone);
+    this.#swapAtMs = nowMs + swapEveryMs;
+    return gone;
+  }
+
+  #linked(peer: PeerName, nowMs: number): LinkAction[] {
+    const distance = this.#connecting.get(peer);
+    if (distance === undefined) return this.#links.has(peer) ? [] : [{ kind: "part", peer }];
+    this.#connecting.delete(peer);
+    if (this.#isComplete || this.#links.size >= this.#limits.max) return [{ kind: "part", peer }];
+    this.#links.set(peer, { distance, sinceMs: nowMs, isComplete: false });
+    return this.#timed(nowMs);
+  }
+
+  /** Two complete peers have nothing to say to each other. */
+  #complete(peer: PeerName | "self", nowMs: number): LinkAction[] {
+    if (peer === "self") this.#isComplete = true;
+    else {
+      const link = this.#links.get(peer);
+      if (link !== undefined) link.isComplete = true;
+    }
+    if (!this.#isComplete) return [];
+    const actions: LinkAction[] = [];
+    for (const [other, { isComplete }] of this.#links) {
+      if (!isComplete) continue;
+      this.#links.delete(other);
+      actions.push({ kind: "part", peer: other });
+    }
+    return [...actions, ...this.#timed(nowMs)];
+  }
+
+  /** The worst of enough links goes, for one that nobody has tried yet. */
+  #redraw(nowMs: number): LinkAction[] {
+    if (nowMs < this.#redrawAtMs) return [];
+    this.#redrawAtMs = nowMs + redrawMs;
+    if (this.#isComplete || this.#links.size < this.#limits.wanted || !this.#hasFresh(nowMs)) return [];
+    let worst: { readonly peer: PeerName; readonly rating: number } | undefined;
+    for (const [peer, { sinceMs }] of this.#links) {
+      const rating = nowMs - sinceMs < redrawMs / 2 ? undefined : this.#rating(peer);
+      if (rating !== undefined && (worst === undefined || rating < worst.rating)) worst = { peer, rating };
+    }
+    if (worst === undefined) return [];
+    this.#links.delete(worst.peer);
+    this.#restUntilMs.set(worst.peer, nowMs + redrawMs);
+    return [{ kind: "part", peer: worst.peer }];
+  }
+
+  #refill(nowMs: number): LinkAction[] {
+    const actions: LinkAction[] = [];
+    if (this.#isComplete) return actions;
+    while (this.#links.size + this.#connecting.size < this.#limits.wanted) {
+      const peer = this.#draw(nowMs);
+      if (peer === undefined) {
+        actions.push({ kind: "seek" });
+        break;
+      }
+      const distance = this.#known.get(peer)!;
+      this.#connecting.set(peer, distance);
+      actions.push({ kind: "connect", peer, distance });
+    }
+    return [...actions, ...this.#timed(nowMs)];
+  }
+
+  /** A known peer that is not linked: a far one while too few are, else of two near ones at random the nearer. */
+  #draw(nowMs: number): PeerName | undefined {
+    const near: PeerName[] = [];
+    const far: PeerName[] = [];
+    for (const [peer, distance] of this.#known) {
+      if (this.#isFree(peer, nowMs)) (distance === "far" ? far : near).push(peer);
+    }
+    let farLinks = 0;
+    for (const { distance } of this.#links.values()) if (distance === "far") farLinks++;
+    for (const distance of this.#connecting.values()) if (distance === "far") farLinks++;
+    const pool = far.length > 0 && (farLinks < this.#limits.far || near.length === 0) ? far : near;
+    if (pool.length === 0) return undefined;
+    const one = pool[randomBelow(pool.length, this.#random)]!;
+    const other = pool[randomBelow(pool.length, this.#random)]!;
+    return this.#known.get(one) !== "rack" && this.#known.get(other) === "rack" ? other : one;
+  }
+
+  #hasFresh(nowMs: number): boolean {
+    for (const peer of this.#known.keys()) if (this.#isFree(peer, nowMs)) return true;
+    return false;
+  }
+
+  #isFree(peer: PeerName, nowMs: number): boolean {
+    if (this.#links.has(peer) || this.#connecting.has(peer)) return false;
+    return nowMs >= (this.#restUntilMs.get(peer) ?? Number.NEGATIVE_INFINITY);
+  }
+
+  #timed(nowMs: number): LinkAction[] {
+    if (this.#redrawAtMs !== Number.POSITIVE_INFINITY && this.#redrawAtMs > nowMs) return [];
+    this.#redrawAtMs = nowMs + redrawMs;
+    return [{ kind: "wakeAt", atMs: this.#redrawAtMs }];
+  }
+}
+
+/** DESIGN section 7, rule 3. */
+const redrawMs = 30_000;
+/** From so many links on a newcomer takes the place of another; not more often than this, whoever comes. */
+const swapAt = 14;
+const swapEveryMs = 20;
+/** A peer that had no place for us may have one later. */
+const restMs = 5_000;
+/** Four answers of a registrar. */
+const knownMax = 200;

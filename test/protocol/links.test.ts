@@ -1,0 +1,129 @@
+import fc from "fast-check";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { defaultLinkLimits, type LinkAction, type LinkEvent, Links } from "../../protocol/links.ts";
+import { seededRandom } from "../../protocol/random.ts";
+import type { Distance } from "../../protocol/transfer.ts";
+
+const limits = { wanted: 3, max: 5, far: 1 };
+const links = (rating: (peer: string) => number | undefined = () => undefined) =>
+  new Links(limits, rating, seededRandom(1));
+const peers = (distance: Distance, ...names: string[]) => names.map((peer) => ({ peer, distance }));
+const offered = (...list: { peer: string; distance: Distance }[]): LinkEvent => ({ kind: "offered", peers: list });
+const asked = (peer: string, distance: Distance = "site"): LinkEvent => ({ kind: "asked", by: { peer, distance } });
+
+function named(actions: readonly LinkAction[], kind: LinkAction["kind"]): string[] {
+  return actions.flatMap((action) => (action.kind === kind && "peer" in action ? [action.peer] : []));
+}
+
+test("as many links are made as are wanted, one of them to another site", () => {
+  const connects = named(
+    links().step(offered(...peers("site", "a", "b", "c", "d"), ...peers("far", "x", "y", "z")), 0),
+    "connect",
+  );
+  assert.is(connects.length, 3);
+  assert.is(connects.filter((peer) => "xyz".includes(peer)).length, 1);
+});
+
+test("where only far peers are known, they are linked to", () => {
+  assert.is(named(links().step(offered(...peers("far", "x", "y", "z")), 0), "connect").length, 3);
+});
+
+test("of two near peers one of the same rack is preferred", () => {
+  let near = 0;
+  for (let seed = 0; seed < 200; seed++) {
+    const own = new Links({ wanted: 1, max: 5, far: 0 }, () => undefined, seededRandom(seed));
+    const [first] = named(own.step(offered(...peers("site", "a"), ...peers("rack", "r")), 0), "connect");
+    if (first === "r") near++;
+  }
+  assert.ok(near > 125 && near < 175, `${near} of 200: three of four, not all`);
+});
+
+test("who is lost is replaced, and not asked again for a while", () => {
+  const own = links();
+  own.step(offered(...peers("site", "a", "b", "c")), 0);
+  for (const peer of ["a", "b", "c"]) own.step({ kind: "linked", peer }, 1);
+  const actions = own.step({ kind: "lost", peer: "a" }, 2);
+  assert.equal(
+    actions.map(({ kind }) => kind),
+    ["seek"],
+  );
+  assert.equal(named(own.step(offered(...peers("site", "d")), 3), "connect"), ["d"]);
+  own.step({ kind: "lost", peer: "d" }, 4);
+  assert.equal(named(own.step(offered(), 10_000), "connect").length, 1);
+});
+
+test("a link that nobody asked for is parted from, and one that is here is accepted again", () => {
+  const own = links();
+  assert.equal(named(own.step({ kind: "linked", peer: "s" }, 0), "part"), ["s"]);
+  assert.equal(named(own.step(asked("a"), 0), "accept"), ["a"]);
+  assert.equal(named(own.step(asked("a"), 0), "accept"), ["a"]);
+  assert.is(own.count, 1);
+});
+
+test("when there are enough links a newcomer takes the place of another, but not more often than every 20 ms", () => {
+  const own = new Links(defaultLinkLimits, () => undefined, seededRandom(1));
+  for (let i = 0; i < 14; i++) assert.equal(named(own.step(asked(`p${i}`), i), "part"), []);
+  const actions = own.step(asked("newcomer"), 100);
+  assert.is(named(actions, "part").length, 1);
+  assert.equal(named(actions, "accept"), ["newcomer"]);
+  assert.is(own.count, 14);
+  for (let i = 0; i < 6; i++) assert.equal(named(own.step(asked(`q${i}`), 101), "part"), []);
+  assert.equal(named(own.step(asked("one too many"), 102), "refuse"), ["one too many"]);
+});
+
+test("every 30 s the worst link goes, if there is somebody to try instead", () => {
+  const own = links((peer) => ({ a: 5, b: 1, c: 9 })[peer]);
+  own.step(offered(...peers("site", "a", "b", "c")), 0);
+  for (const peer of ["a", "b", "c"]) own.step({ kind: "linked", peer }, 0);
+  assert.equal(named(own.step({ kind: "woke" }, 30_000), "part"), []);
+  own.step(offered(...peers("site", "d")), 31_000);
+  const actions = own.step({ kind: "woke" }, 60_000);
+  assert.equal([named(actions, "part"), named(actions, "connect")], [["b"], ["d"]]);
+});
+
+test("two complete peers let go of each other, and a complete one makes no links but takes them", () => {
+  const own = links();
+  own.step(offered(...peers("site", "a", "b")), 0);
+  for (const peer of ["a", "b"]) own.step({ kind: "linked", peer }, 0);
+  assert.equal(own.step({ kind: "complete", peer: "a" }, 1), []);
+  assert.equal(named(own.step({ kind: "complete", peer: "self" }, 2), "part"), ["a"]);
+  assert.equal(named(own.step({ kind: "complete", peer: "b" }, 3), "part"), ["b"]);
+  assert.equal(named(own.step(offered(...peers("site", "c")), 4), "connect"), []);
+  assert.equal(named(own.step(asked("d"), 5), "accept"), ["d"]);
+});
+
+test("whatever peers do, links and what is known stay within their limits", () => {
+  const peer = fc.nat(400).map((n) => `p${n}`);
+  const distance = fc.constantFrom<Distance>("rack", "site", "far");
+  const event: fc.Arbitrary<LinkEvent> = fc.oneof(
+    fc.record({
+      kind: fc.constant("offered" as const),
+      peers: fc.array(fc.record({ peer, distance }), { maxLength: 30 }),
+    }),
+    fc.record({ kind: fc.constant("asked" as const), by: fc.record({ peer, distance }) }),
+    fc.record({ kind: fc.constant("linked" as const), peer }),
+    fc.record({ kind: fc.constant("lost" as const), peer }),
+    fc.record({
+      kind: fc.constant("complete" as const),
+      peer: fc.oneof(peer, peer, peer, fc.constant("self" as const)),
+    }),
+    fc.constant({ kind: "woke" as const }),
+  );
+  fc.assert(
+    fc.property(fc.array(fc.tuple(event, fc.nat(2000)), { maxLength: 120 }), (events) => {
+      const own = links(() => 1);
+      let nowMs = 0;
+      for (const [one, afterMs] of events) {
+        nowMs += afterMs;
+        const actions = own.step(one, nowMs);
+        assert.ok(own.count <= limits.max);
+        assert.ok([...own.known()].length <= 200);
+        for (const action of actions) if (action.kind === "wakeAt") assert.ok(action.atMs > nowMs);
+      }
+    }),
+    { seed: 5 },
+  );
+});
+
+test.run();

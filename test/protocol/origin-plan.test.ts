@@ -1,0 +1,231 @@
+import fc from "fast-check";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { ItemGroups } from "../../protocol/item-groups.ts";
+import { MIB } from "../../protocol/limits.ts";
+import {
+  defaultOriginPlanLimits,
+  OriginPlan,
+  type OriginPlanAction,
+  type OriginPlanEvent,
+  type OriginPlanParts,
+} from "../../protocol/origin-plan.ts";
+import { seededRandom } from "../../protocol/random.ts";
+import type { RegisterAnswer } from "../../protocol/register-messages.ts";
+
+/** One segment, and 64 chunks of 1 MiB: five groups. */
+const groups = new ItemGroups({ segments: 1, items: 65, bytes: 64 * MIB });
+
+function scene(more: Partial<OriginPlanParts> = {}) {
+  const stored = new Set<number>();
+  const parts: OriginPlanParts = {
+    ...{ self: "me", key: "k", site: "s", groups, policy: "auto", holdsSlot: () => true, seeks: () => true },
+    hasStored: (item) => stored.has(item),
+    lacks: (first, end) => Array.from({ length: end - first }, (_, i) => first + i).some((item) => !stored.has(item)),
+    wanters: () => ["other"],
+    ...more,
+  };
+  const plan = new OriginPlan(parts, defaultOriginPlanLimits, seededRandom(1));
+  const at = (nowMs: number, ...events: readonly OriginPlanEvent[]) =>
+    events.flatMap((event) => {
+      if (event.kind === "stored") stored.add(event.item);
+      return plan.step(event, nowMs);
+    });
+  return { at, stored };
+}
+
+const registrars = (...members: string[]): OriginPlanEvent => ({ kind: "registrars", members });
+const woke: OriginPlanEvent = { kind: "woke" };
+const answer = (from: string, more: Partial<RegisterAnswer> = {}): OriginPlanEvent => {
+  return { kind: "answer", from, answer: { peers: [], leases: [], leaseMs: 2500, retryAfterMs: 500, ...more } };
+};
+const lease = (group: number, from: "origin" | "far" = "origin") => ({ group, from });
+
+function told(actions: readonly OriginPlanAction[]): string[] {
+  return actions.map(textOf).filter((text) => text !== "");
+}
+
+function textOf(action: OriginPlanAction): string {
+  switch (action.kind) {
+    case "register":
+      return `ask ${action.to}`;
+    case "leased":
+      return `${action.isFarOnly ? "far" : "leased"} ${action.first}-${action.end}`;
+    case "lapsed":
+      return `lapsed ${action.first}-${action.end}`;
+    case "peers":
+      return `peers ${action.peers.join()}`;
+    case "opened":
+    case "searchNeighbours":
+      return action.kind;
+    case "wakeAt":
+      return "";
+  }
+}
+
+const questionOf = (actions: readonly OriginPlanAction[]) => {
+  for (const action of actions) if (action.kind === "register") return action.question;
+  throw new Error("nothing was asked");
+};
+
+test("groups are the segments, then stretches of 16 MiB, cut the same way by everybody", () => {
+  const stretches = Array.from({ length: groups.count }, (_, group) => [groups.first(group), groups.end(group)]);
+  assert.equal(stretches, [
+    [0, 1],
+    [1, 17],
+    [17, 33],
+    [33, 49],
+    [49, 65],
+  ]);
+  for (let item = 0; item < 65; item++) {
+    const group = groups.of(item);
+    assert.ok(item >= groups.first(group) && item < groups.end(group));
+  }
+  assert.is(new ItemGroups({ segments: 1, items: 1, bytes: 0 }).count, 1);
+});
+
+test("the first registrar is asked at once, and what it leases may be fetched", () => {
+  const { at } = scene();
+  assert.equal(told(at(0, registrars("a", "b"))), ["ask a"]);
+  assert.equal(told(at(1, answer("a", { leases: [lease(0), lease(2, "far")], peers: ["p"] }))), [
+    "peers p",
+    "leased 0-1",
+    "far 17-33",
+  ]);
+  assert.equal(told(at(2, answer("a", { leases: [lease(1)] }))), [], "nothing was asked");
+});
+
+test("a question says what is here, what was leased, and how much of that has come", () => {
+  const { at } = scene();
+  at(0, registrars("a"));
+  at(1, answer("a", { leases: [lease(0), lease(1)] }));
+  const asked = questionOf(at(30, { kind: "stored", item: 0 }));
+  assert.equal([asked.groups, [...asked.held], asked.leases, asked.wants], [5, [1], [{ group: 1, arrived: 0 }], 1]);
+  at(31, answer("a", { leases: [lease(1), lease(3)] }));
+  for (let item = 1; item < 5; item++) assert.equal(told(at(60, { kind: "stored", item })), []);
+  const later = questionOf(at(700, woke));
+  assert.equal(later.leases, [
+    { group: 1, arrived: 4 },
+    { group: 3, arrived: 0 },
+  ]);
+  assert.equal(later.wants, 0);
+});
+
+test("a lease that its registrar does not name any more is over", () => {
+  const { at } = scene();
+  at(0, registrars("a"));
+  at(1, answer("a", { leases: [lease(1), lease(2)] }));
+  at(700, woke);
+  assert.equal(told(at(701, answer("a", { leases: [lease(2)] }))), ["lapsed 1-17"]);
+});
+
+test("after 250 ms of silence the next registrar is asked, and the silent one is left alone for a while", () => {
+  const { at } = scene();
+  at(0, registrars("a", "b"));
+  assert.equal(told(at(249, woke)), []);
+  assert.ok(told(at(250, woke)).includes("ask b"));
+  at(251, answer("b"));
+  assert.ok(told(at(800, woke)).includes("ask b"));
+  at(801, answer("b"));
+  assert.ok(told(at(5_300, woke)).includes("ask a"));
+});
+
+test("a registrar that cannot be reached costs no waiting", () => {
+  const { at } = scene();
+  at(0, registrars("a", "b"));
+  assert.ok(told(at(1, { kind: "unreachable", from: "a" })).includes("ask b"));
+});
+
+test("when none answers, turns are taken by rank, after a random wait, two groups at a time", () => {
+  const { at } = scene();
+  at(0, registrars("a"));
+  const first = told(at(250, woke));
+  assert.equal(first, ["searchNeighbours"]);
+  const taken: string[] = [];
+  for (let nowMs = 300; nowMs < 8_000; nowMs += 250)
+    taken.push(...told(at(nowMs, woke)).filter((text) => text.startsWith("leased")));
+  assert.ok(taken.length >= 2);
+});
+
+test("an answer ends turns by rank", () => {
+  const { at } = scene({ wanters: () => [] });
+  at(0, registrars("a"));
+  at(250, woke);
+  const taken = told(at(3_000, woke)).filter((text) => text.startsWith("leased"));
+  assert.is(taken.length, 2);
+  at(5_300, woke);
+  const ended = told(at(5_301, answer("a", { leases: [] }))).filter((text) => text.startsWith("lapsed"));
+  assert.is(ended.length, 2);
+});
+
+test("a node that knows nobody goes to the origin at once", () => {
+  const { at } = scene({ wanters: () => [] });
+  assert.ok(told(at(0, registrars())).includes("opened"));
+});
+
+test("a registrar that answers and leads nowhere is left for the next", () => {
+  const { at } = scene();
+  at(0, registrars("a", "b"));
+  const asked: string[] = [];
+  for (let nowMs = 1; nowMs < 8_000; nowMs += 100) {
+    asked.push(...told(at(nowMs, answer("a"), answer("b"), woke)).filter((text) => text.startsWith("ask")));
+  }
+  assert.ok(asked.includes("ask b"));
+});
+
+test("never is never: whatever registrars lease and however long nobody answers", () => {
+  for (const policy of ["never", "limited"] as const) {
+    const { at } = scene({ policy, holdsSlot: () => false, wanters: () => [] });
+    const actions = at(0, registrars("a"));
+    assert.is(questionOf(actions).wants, 0);
+    actions.push(...at(1, answer("a", { leases: [lease(0), lease(1)] })));
+    for (let nowMs = 100; nowMs < 60_000; nowMs += 100) actions.push(...at(nowMs, woke));
+    actions.push(...at(60_001, registrars(), woke));
+    assert.equal(
+      told(actions).filter((text) => /leased|opened/.test(text)),
+      [],
+    );
+  }
+});
+
+test("far peers may be asked where the origin never is", () => {
+  const { at } = scene({ policy: "never" });
+  at(0, registrars("a"));
+  assert.equal(told(at(1, answer("a", { leases: [lease(2, "far")] }))), ["far 17-33"]);
+});
+
+test("whatever registrars answer, never reads nothing, and nobody has more than two leases at a time", () => {
+  const event: fc.Arbitrary<OriginPlanEvent> = fc.oneof(
+    fc.constant(woke),
+    fc.record({ kind: fc.constant("stored" as const), item: fc.nat(64) }),
+    fc.record({ kind: fc.constant("unreachable" as const), from: fc.constantFrom("a", "b") }),
+    fc.array(fc.constantFrom("a", "b", "c"), { maxLength: 3 }).map((members) => registrars(...members)),
+    fc
+      .tuple(fc.constantFrom("a", "b", "x"), fc.array(fc.nat(9), { maxLength: 6 }), fc.boolean(), fc.nat(9000))
+      .map(([from, list, isFar, retryAfterMs]) =>
+        answer(from, { leases: list.map((group) => lease(group, isFar ? "far" : "origin")), retryAfterMs }),
+      ),
+  );
+  const policy = fc.constantFrom("auto" as const, "never" as const);
+  fc.assert(
+    fc.property(policy, fc.array(fc.tuple(event, fc.nat(1500)), { maxLength: 100 }), (how, events) => {
+      const { at } = scene({ policy: how });
+      let nowMs = 0;
+      let held = 0;
+      for (const [one, afterMs] of events) {
+        nowMs += afterMs;
+        for (const action of at(nowMs, one)) {
+          if (action.kind === "leased") held++;
+          if (action.kind === "lapsed") held--;
+          if (how === "never" && action.kind === "leased") assert.ok(action.isFarOnly);
+          if (how === "never") assert.is.not(action.kind, "opened");
+          if (action.kind === "wakeAt") assert.ok(action.atMs > nowMs, "a wake-up is in the future");
+        }
+        assert.ok(held >= 0 && held <= 2, `${held} leases`);
+      }
+    }),
+    { seed: 7 },
+  );
+});
+
+test.run();

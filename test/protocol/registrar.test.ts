@@ -1,0 +1,188 @@
+import fc from "fast-check";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import type { PayloadId } from "../../protocol/hash.ts";
+import { defaultRegistryLimits } from "../../protocol/payload-registry.ts";
+import { seededRandom } from "../../protocol/random.ts";
+import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
+import { Registrar } from "../../protocol/registrar.ts";
+
+const payload = "11".repeat(32) as PayloadId;
+const groups = 6;
+
+function bits(...held: number[]): Uint8Array {
+  const bytes = new Uint8Array(1);
+  for (const group of held) bytes[group >> 3]! |= 1 << (group & 7);
+  return bytes;
+}
+
+const question = (more: Partial<RegisterQuestion> = {}): RegisterQuestion => {
+  return { groups, site: "", held: bits(), leases: [], wants: 2, isReady: true, lacking: [], seeks: true, ...more };
+};
+
+/** A registrar that is asked as a sentence reads: `ask("a", 0, …)`. */
+function scene(limits = defaultRegistryLimits) {
+  const registrar = new Registrar(seededRandom(1), limits);
+  const ask = (from: string, nowMs: number, more: Partial<RegisterQuestion> = {}): RegisterAnswer =>
+    registrar.ask(from, payload, question(more), nowMs)!;
+  return { registrar, ask };
+}
+const leased = ({ leases }: RegisterAnswer) => leases.map(({ group }) => group);
+
+test("the segments are leased first, and chunks only to who can use them", () => {
+  const { ask } = scene();
+  assert.equal(leased(ask("late", 0, { held: bits(1), isReady: false, wants: 0 })), []);
+  const first = leased(ask("a", 0, { isReady: false }));
+  assert.is(first[0], 0);
+  assert.is(first.length, 2);
+  assert.equal(leased(ask("b", 0, { isReady: false })), []);
+  assert.is(leased(ask("c", 0)).length, 2);
+});
+
+test("a group is leased to one wanter at a time, and never more than two to one", () => {
+  const { ask } = scene();
+  const all = ["a", "b", "c", "d"].map((name) => leased(ask(name, 0)));
+  assert.equal(
+    all.map(({ length }) => length),
+    [2, 2, 2, 0],
+  );
+  assert.is(new Set(all.flat()).size, 6);
+  assert.is(leased(ask("a", 1, { wants: 99 })).length, 2);
+});
+
+test("a group that somebody holds is leased no more, and one that nobody holds any more is again", () => {
+  const { registrar, ask } = scene();
+  assert.equal(leased(ask("holder", 0, { held: bits(0, 1, 2, 3, 4), wants: 0 })), []);
+  assert.equal(leased(ask("a", 0)), [5]);
+  registrar.left("holder", 1);
+  assert.is(leased(ask("a", 1)).length, 2);
+});
+
+test("a lease without items lapses, goes to another, and who let it lapse waits", () => {
+  const { ask } = scene();
+  const own = leased(ask("a", 0));
+  ask("b", 0);
+  ask("c", 0);
+  const over = leased(ask("d", defaultRegistryLimits.leaseMs + 1));
+  assert.is(over.length, 2);
+  assert.equal(leased(ask("a", defaultRegistryLimits.leaseMs + 2)), []);
+  assert.ok([...own, 0, 1, 2, 3, 4, 5].includes(over[0]!));
+});
+
+test("items that arrived renew a lease, and saying the same again does not", () => {
+  const { ask } = scene();
+  const [group] = leased(ask("a", 0));
+  const report = (arrived: number) => ({ leases: [{ group: group!, arrived }] });
+  assert.ok(leased(ask("a", 2000, report(1))).includes(group!));
+  assert.ok(leased(ask("a", 4000, report(2))).includes(group!));
+  assert.ok(leased(ask("a", 6000, report(2))).includes(group!));
+  assert.is(leased(ask("a", 9000, report(2))).includes(group!), false);
+});
+
+test("who claims an item more each time keeps a group no longer than eight terms", () => {
+  const { ask } = scene();
+  const [group] = leased(ask("liar", 0));
+  let nowMs = 0;
+  let answer = ask("liar", nowMs);
+  for (let arrived = 1; leased(answer).includes(group!); arrived++) {
+    nowMs += 1000;
+    answer = ask("liar", nowMs, { leases: [{ group: group!, arrived }] });
+    assert.ok(nowMs <= 40_000, "it ends, at eight terms of four seconds");
+  }
+});
+
+test("what one says it holds and nobody finds is leased again after a while, and the holder is named before", () => {
+  const { ask } = scene();
+  ask("liar", 0, { held: bits(0, 1, 2, 3, 4, 5), wants: 0 });
+  const soon = ask("a", 100, { lacking: [3] });
+  assert.equal([leased(soon), soon.peers], [[], ["liar"]]);
+  assert.equal(leased(ask("a", 5_200, { lacking: [3] })), [3]);
+  assert.equal(leased(ask("b", 5_300, { lacking: [3] })), [], "once at a time");
+});
+
+test("a lease that another registrar gave is known once it is reported", () => {
+  const { ask } = scene();
+  assert.equal(leased(ask("a", 0, { wants: 0, leases: [{ group: 4, arrived: 3 }] })), [4]);
+  for (const name of ["b", "c", "d"]) assert.is(leased(ask(name, 0)).includes(4), false);
+});
+
+test("what another site has is fetched from there, and what it fetches is waited for", () => {
+  const { ask } = scene();
+  ask("near", 0, { site: "x", held: bits(2), wants: 2 });
+  const { leases, peers } = ask("far", 1, { site: "y" });
+  assert.equal(
+    leases.find(({ group }) => group === 2),
+    { group: 2, from: "far" },
+  );
+  assert.ok(peers.includes("near"));
+  const taken = leased(ask("near", 2, { site: "x", held: bits(2) }));
+  for (const { group, from } of leases) if (from === "origin") assert.is(taken.includes(group), false);
+});
+
+test("peers of the same site are given, never the asker, and not more than an answer holds", () => {
+  const { ask } = scene();
+  for (let i = 0; i < 200; i++) ask(`p${i}`, 0, { wants: 0 });
+  const { peers } = ask("a", 1);
+  assert.ok(peers.length >= 16 && peers.length <= 50, String(peers.length));
+  assert.is(new Set(peers).size, peers.length);
+  assert.is(peers.includes("a"), false);
+  assert.equal(ask("a", 1, { seeks: false }).peers, []);
+});
+
+test("a wanter is forgotten after a minute, and a payload too", () => {
+  const { registrar, ask } = scene();
+  ask("a", 0, { held: bits(0, 1, 2, 3, 4, 5) });
+  const after = ask("b", 60_001);
+  assert.equal([after.peers, after.leases.length], [[], 2]);
+  registrar.ask("b", "22".repeat(32) as PayloadId, question(), 200_000);
+  assert.is(registrar.payloads, 1);
+});
+
+test("questions that make no sense have no answer", () => {
+  const { registrar } = scene();
+  for (const bad of [{ groups: 0 }, { groups: 1e9 }, { held: new Uint8Array(2) }, { groups: 9, held: bits() }]) {
+    assert.is(registrar.ask("a", payload, question(bad), 0), undefined);
+  }
+  registrar.ask("a", payload, question(), 0);
+  assert.is(registrar.ask("b", payload, question({ groups: 7 }), 0), undefined, "the payload has six groups");
+});
+
+test("memory is bounded, however many ask about however much", () => {
+  const { registrar, ask } = scene({ ...defaultRegistryLimits, wantersMax: 10, payloadsMax: 5, sitesMax: 3 });
+  for (let i = 0; i < 50; i++) ask(`p${i}`, i, { site: `site ${i}` });
+  assert.ok(ask("last", 60).peers.length <= 10);
+  for (let i = 0; i < 50; i++) registrar.ask("a", String(i).padStart(64, "0") as PayloadId, question(), 100 + i);
+  assert.ok(registrar.payloads <= 5);
+});
+
+test("whatever wanters say, a group has one lessee in a site, and nobody has more than two", () => {
+  const ask = fc.record({
+    from: fc.nat(5).map((n) => `p${n}`),
+    afterMs: fc.nat(1500),
+    held: fc.nat(63),
+    wants: fc.nat(3),
+    isReady: fc.boolean(),
+    lacking: fc.array(fc.nat(7), { maxLength: 4 }),
+    leases: fc.array(fc.record({ group: fc.nat(7), arrived: fc.nat(16) }), { maxLength: 4 }),
+    leaves: fc.boolean(),
+  });
+  fc.assert(
+    fc.property(fc.array(ask, { maxLength: 80 }), (asks) => {
+      const registrar = new Registrar(seededRandom(2));
+      const held = new Map<string, number[]>();
+      let nowMs = 0;
+      for (const { from, afterMs, held: bytes, leaves, ...more } of asks) {
+        nowMs += afterMs;
+        const answer = registrar.ask(from, payload, question({ ...more, held: Uint8Array.of(bytes) }), nowMs)!;
+        held.set(from, leased(answer));
+        assert.ok(answer.leases.length <= 2);
+        for (const group of leased(answer)) assert.ok(group < groups);
+        if (leaves) registrar.left(from, nowMs);
+        if (leaves) held.delete(from);
+      }
+    }),
+    { seed: 6 },
+  );
+});
+
+test.run();
