@@ -1,12 +1,16 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { argv, exit, stderr, stdout } from "node:process";
 import { parseArgs } from "node:util";
 import { type Report, reportText } from "./report.ts";
+import { simulateCrowd } from "./scenarios/crowd.ts";
 import { simulateGossip } from "./scenarios/gossip.ts";
+import { swarmScenarios } from "./scenarios/swarms.ts";
+import { crowdTable } from "./table.ts";
 
 /** `npm run simulate -- <scenario> [--nodes N] [--seed N] [--json]`: the same figures for the same seed. */
-const scenarios: Readonly<Record<string, (options: { nodes: number; seed: number }) => Report>> = {
-  gossip: simulateGossip,
-};
+const scenarios: Record<string, (options: { nodes: number; seed: number }) => Report> = { gossip: simulateGossip };
+for (const name of Object.keys(swarmScenarios)) scenarios[name] = (options) => simulateCrowd(name, options);
 
 const { values, positionals } = parseArgs({
   args: argv.slice(2),
@@ -15,19 +19,39 @@ const { values, positionals } = parseArgs({
     nodes: { type: "string", default: "200" },
     seed: { type: "string", default: "1" },
     json: { type: "boolean", default: false },
+    table: { type: "boolean", default: false },
+    sizes: { type: "string", default: "10,100,1000,5000" },
   },
 });
 const [name = ""] = positionals;
 const options = { nodes: Number(values.nodes), seed: Number(values.seed) };
+const sizes = values.sizes.split(",").map(Number);
 const scenario = scenarios[name];
+const isSound = Number.isInteger(options.nodes) && options.nodes >= 2 && Number.isInteger(options.seed);
 if (
-  scenario === undefined ||
-  !Number.isInteger(options.nodes) ||
-  options.nodes < 2 ||
-  !Number.isInteger(options.seed)
+  !isSound ||
+  (scenario === undefined && !values.table) ||
+  !sizes.every((size) => Number.isInteger(size) && size >= 2)
 ) {
-  stderr.write(`usage: npm run simulate -- ${Object.keys(scenarios).join("|")} [--nodes N] [--seed N] [--json]\n`);
+  const names = Object.keys(scenarios).join("|");
+  stderr.write(`usage: npm run simulate -- ${names} [--nodes N] [--seed N] [--json]\n`);
+  stderr.write(
+    "       npm run simulate -- --table [--sizes N,N…] [--seed N]: writes the tables of simulations/results.md\n",
+  );
   exit(2);
 }
-const report = scenario(options);
-stdout.write(`${values.json ? JSON.stringify({ schema: "p2pcache/simulate/1", ...report }) : reportText(report)}\n`);
+if (values.table) writeTable(crowdTable(options.seed, sizes, (text) => stderr.write(`${text}\n`)));
+else {
+  const report = scenario!(options);
+  stdout.write(`${values.json ? JSON.stringify({ schema: "p2pcache/simulate/1", ...report }) : reportText(report)}\n`);
+}
+
+/** Puts the tables between their marks in results.md; what people wrote around them stays. */
+function writeTable(table: string): void {
+  const path = join(import.meta.dirname, "results.md");
+  const text = readFileSync(path, "utf8");
+  const [begin, end] = ["<!-- tables: npm run simulate -- --table -->", "<!-- end of tables -->"];
+  const before = text.includes(begin) ? text.slice(0, text.indexOf(begin)) : `${text}\n## The flash crowd\n\n`;
+  const after = text.includes(end) ? text.slice(text.indexOf(end) + end.length) : "\n";
+  writeFileSync(path, `${before}${begin}\n\n${table}\n${end}${after}`);
+}
