@@ -79,12 +79,20 @@ const slowOrigin: SwarmScenario = {
   plan: (options) => ({ ...standard(options), origin: { upBytesPerMs: gigabit / 3, site: 0 } }),
 };
 
-/** Half of the members have just been switched on, and everybody hears of everybody else up to 5 s late. */
+/**
+ * Half of the members have just been switched on, the first registrar dies in the middle of the rush, and everybody hears
+ * of who has come or gone up to 5 s late.
+ */
 const laggingViews: SwarmScenario = {
   plan: (options) => {
     const plan = standard(options);
     const members = plan.members.map((one, at) => (at % 2 === 0 ? one : { ...one, upAtMs: one.startMs - 500 }));
-    return { ...plan, members, lagMs: (of, at) => (of === at ? 0 : 5_000 * lagOf(of, at)) };
+    const kill = (world: SwarmWorld) => {
+      const [first] = world.registrarsFor(world.members.find(({ isUp }) => isUp)!, world.payloads[0]!);
+      world.takeDown(world.member(world.numberOf(first!)), noticedMs);
+    };
+    const script = [{ atMs: 400, run: kill }];
+    return { ...plan, members, script, lagMs: (of, at) => (of === at ? 0 : 5_000 * lagOf(of, at)) };
   },
 };
 
