@@ -4,9 +4,11 @@ import { once } from "node:events";
 import {
   closeSync,
   copyFileSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
+  readFileSync,
   symlinkSync,
   writeFileSync,
   writeSync,
@@ -22,12 +24,16 @@ import { cpuSecondsOf, machineText, median, type Sample, timed } from "./measure
 // P9: one node that knows no peers, against who copies the same tree from the same place. All contenders read what the
 // page cache has, write to one filesystem, and are done when `sync -f` is.
 
-/** `npm run bench -- origin [--rounds 3] [--to DIRECTORY] [--only file|tree] [--small] [--profile DIRECTORY]` */
+/**
+ * `npm run bench -- origin [--rounds 3] [--to DIRECTORY] [--only file|tree] [--site DIRECTORY] [--small] [--profile DIRECTORY]`
+ * A site that is named is kept, and used again by the next run that names it.
+ */
 export async function run(words: readonly string[]): Promise<void> {
   const option = (name: string) => (words.includes(name) ? words[words.indexOf(name) + 1] : undefined);
   const rounds = Number(option("--rounds") ?? 3);
   const scale = words.includes("--small") ? 0.1 : 1;
-  const path = mkdtempSync(join(tmpdir(), "p2pcache-bench-"));
+  const kept = option("--site");
+  const path = kept ?? mkdtempSync(join(tmpdir(), "p2pcache-bench-"));
   const target = mkdtempSync(join(option("--to") ?? tmpdir(), "p2pcache-bench-to-"));
   try {
     const site = await Site.open(path, target, scale, option("--profile"));
@@ -38,7 +44,7 @@ export async function run(words: readonly string[]): Promise<void> {
       if (rounds > 0) report(what, samples, target);
     }
   } finally {
-    removeTree(path);
+    if (kept === undefined) removeTree(path);
     removeTree(target);
   }
 }
@@ -102,7 +108,10 @@ class Site {
   }
 
   static async open(path: string, target: string, scale: number, profile: string | undefined): Promise<Site> {
-    for (const name of ["origin", "packages"]) mkdirSync(join(path, name));
+    if (existsSync(join(path, "ready"))) {
+      return new Site(path, target, readFileSync(join(path, "ready"), "utf8"), profile);
+    }
+    for (const name of ["origin", "packages"]) mkdirSync(join(path, name), { recursive: true });
     const key = await generatePublisherKey(join(path, "publisher.pem"));
     await generateNetworkKey(join(path, "network.key"));
     const site = new Site(path, target, publicKeyText(key), profile);
@@ -118,6 +127,7 @@ class Site {
       await timed(`tar -c -C ${site.source(what)} -f ${join(path, `${what}.tar`)} .`);
     }
     await timed("sync");
+    writeFileSync(join(path, "ready"), publicKeyText(key));
     return site;
   }
 

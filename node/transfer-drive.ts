@@ -12,6 +12,7 @@ import type { Standing } from "../protocol/standing.ts";
 import { Transfer, type TransferAction, type TransferEvent } from "../protocol/transfer.ts";
 import { defaultTransferLimits, type TransferLimits } from "../protocol/transfer-limits.ts";
 import type { SourceName } from "../protocol/transfer-source.ts";
+import { isOwnBuffer } from "./chunk-buffers.ts";
 import type { Clock, Join, Origin, StagedTree, Swarm } from "./ports.ts";
 
 /** Bytes by where they came from. */
@@ -379,6 +380,5 @@ const rejoinMs = 1_000;
 
 /** The same bytes in a buffer of their own, which can be given to a worker thread. */
 function ownBuffer(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const isOwn = bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength;
-  return isOwn ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes);
+  return isOwnBuffer(bytes) ? bytes : new Uint8Array(bytes);
 }

@@ -1,4 +1,4 @@
-import { write } from "node:fs";
+import { writeSync } from "node:fs";
 import { type ChildAnswer, type ChildQuestion, LineReader, slotBytes, slots, windowDescriptor } from "./child-calls.ts";
 import { errnoOf, pathExists, readWhole } from "./folder-files.ts";
 import { readRanges } from "./in-place.ts";
@@ -40,11 +40,11 @@ async function perform(question: ChildQuestion): Promise<ChildAnswer> {
       return { id, kind: "exists", exists: await pathExists(question.path) };
     case "read": {
       const found = await readWhole(question.path, Math.min(question.bytesMax, slotBytes), roomOf(slot));
-      return found.kind === "bytes" ? await handOver(id, slot, found.bytes) : { id, ...found };
+      return found.kind === "bytes" ? handOver(id, slot, found.bytes) : { id, ...found };
     }
     case "readInPlace": {
       const found = await readRanges(question, roomOf(slot));
-      return found.kind === "bytes" ? await handOver(id, slot, found.bytes) : { id, ...found };
+      return found.kind === "bytes" ? handOver(id, slot, found.bytes) : { id, ...found };
     }
   }
 }
@@ -58,21 +58,21 @@ function roomOf(slot: number): (sizeBytes: number) => Uint8Array {
   };
 }
 
-async function handOver(id: number, slot: number, bytes: Uint8Array): Promise<ChildAnswer> {
+/** At once, and not in the thread pool: nothing waits for memory. */
+function handOver(id: number, slot: number, bytes: Uint8Array): ChildAnswer {
   for (let written = 0; written < bytes.length; ) {
-    written += await writeSome(bytes.subarray(written), slot * slotBytes + written);
+    written += writeSome(bytes.subarray(written), slot * slotBytes + written);
   }
   return { id, kind: "bytes", sizeBytes: bytes.length };
 }
 
-function writeSome(bytes: Uint8Array, position: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    write(windowDescriptor, bytes, 0, bytes.length, position, (error, count) => {
-      // A full memory is no fault of the folder, nor is it full.
-      if (error) reject(Object.assign(error, { code: "ENOMEM" }));
-      else resolve(count);
-    });
-  });
+function writeSome(bytes: Uint8Array, position: number): number {
+  try {
+    return writeSync(windowDescriptor, bytes, 0, bytes.length, position);
+  } catch (error) {
+    // A full memory is no fault of the folder, nor is it full.
+    throw Object.assign(error as Error, { code: "ENOMEM" });
+  }
 }
 
 /** The node has closed its end, or died. An orderly exit would wait for calls that may never end. */

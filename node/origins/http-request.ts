@@ -1,6 +1,7 @@
 import type { Dispatcher } from "undici";
 import { FormatError } from "../../protocol/errors.ts";
 import { KIB } from "../../protocol/limits.ts";
+import { takeBuffer } from "../chunk-buffers.ts";
 import type { Headers } from "./http-faults.ts";
 
 /** An answer, whatever its status; the body of a status other than 200 is thrown away. */
@@ -86,7 +87,7 @@ class Gathering implements Dispatcher.DispatchHandler {
       // A short page is read to its end, so that the connection can be used again.
       if (length > pageBytesMax) this.#cutShort();
     } else if (length > this.#bytesMax) this.#tooLong(`${length}`);
-    else if (Number.isInteger(length)) this.#whole = Buffer.allocUnsafeSlow(length);
+    else if (Number.isInteger(length)) this.#whole = takeBuffer(length);
   }
 
   onResponseData(_: Dispatcher.DispatchController, part: Uint8Array): void {

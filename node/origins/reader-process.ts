@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { assert } from "../../protocol/errors.ts";
+import { takeBuffer } from "../chunk-buffers.ts";
 import { type ChildAnswer, type ChildQuestion, LineReader, slotBytes, slots, windowDescriptor } from "./child-calls.ts";
 
 /** Without its number and its room for bytes, which the process gives it. */
@@ -162,7 +163,7 @@ export class ReaderProcess {
   }
 
   async #bytesOf(slot: number, sizeBytes: number): Promise<Uint8Array> {
-    const bytes = Buffer.allocUnsafeSlow(sizeBytes);
+    const bytes = takeBuffer(sizeBytes);
     const { bytesRead } = await this.#window.read(bytes, 0, sizeBytes, slot * slotBytes);
     assert(bytesRead === sizeBytes, "what a reader says that it wrote is there");
     return bytes;

@@ -62,10 +62,14 @@ class Flight {
   readonly #onEnd: () => void;
   #waiting = 0;
   #given = 0;
+  #isOver = false;
 
   constructor(ask: Ask, onEnd: () => void) {
     this.#onEnd = onEnd;
-    this.#answer = ask(this.#controller.signal).finally(onEnd);
+    this.#answer = ask(this.#controller.signal).finally(() => {
+      this.#isOver = true;
+      onEnd();
+    });
     this.#answer.catch(() => undefined); // Those who wait hear of it.
   }
 
@@ -79,7 +83,8 @@ class Flight {
   }
 
   leave(): void {
-    if (--this.#waiting > 0) return;
+    // To abort what is over costs as much as many a chunk.
+    if (--this.#waiting > 0 || this.#isOver) return;
     this.#onEnd();
     this.#controller.abort(new Error("nobody waits for it any more"));
   }

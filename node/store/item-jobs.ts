@@ -127,6 +127,15 @@ export interface ItemJobResults {
   readonly measure: Measured;
 }
 
+/** What comes back of a job: one of `result` and `failure`. */
+export interface JobAnswer {
+  readonly id: number;
+  readonly result?: unknown;
+  readonly failure?: JobFailure;
+  /** The job's own buffer, done with. */
+  readonly given?: ArrayBuffer;
+}
+
 /** An error that crosses from a worker to its caller. */
 export interface JobFailure {
   readonly class:

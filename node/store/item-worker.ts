@@ -6,15 +6,16 @@ import { MIB } from "../../protocol/limits.ts";
 import { decodeRoot, type ManifestRoot } from "../../protocol/manifest.ts";
 import { ManifestChecker } from "../../protocol/manifest-checker.ts";
 import { decodeCheckedSegment, decodeSegment, type SegmentPart } from "../../protocol/segments.ts";
+import { isPooled } from "../chunk-buffers.ts";
 import { openHashEngine } from "../hasher.ts";
 import type { ItemPlace } from "../ports.ts";
 import { checkChunk, readChunk, writeChunk } from "../tree-file.ts";
-import type { ChunkPlace, ItemJob, JobFailure, JobPlace, PreparedChunks } from "./item-jobs.ts";
+import type { ChunkPlace, ItemJob, JobAnswer, JobFailure, JobPlace, PreparedChunks } from "./item-jobs.ts";
 import { RecentBytes, RecentMap } from "./recent.ts";
 import { cacheError } from "./rez-guard.ts";
 import { hasSegment, loadSegment, storeSegment, syncSegmentNames } from "./segment-objects.ts";
 import { compareChunks, compareEntries, verifyNames, verifySegment } from "./tree-checker.ts";
-import { finishTree, makeSkeleton, measureTree, syncTree } from "./tree-maker.ts";
+import { finishTree, isBare, makeSkeleton, measureTree, syncTree } from "./tree-maker.ts";
 
 // One worker thread: it hashes, writes and reads items, and decodes manifests, away from the main thread.
 
@@ -30,14 +31,20 @@ port.on("message", ({ id, job }: { id: number; job: ItemJob }) => {
   try {
     const result = perform(job);
     const transfer = result instanceof Uint8Array ? [result.buffer as ArrayBuffer] : [];
-    port.postMessage({ id, result }, transfer);
+    answer({ id, result }, transfer, job);
   } catch (error) {
-    port.postMessage({ id, failure: failureOf(error) });
-  } finally {
-    // Given to us, and done with: freed now and not when the collector comes round, which is many chunks later.
-    if ("bytes" in job) (job.bytes.buffer as ArrayBuffer).transfer(0);
+    answer({ id, failure: failureOf(error) }, [], job);
   }
 });
+
+/** What was given to us goes back, to be filled anew; or is freed now, and not when the collector comes round. */
+function answer(said: JobAnswer, transfer: ArrayBuffer[], job: ItemJob): void {
+  const given = "bytes" in job ? (job.bytes.buffer as ArrayBuffer) : undefined;
+  if (given === undefined) return port.postMessage(said, transfer);
+  if (isPooled(given)) return port.postMessage({ ...said, given }, [...transfer, given]);
+  given.transfer(0);
+  port.postMessage(said, transfer);
+}
 
 function perform(job: ItemJob): unknown {
   switch (job.kind) {
@@ -81,6 +88,9 @@ function perform(job: ItemJob): unknown {
   }
 }
 
+/** What a tree consists of before its first chunk: kept from the first reading, unless it is very much. */
+const bareMax = 20_000;
+
 type PrepareJob = Extract<ItemJob, { kind: "prepare" }>;
 
 function loadChunk(at: JobPlace, place: ChunkPlace): Uint8Array<ArrayBuffer> {
@@ -105,11 +115,16 @@ function prepare({ at, rootBytes, externalLinks, makesTree }: PrepareJob): Prepa
   const digests = new Uint8Array(root.chunks * digestBytes);
   const firstItems = new Map<string, number>();
   const copies: number[] = [];
+  const bare: SegmentPart[] = [];
   let item = root.segments.length;
   for (const segment of root.segments) {
     const parts = decodeSegment(loadSegment(at.objectsPath, segment.hash, engine.hash));
     checker.add(parts, segment);
-    for (const { chunk } of chunkLayouts(parts)) {
+    if (bare.length <= bareMax) bare.push(...parts.filter(isBare));
+    const found = chunkLayouts(parts);
+    // They are wanted next. Should the manifest be refused, nobody asks for them.
+    layouts.set(segment.hash, found);
+    for (const { chunk } of found) {
       sizesBytes[item] = chunk.sizeBytes;
       digests.set(chunk.digest, (item - root.segments.length) * digestBytes);
       const key = bytesToHex(chunk.digest);
@@ -120,12 +135,12 @@ function prepare({ at, rootBytes, externalLinks, makesTree }: PrepareJob): Prepa
     }
   }
   checker.finish();
-  if (makesTree) makeSkeleton(at.treePath, segmentsOf(at, root));
+  if (makesTree) makeSkeleton(at.treePath, bare.length <= bareMax ? [bare] : segmentsOf(at, root));
   return { sizesBytes, digests, copies: Uint32Array.from(copies) };
 }
 
 function finish(at: JobPlace, root: ManifestRoot): void {
-  finishTree(at.treePath, () => segmentsOf(at, root));
+  finishTree(at.treePath, segmentsOf(at, root));
 }
 
 function sync(at: JobPlace, root: ManifestRoot): void {

@@ -8,7 +8,8 @@ import {
   TreeDamagedError,
   UnusableError,
 } from "../../protocol/errors.ts";
-import type { ItemJob, ItemJobResults, JobFailure } from "./item-jobs.ts";
+import { giveBuffer } from "../chunk-buffers.ts";
+import type { ItemJob, ItemJobResults, JobAnswer, JobFailure } from "./item-jobs.ts";
 
 /** The threads that touch payload bytes. Jobs of one thread run one after the other. */
 export class ItemWorkers implements AsyncDisposable {
@@ -90,7 +91,8 @@ class Thread {
     // tsc does not rewrite the names in `new URL`: the worker's ending is that of this very file.
     const ending = import.meta.url.endsWith(".ts") ? "ts" : "js";
     const worker = new Worker(new URL(`./item-worker.${ending}`, import.meta.url), { resourceLimits });
-    worker.on("message", ({ id, result, failure }: { id: number; result?: unknown; failure?: JobFailure }) => {
+    worker.on("message", ({ id, result, failure, given }: JobAnswer) => {
+      if (given !== undefined) giveBuffer(given);
       const waiting = this.#settle(id);
       if (failure === undefined) waiting?.resolve(result);
       else waiting?.reject(errorOf(failure));

@@ -27,7 +27,7 @@ export function makeSkeleton(treePath: string, parts: Parts): void {
   for (const part of flat(parts)) {
     if (part.kind === "directory") makeDirectory(join(treePath, part.path));
     if (part.kind === "large") clearForSlices(join(treePath, part.path));
-    if (part.kind !== "small" || part.sizeBytes > 0) continue;
+    if (part.kind !== "small" || !isBare(part)) continue;
     const file = openNew(join(treePath, part.path), fileMode(part));
     try {
       futimesSync(file, part.mtimeSeconds, part.mtimeSeconds);
@@ -37,25 +37,32 @@ export function makeSkeleton(treePath: string, parts: Parts): void {
   }
 }
 
+/** Whether `makeSkeleton` does something about an entry. */
+export function isBare(part: SegmentPart): boolean {
+  return part.kind === "directory" || part.kind === "large" || (part.kind === "small" && part.sizeBytes === 0);
+}
+
 /**
  * Gives a complete staging tree its links, and its final modes and times, all but the mode of its top. What the manifest
  * does not list goes: nothing else may lie under a final path (P1).
  * @throws {TreeDamagedError} when a file is not as long as it was when its last slice was written.
  */
-export function finishTree(treePath: string, parts: () => Parts): void {
-  removeStrangers(treePath, parts());
+export function finishTree(treePath: string, parts: Parts): void {
+  const names = new ExpectedNames();
   const directories: string[] = [];
-  for (const part of flat(parts())) {
-    const path = "path" in part ? join(treePath, part.path) : treePath;
-    if (part.kind === "directory") directories.push(path);
-    if (part.kind === "link") makeLink(path, part.target);
+  for (const part of flat(parts)) {
+    names.add(part);
+    if (part.kind === "directory") directories.push(join(treePath, part.path));
+    if (part.kind === "link") makeLink(join(treePath, part.path), part.target);
     if (part.kind !== "large") continue;
+    const path = join(treePath, part.path);
     const size = lstatSync(path, { throwIfNoEntry: false })?.size ?? 0;
     if (size < part.sizeBytes) throw new TreeDamagedError(`${path} has ${size} bytes and not ${part.sizeBytes}`);
     if (size > part.sizeBytes) cutOff(path, part.sizeBytes);
     utimesSync(path, part.mtimeSeconds, part.mtimeSeconds);
     chmodSync(path, fileMode(part));
   }
+  removeStrangers(treePath, names.byDirectory);
   // Deepest first: a directory of mode 0555 takes in nothing more.
   for (const path of directories.reverse()) chmodSync(path, 0o555);
 }
@@ -70,14 +77,21 @@ export function syncTree(treePath: string, parts: Parts): void {
 
 /** The names that each directory of a tree has, by the directory's path; the top's is empty. */
 export function expectedNames(parts: Parts): Map<string, Set<string>> {
-  const expected = new Map<string, Set<string>>([["", new Set()]]);
-  for (const part of flat(parts)) {
-    if (part.kind === "run" || part.kind === "continuation") continue;
+  const names = new ExpectedNames();
+  for (const part of flat(parts)) names.add(part);
+  return names.byDirectory;
+}
+
+/** Gathers the names of a tree, entry by entry. */
+class ExpectedNames {
+  readonly byDirectory = new Map<string, Set<string>>([["", new Set()]]);
+
+  add(part: SegmentPart): void {
+    if (part.kind === "run" || part.kind === "continuation") return;
     const slash = part.path.lastIndexOf("/");
-    expected.get(slash < 0 ? "" : part.path.slice(0, slash))?.add(part.path.slice(slash + 1));
-    if (part.kind === "directory") expected.set(part.path, new Set());
+    this.byDirectory.get(slash < 0 ? "" : part.path.slice(0, slash))?.add(part.path.slice(slash + 1));
+    if (part.kind === "directory") this.byDirectory.set(part.path, new Set());
   }
-  return expected;
 }
 
 /** Names in a directory, none where it cannot be read or is no directory: a link would lead out of the tree. */
@@ -122,8 +136,8 @@ function clearForSlices(path: string): void {
   if (stat !== undefined && !stat.isFile()) rmSync(path, { recursive: true });
 }
 
-function removeStrangers(treePath: string, parts: Parts): void {
-  for (const [directory, names] of expectedNames(parts)) {
+function removeStrangers(treePath: string, expected: ReadonlyMap<string, ReadonlySet<string>>): void {
+  for (const [directory, names] of expected) {
     for (const name of namesIn(join(treePath, directory))) {
       if (!names.has(name)) rmSync(join(treePath, directory, name), { recursive: true, force: true });
     }
