@@ -188,7 +188,7 @@ async function* checkServerClock(who: string, url: string, caFile: string | unde
 }
 
 function withoutPassword(url: string): string {
-  return url.replace(/\/\/[^/@]*@/, "//");
+  return url.replace(/\/\/[^/\s]*@/, "//");
 }
 
 /** A node answers its status within milliseconds. */

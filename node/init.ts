@@ -96,6 +96,11 @@ function chosenValues(
       hint: "add the other one to the configuration afterwards",
     });
   }
+  if (originUrl !== undefined && /\/\/[^/\s]*@/.test(originUrl)) {
+    throw new UsageError("--origin-url has a password in it, and everybody may read the configuration", {
+      hint: "leave it out, and name a file of mode 0600 as origin.credentials_file",
+    });
+  }
   const chosen = new Map<string, unknown>([
     ["network.name", network],
     ["network.key_file", networkKeyPath],

@@ -112,6 +112,7 @@ test("what would be refused is refused before anything is written", async ({ hom
     [`--network-key=${exposed}`],
     [`--origin-path=${home}/origin`, "--origin-url=http://localhost/"],
     ["--origin-url=ftp://localhost/"],
+    ["--origin-url=https://user:password@localhost/"],
   ]) {
     const ended = await init(home, `--config=${config}`, ...words, "--publisher");
     assert.is(ended.code, 2, words.join(" "));
