@@ -63,7 +63,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly #closing = new AbortController();
   readonly #commits = new Map<PayloadId, Promise<void>>();
   /** How to let go of the objects of what is on its way in. */
-  readonly #uses = new Map<StagedPayload, () => void>();
+  readonly #uses = new WeakMap<StagedPayload, () => void>();
   /** Deletes behind the scenes what a crash left of removals; nothing else is deleted meanwhile. */
   #tidied: Promise<void> = Promise.resolve();
 
@@ -213,7 +213,6 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   async leave(staged: StagedPayload): Promise<void> {
     await this.#staging.leave(staged);
     this.#uses.get(staged)?.();
-    this.#uses.delete(staged);
   }
 
   /**
@@ -226,7 +225,9 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#commits.set(payload, promise);
     try {
-      return await this.#commit(hash, staged, signal);
+      const result = await this.#commit(hash, staged, signal);
+      this.#uses.get(staged)?.();
+      return result;
     } catch (error) {
       throw cacheError(this.#rez.path, error);
     } finally {
