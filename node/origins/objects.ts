@@ -3,6 +3,7 @@ import { constants, zstdCompress, zstdDecompress } from "node:zlib";
 import { ChunkCorruptError, FormatError, UsageError, VersionError } from "../../protocol/errors.ts";
 import type { ChunkHash, VariantHash } from "../../protocol/hash.ts";
 import { KIB } from "../../protocol/limits.ts";
+import { giveBuffer, isOwnBuffer } from "../chunk-buffers.ts";
 
 // What lies in a repository, whatever it is read through (DESIGN section 4): names of objects, and their bytes.
 
@@ -64,7 +65,7 @@ export async function packChunk(bytes: Uint8Array): Promise<{ readonly form: Chu
 
 /**
  * The chunk of `sizeBytes` bytes in a `.zst` object, in a buffer of its own; never more than that is written out, and
- * the decoder takes 8 MiB at most. `place` names the object in errors.
+ * the decoder takes 8 MiB at most. `packed` is given away. `place` names the object in errors.
  * @throws {ChunkCorruptError} when it is not zstd, or holds more or less.
  */
 export async function unpackChunk(packed: Uint8Array, sizeBytes: number, place: string): Promise<Uint8Array> {
@@ -81,6 +82,8 @@ export async function unpackChunk(packed: Uint8Array, sizeBytes: number, place: 
     const isLonger = (cause as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE";
     const fault = isLonger ? `holds more than the ${sizeBytes} bytes of its chunk` : "is not a whole zstd frame";
     throw new ChunkCorruptError(`${place} ${fault}`, { cause });
+  } finally {
+    if (isOwnBuffer(packed)) giveBuffer(packed.buffer);
   }
   if (bytes.length === sizeBytes) return bytes;
   throw new ChunkCorruptError(`${place} holds ${bytes.length} bytes, and its chunk has ${sizeBytes}`);
