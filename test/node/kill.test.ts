@@ -83,7 +83,10 @@ function verifiedBytes(cache: string): { verified: number; total: number } {
   // It was killed before it had asked for anything, or after all was in place.
   if (record === undefined) return { verified: 0, total: Number.POSITIVE_INFINITY };
   const total = record.root.bytes + record.root.segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
-  if (staged === undefined) return { verified: total, total };
+  // Its record is kept before anything is staged; what was staged goes once its index file lies beside the tree.
+  const placed = existsSync(join(cache, "tools")) ? readdirSync(join(cache, "tools"), { recursive: true }) : [];
+  const isPlaced = placed.some((path) => String(path).endsWith("/a.json"));
+  if (staged === undefined) return { verified: isPlaced ? total : 0, total };
   const items = record.root.segments.length + record.root.chunks;
   const have = Bitmap.parse(readFileSync(join(own, "staging", staged, "have")), items);
   let item = record.root.segments.length;
