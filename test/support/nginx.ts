@@ -66,7 +66,8 @@ export class Nginx implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#process.exitCode === null && this.#process.signalCode === null) {
       const exited = once(this.#process, "exit");
-      this.#process.kill("SIGTERM");
+      // In one process nginx may miss a SIGTERM that comes just before it waits for connections.
+      this.#process.kill("SIGKILL");
       await exited;
     }
     rmSync(this.#path, { recursive: true, force: true });
