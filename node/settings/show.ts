@@ -143,8 +143,7 @@ function* sourceProblems({ settings }: LoadedSettings): Generator<SettingProblem
     yield problem("warning", "trust.publishers", "nobody's releases are trusted", "name the publishers' keys");
   }
   const origin = origins.some(({ policy }) => policy !== "never");
-  // Peers are not looked for by mDNS yet.
-  const peers = transfer.peers !== "never" && node.bootstrap.length > 0;
+  const peers = transfer.peers !== "never" && (node.mdns || node.bootstrap.length > 0);
   if (!origin && !peers) {
     yield problem("warning", "origin", "there is no origin and no way to find peers", "add an [[origin]]");
   }

@@ -192,7 +192,9 @@ test("a check finds what is missing, exposed or not there, and says how bad that
   await chmod(network, 0o644);
   await chmod(publisher, 0o644);
   assert.equal((await found()).slice(0, 2), ["error network.key_file", "error publish.key"]);
-  const bare = (await checkSettings(await loadToml(home, ""))).map(({ severity, key }) => `${severity} ${key}`);
+  const bare = (await checkSettings(await loadToml(home, "node.mdns = false"))).map(
+    ({ severity, key }) => `${severity} ${key}`,
+  );
   assert.equal(bare, ["error network.name", "error network.admission", "warning trust.publishers", "warning origin"]);
 });
 
@@ -270,6 +272,23 @@ rate = "1 MB/s"`;
     "origin origin slots",
     "origin origin rate",
   ]);
+});
+
+test("a check misses a source only where there is neither an origin nor a way to find peers", async ({ home }) => {
+  const sourceless = async (toml: string) =>
+    (await checkSettings(await loadToml(home, toml))).some(({ key }) => key === "origin");
+  const bootstrap = "node.bootstrap = ['/ip4/10.0.0.1/tcp/7070']\n";
+  const folder = "[[origin]]\nkind = 'folder'\npath = '/o'\n";
+  for (const source of ["node.mdns = true\n", `node.mdns = false\n${bootstrap}`, `node.mdns = false\n${folder}`]) {
+    assert.not(await sourceless(source), source);
+  }
+  for (const none of [
+    "node.mdns = false\n",
+    "transfer.peers = 'never'\n",
+    `node.mdns = false\n${folder}policy = 'never'`,
+  ]) {
+    assert.ok(await sourceless(none), none);
+  }
 });
 
 test("every key is described for people", () => {
