@@ -65,7 +65,7 @@ export class HttpClient implements AsyncDisposable {
 
   /** The address of a file of the tree, for messages. */
   place(path: string): string {
-    return new URL(path, this.#base).href;
+    return placeOf(new URL(path, this.#base));
   }
 
   /**
@@ -114,7 +114,7 @@ export class HttpClient implements AsyncDisposable {
         }
       }
       const isRedirect = [301, 302, 303, 307, 308].includes(status) && headers.location !== undefined;
-      if (!isRedirect) throw statusFault(this.#options.name, url.href, answer, this.#options.clock.wallMs());
+      if (!isRedirect) throw statusFault(this.#options.name, placeOf(url), answer, this.#options.clock.wallMs());
       url = this.#redirected(url, String(headers.location), ++redirects);
     }
   }
@@ -130,12 +130,12 @@ export class HttpClient implements AsyncDisposable {
       ...(isFresh ? { "cache-control": "no-cache" } : {}),
       ...(credentials === undefined ? {} : { authorization: credentials }),
     };
-    const request = { method, path: url.pathname + url.search, headers, bytesMax, place: url.href, signal };
+    const request = { method, path: url.pathname + url.search, headers, bytesMax, place: placeOf(url), signal };
     try {
       return await send(this.#pool(url), request);
     } catch (error) {
       if (error instanceof FormatError || signal?.aborted === true) throw error;
-      throw connectionFault(this.#options.name, url.href, error);
+      throw connectionFault(this.#options.name, placeOf(url), error);
     }
   }
 
@@ -143,7 +143,10 @@ export class HttpClient implements AsyncDisposable {
   #redirected(from: URL, location: string, count: number): URL {
     const { name } = this.#options;
     const refuse = (why: string) =>
-      fault(name, from.href, why, { isLasting: true, hint: "set the origin's url to where its tree really begins" });
+      fault(name, placeOf(from), why, {
+        isLasting: true,
+        hint: "set the origin's url to where its tree really begins",
+      });
     if (!URL.canParse(location, from.href)) throw refuse("redirects to nowhere");
     const to = new URL(location, from);
     // Only scheme and host are named: the rest of an address that somebody made up may be a secret.
@@ -174,6 +177,11 @@ export class HttpClient implements AsyncDisposable {
     this.#pools.set(origin, pool);
     return pool;
   }
+}
+
+/** An address for people: what a redirect adds behind the path may be a signature that lets in whoever has it. */
+function placeOf({ origin, pathname }: URL): string {
+  return origin + pathname;
 }
 
 /** The `Authorization` header, read from its file again when that changes. */
