@@ -32,7 +32,7 @@ import { verifyHeld } from "./verify-held.ts";
 export interface NodeOptions {
   readonly log?: Log;
   readonly clock?: Clock;
-  /** How long until the records of all that is held have been looked at again at the origins; an hour unless given. */
+  /** How long until the records of all that is held have been looked at again at the origins; an hour or more unless given. */
   readonly recordPeriodMs?: number;
 }
 
@@ -140,7 +140,10 @@ export class CacheNode implements AsyncDisposable {
       );
     }
     if (engine.name === "wasm") node.#warnings.push("the native BLAKE3 engine does not load: hashing is slower by far");
-    node.#watch = watchRecords(store, node.#fetcher, options.recordPeriodMs);
+    node.#watch = watchRecords(store, node.#fetcher, {
+      machines: () => 1 + (node.#swarm?.directory.size ?? 0),
+      periodMs: options.recordPeriodMs,
+    });
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();
