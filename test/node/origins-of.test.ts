@@ -18,7 +18,7 @@ import { parseChunkHash } from "../../protocol/hash.ts";
 import { childrenOf, until } from "../support/child-processes.ts";
 import { noise } from "../support/noise.ts";
 import { emptyRepository } from "../support/served-folder.ts";
-import { StaticServer } from "../support/static-server.ts";
+import { isForChunk, StaticServer } from "../support/static-server.ts";
 import { Studio } from "../support/studio.ts";
 import { failureOf } from "../support/swarm-member.ts";
 
@@ -106,6 +106,26 @@ test("a reload takes other origins into use, and the old ones are asked no more"
   const asked = before.asked.length;
   assert.is((await node.fetch(await published("two"))).outcome, "fetched");
   assert.equal([before.asked.length, node.status("0").origins], [asked, [{ name: "after", state: "ok" }]]);
+});
+
+test("a fetch whose only origin wants to be left alone asks it once, and ends with what it said", async () => {
+  await using studio = await Studio.open();
+  const tree = join(studio.path, "packages", "one");
+  mkdirSync(tree, { mode: 0o755 });
+  writeFileSync(join(tree, "file"), "one");
+  const variant = { kind: "rez", repository: "studio", name: "one" } as const;
+  await studio.publish(variant, tree);
+  await using server = await StaticServer.open(join(studio.path, "origin"));
+  server.misbehave = (request, response) => {
+    if (isForChunk(request)) response.writeHead(503, { "retry-after": "30" }).end();
+    return isForChunk(request);
+  };
+  const origin = `[[origin]]\nname = "web"\nkind = "http"\nurl = "${server.url}"`;
+  await using node = await CacheNode.open(studio.settings(studio.configure("m", { origin })));
+  const error = await failureOf(node.fetch({ kind: "variant", variant }, { timeoutMs: 4_000 }));
+  assert.equal([error.code, error.exit], ["DEADLINE", 6]);
+  assert.match(error.message, "asks to be left alone for 30 s");
+  assert.is(server.asked.filter((each) => each.includes("/chunks/")).length, 1);
 });
 
 test("a reload lets go of the origins of before, also of new ones when it is refused", async () => {
