@@ -20,6 +20,7 @@ import { NodeClient } from "./http/client.ts";
 import { noLog } from "./log.ts";
 import { readAuthorities } from "./origin-files.ts";
 import type { Origin } from "./ports.ts";
+import { withoutUrlUsers } from "./redact.ts";
 import type { LoadedSettings, SettingFlags } from "./settings/load.ts";
 import type { OriginSettings, Settings } from "./settings/schema.ts";
 import { ownerIsDead, readOwner } from "./store/owner.ts";
@@ -153,7 +154,7 @@ function networkChecks({ node, transfer }: Settings, running: RunningNode | unde
 function originChecks(origin: OriginSettings, network: string | undefined): Checks {
   const { name, policy } = origin;
   if (network === undefined) return [];
-  const place = origin.kind === "folder" ? origin.path : withoutPassword(origin.url);
+  const place = origin.kind === "folder" ? origin.path : withoutUrlUsers(origin.url).replace("***@", "");
   const ask = async () => {
     const opened = await openBare(origin, network);
     await opened.latestRecord(unreleased);
@@ -185,10 +186,6 @@ function originClock(origin: OriginSettings): CheckLines {
 async function* checkServerClock(who: string, url: string, caFile: string | undefined): AsyncGenerator<CheckLine> {
   const theirMs = await readServerTime(url, caFile === undefined ? undefined : await readAuthorities(caFile));
   if (theirMs !== undefined) yield clockLine(who, theirMs, Date.now());
-}
-
-function withoutPassword(url: string): string {
-  return url.replace(/\/\/[^/\s]*@/, "//");
 }
 
 /** A node answers its status within milliseconds. */

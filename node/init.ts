@@ -96,11 +96,6 @@ function chosenValues(
       hint: "add the other one to the configuration afterwards",
     });
   }
-  if (originUrl !== undefined && /\/\/[^/\s]*@/.test(originUrl)) {
-    throw new UsageError("--origin-url has a password in it, and everybody may read the configuration", {
-      hint: "leave it out, and name a file of mode 0600 as origin.credentials_file",
-    });
-  }
   const chosen = new Map<string, unknown>([
     ["network.name", network],
     ["network.key_file", networkKeyPath],
@@ -118,6 +113,7 @@ function chosenValues(
     }
     chosen.set(`repositories.${id}`, absolute(path!));
   }
+  if (originUrl !== undefined) refuseSecrets(originUrl);
   const origin = originPath === undefined ? (["url", originUrl] as const) : (["path", absolute(originPath)] as const);
   if (origin[1] !== undefined) {
     chosen.set("origin.name", "origin");
@@ -125,6 +121,16 @@ function chosenValues(
     chosen.set(`origin.${origin[0]}`, origin[1]);
   }
   return chosen;
+}
+
+/** A configuration may be read by everybody. @throws {UsageError} for an address with a user or a password in it. */
+function refuseSecrets(url: string): void {
+  if (!URL.canParse(url)) return; // Refused with all that is no address.
+  const { username, password } = new URL(url);
+  if (username === "" && password === "") return;
+  throw new UsageError("--origin-url has a user or a password in it, and everybody may read a configuration", {
+    hint: "give the address without them, and name a credentials_file (mode 0600) in its [[origin]] afterwards",
+  });
 }
 
 async function keyOfNetwork(path: string): Promise<InitKey> {

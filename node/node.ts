@@ -12,6 +12,7 @@ import { Holders } from "./holders.ts";
 import { loadNetworkKey, networkPrologue, verifySignature } from "./keys.ts";
 import { errorFacts, type Log, noLog } from "./log.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
+import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
@@ -31,7 +32,7 @@ import { verifyHeld } from "./verify-held.ts";
 export interface NodeOptions {
   readonly log?: Log;
   readonly clock?: Clock;
-  /** How long until the records of all that is held have been looked at again at the origins; an hour unless given. */
+  /** How long until the records of all that is held have been looked at again at the origins; an hour or more unless given. */
   readonly recordPeriodMs?: number;
 }
 
@@ -44,9 +45,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #engine: HashEngine;
   readonly #store: PayloadStore;
-  #origins: OriginSet;
-  /** Also those that a reload has replaced. */
-  readonly #originSets = new AsyncDisposableStack();
+  readonly #origins: OriginsInUse;
   readonly #repositories: RealRepositories;
   readonly #standing = new Standing();
   readonly #holders: Holders;
@@ -74,8 +73,7 @@ export class CacheNode implements AsyncDisposable {
     this.#clock = parts.clock;
     this.#engine = parts.engine;
     this.#store = parts.store;
-    this.#origins = parts.origins;
-    this.#originSets.use(parts.origins);
+    this.#origins = new OriginsInUse(parts.origins);
     this.#startedMs = parts.clock.monotonicMs();
     this.#holders = new Holders({
       swarm: () => this.#swarm,
@@ -143,7 +141,10 @@ export class CacheNode implements AsyncDisposable {
       );
     }
     if (engine.name === "wasm") node.#warnings.push("the native BLAKE3 engine does not load: hashing is slower by far");
-    node.#watch = watchRecords(store, node.#fetcher, options.recordPeriodMs);
+    node.#watch = watchRecords(store, node.#fetcher, {
+      machines: () => 1 + (node.#swarm?.directory.size ?? 0),
+      periodMs: options.recordPeriodMs,
+    });
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();
@@ -167,16 +168,17 @@ export class CacheNode implements AsyncDisposable {
   async reconfigure(next: Settings): Promise<void> {
     const settings = withLive(this.#settings, next);
     const parts = { network: requireNetwork(settings), clock: this.#clock, log: this.#log, random: Math.random };
-    const origins = await OriginSet.open({ ...settings, repositories: this.#repositories.paths }, parts);
-    // Transfers that have begun go on with the old ones.
-    this.#originSets.use(origins);
+    await using opened = new AsyncDisposableStack();
+    const origins = opened.use(await OriginSet.open({ ...settings, repositories: this.#repositories.paths }, parts));
     const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
     await this.#repositories.change(settings.repositories);
     await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
-    this.#origins = origins;
     this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
+    // Transfers that have begun go on with the old ones.
+    this.#origins.replace(origins, this.#fetcher.landed());
+    opened.move();
     refill(this.#publishers, publishersOf(settings));
   }
 
@@ -185,7 +187,9 @@ export class CacheNode implements AsyncDisposable {
     const hash = this.hashOf(thing);
     this.#log("debug", "fetch-asked", { variant: hash });
     const fetched = this.#fetcher.fetch(hash, options);
-    const result = await fetched.catch(async (error) => this.#noteFailure(hash, await this.#origins.explained(error)));
+    const result = await fetched.catch(async (error) =>
+      this.#noteFailure(hash, await this.#origins.current.explained(error)),
+    );
     if (result.outcome === "local") this.#log("debug", "fetch-local", { ...result });
     else this.#log("info", "fetch-ended", { ...result });
     return result;
@@ -225,7 +229,7 @@ export class CacheNode implements AsyncDisposable {
       peers: this.#swarm?.peers().length ?? 0,
       discovery: this.#swarm?.discovery(),
       transfers: this.#fetcher.transfers(),
-      origins: this.#origins.status(),
+      origins: this.#origins.current.status(),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
       warnings: [...this.#warnings, ...this.#repositories.warnings],
     };
@@ -279,7 +283,7 @@ export class CacheNode implements AsyncDisposable {
     parts.defer(() => this.#log("info", "node-stopped", { node: id }));
     parts.defer(() => this.#verifying);
     parts.use(this.#store);
-    parts.use(this.#originSets);
+    parts.use(this.#origins);
     parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);

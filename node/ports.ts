@@ -63,7 +63,10 @@ export interface Origin {
 export interface Repository extends Origin {
   /** Whether a chunk or segment lies there with just so many bytes: what was cut short is missing. */
   has(hash: ChunkHash, sizeBytes: number): Promise<boolean>;
-  /** As `has`, and makes what lies there young, so that the origin's garbage collection leaves it alone for now. */
+  /**
+   * As `has`, and makes what lies there young, so that the origin's garbage collection leaves it alone for now;
+   * false also where that is forbidden: then `putChunk` writes it anew.
+   */
   reuse(hash: ChunkHash, sizeBytes: number): Promise<boolean>;
   /** Writes a chunk or segment durably; one of that size that is there already is left alone, another is replaced. */
   putChunk(hash: ChunkHash, bytes: Uint8Array): Promise<void>;

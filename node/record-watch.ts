@@ -9,10 +9,11 @@ import type { Holding } from "./ports.ts";
 export function watchRecords(
   store: { holdings(): readonly Holding[] },
   looker: { look(variant: VariantHash, signal: AbortSignal): Promise<void> },
-  periodMs?: number,
+  { machines, periodMs }: { readonly machines: () => number; readonly periodMs?: number | undefined },
 ): RecordWatch {
   return new RecordWatch({
     held: () => store.holdings().map(({ variant }) => variant),
+    machines,
     look: (variant, signal) => looker.look(variant, signal),
     ...(periodMs === undefined ? {} : { periodMs }),
   });
@@ -42,7 +43,9 @@ export interface RecordWatchParts {
   readonly held: () => readonly VariantHash[];
   /** Must not reject. */
   readonly look: (variant: VariantHash, signal: AbortSignal) => Promise<void>;
-  /** How long until each held variant has been looked at. */
+  /** How many there are in the network, this one included; alone unless given. */
+  readonly machines?: () => number;
+  /** How long until each held variant has been looked at, where few machines look. */
   readonly periodMs?: number;
   readonly random?: () => number;
   /** Waits, or rejects when the signal is aborted; for tests. */
@@ -67,6 +70,7 @@ export class RecordWatch implements AsyncDisposable {
   async #run({
     held,
     look,
+    machines = () => 1,
     periodMs = hourMs,
     random = Math.random,
     wait = waitIdly,
@@ -74,10 +78,10 @@ export class RecordWatch implements AsyncDisposable {
     const { signal } = this.#stop;
     const round = new LookRound(periodMs, random);
     // A node that has just started has better things to do.
-    let waitMs = round.step([]).waitMs / restShare;
+    let waitMs = round.step([], 1).waitMs / restShare;
     for (;;) {
       await wait(waitMs, signal);
-      const step = round.step(held());
+      const step = round.step(held(), machines());
       if (step.kind === "look") await look(step.variant, signal);
       signal.throwIfAborted();
       waitMs = step.waitMs;

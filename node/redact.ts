@@ -19,9 +19,13 @@ export function withoutSecrets(value: unknown, depth = 0): unknown {
   return shown;
 }
 
+/** The user and password of every URL in a text replaced by `***`. */
+export function withoutUrlUsers(text: string): string {
+  return text.replaceAll(urlUser, `//${hidden}@`);
+}
+
 function textWithoutSecrets(text: string): string {
-  return text
-    .replaceAll(urlUser, `$1${hidden}@`)
+  return withoutUrlUsers(text)
     .replaceAll(headers, `$1 ${hidden}`)
     .replaceAll(queries, `$1${hidden}`)
     .replaceAll(privateKeys, hidden);
@@ -31,8 +35,8 @@ const hidden = "***";
 const depthMax = 6;
 /** `key` alone, and everything that has one of these words in it; `publisherKeyId` and its like are no secrets. */
 const secretName = /^key$|passw|secret|token|credential|authorization|privatekey|private_key/i;
-/** `https://user:password@host`, and a user alone: tokens are often given so. A password may have an `@` in it, too. */
-const urlUser = /([a-z][a-z0-9+.-]*:\/\/)[^/\s"']+@/gi;
+/** `https://user:password@host`, and a user alone: tokens are often given so. An `@` in a password need not be escaped. */
+const urlUser = /\/\/[^/\s"]*@/g;
 const headers = /\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}/gi;
 const queries = /([?&](?:[\w-]*(?:token|secret|password|signature|credential)|key|sig)=)[^&\s"']+/gi;
 const privateKeys = /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)/g;

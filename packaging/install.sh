@@ -35,11 +35,13 @@ exec "$here/node" "$here/../cli/launcher.js" "$@"
 SH
 chmod 755 "$new" "$new/bin/node" "$new/bin/p2pcache"
 
-# An upgrade takes the place of the old tree at once; what runs from the old one goes on until it is restarted.
+# An upgrade takes the place of the old tree at once. A node that runs finds its helpers in the new one, which need not fit:
+# it is to be restarted at once.
 if [ -e "$target" ]; then
   mv "$target" "$new.old"
   mv "$new" "$target"
   rm -rf "$new.old"
+  echo "restart every node that runs from $target now: its helper processes would be those of the new version" >&2
 else
   mv "$new" "$target"
 fi

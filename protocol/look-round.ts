@@ -8,7 +8,8 @@ export type LookStep =
 
 /**
  * When to see whether the origins have a newer record of what is held: each variant about once a period, spread over it,
- * so that neither an origin nor this machine ever gets all questions at once.
+ * so that neither an origin nor this machine ever gets all questions at once. Where many machines hold much the period
+ * becomes longer, so that an origin gets no more than 20 looks a second from all of them together.
  */
 export class LookRound {
   readonly #periodMs: number;
@@ -21,12 +22,16 @@ export class LookRound {
     this.#random = random;
   }
 
-  /** Names the variant whose turn it is among those that are held, and how long to wait after it. */
-  step(held: readonly VariantHash[]): LookStep {
+  /**
+   * Names the variant whose turn it is among those that are held, and how long to wait after it.
+   * @param machines how many there are, this one included: each is taken to hold as much.
+   */
+  step(held: readonly VariantHash[], machines: number): LookStep {
     const here = new Set(held);
     for (const variant of this.#looked) if (!here.has(variant)) this.#looked.delete(variant);
     // Within half and one and a half of the mean: machines that were started together drift apart.
-    const waitMs = Math.max(waitMsMin, (this.#periodMs / Math.max(1, held.length)) * (0.5 + this.#random()));
+    const meanMs = Math.max(this.#periodMs / Math.max(1, held.length), machines * siteLookMs);
+    const waitMs = Math.max(waitMsMin, meanMs * (0.5 + this.#random()));
     const variant = held.find((each) => !this.#looked.has(each)) ?? this.#looked.values().next().value;
     if (variant === undefined) return { kind: "wait", waitMs };
     this.#looked.delete(variant);
@@ -37,3 +42,5 @@ export class LookRound {
 
 /** With very many variants a round takes longer, and an origin still gets no more than this from one node. */
 const waitMsMin = 1_000;
+/** Between two looks of all machines together: 20 a second, each a few small reads, are little work for any filer. */
+const siteLookMs = 50;

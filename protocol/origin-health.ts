@@ -18,6 +18,8 @@ export class OriginHealth {
   #troubles = 0;
   #lastTroubleMs = Number.NEGATIVE_INFINITY;
   #restsUntilMs = Number.NEGATIVE_INFINITY;
+  /** Its own wish, and why. */
+  #alone: { readonly untilMs: number; readonly reason: string } | undefined;
 
   get state(): OriginState {
     return this.#state;
@@ -36,6 +38,11 @@ export class OriginHealth {
     return true;
   }
 
+  /** Why it is not to be asked whatever else there is: it asked to be left alone. */
+  leftAlone(nowMs: number): string | undefined {
+    return this.#alone !== undefined && nowMs < this.#alone.untilMs ? this.#alone.reason : undefined;
+  }
+
   /** It answered, if only that it does not have something. */
   answered(): void {
     this.#state = "ok";
@@ -45,6 +52,10 @@ export class OriginHealth {
 
   /** What was asked at `askedMs` has failed. */
   failed(failure: OriginFailure, askedMs: number, nowMs: number): void {
+    const { reason, retryAfterMs = 0 } = failure;
+    const aloneUntilMs = nowMs + Math.min(aloneMsMax, retryAfterMs);
+    if (retryAfterMs > 0 && aloneUntilMs > (this.#alone?.untilMs ?? nowMs))
+      this.#alone = { untilMs: aloneUntilMs, reason };
     // What was asked together fails together: that is one trouble.
     if (askedMs < this.#lastTroubleMs && !failure.isLasting) return;
     this.#lastTroubleMs = nowMs;
@@ -53,7 +64,7 @@ export class OriginHealth {
     const isDown = failure.isLasting || this.#troubles >= troublesMax;
     this.#state = isDown ? "down" : "unsteady";
     const restMs = Math.min(restMsMax, restMsMin * 2 ** Math.max(0, this.#troubles - troublesMax));
-    this.#restsUntilMs = nowMs + Math.max(restMs, failure.retryAfterMs ?? 0);
+    this.#restsUntilMs = nowMs + Math.max(restMs, retryAfterMs);
   }
 }
 
@@ -62,5 +73,7 @@ const troublesMax = 2;
 /** Rests: DESIGN section 7, rule 9, doubled: what a transfer has found out is known to all that follow. */
 const restMsMin = 1_000;
 const restMsMax = 30_000;
+/** Whoever asks for more is asked again all the same: a server that is up must not be lost to a typing error. */
+const aloneMsMax = 60_000;
 /** One probe at a time, and another one if nothing came of it: as long as its own three tries take. */
 const probeMs = 5_000;

@@ -1,12 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { chmod, lstat, mkdir, open, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { BusyError } from "../../protocol/errors.ts";
 import { originIndexBytesMax } from "../../protocol/limits.ts";
 import { encodeIndex, type IndexEntry, originIndexPath, parseIndex } from "../../protocol/origin-index.ts";
 import { variantText } from "../../protocol/variant.ts";
+import { FileLock } from "./file-lock.ts";
 import { folderError, isCode } from "./folder-walk.ts";
 
 /** How an index is made anew: every variant of the folder, as its latest record says. */
@@ -88,6 +87,11 @@ async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
 
 async function withIndexLock(path: string, work: () => Promise<void>): Promise<void> {
   const directory = dirname(join(path, originIndexPath));
+  await using _lock = await takeLock(directory);
+  await work();
+}
+
+async function takeLock(directory: string): Promise<FileLock> {
   const lock = join(directory, ".lock");
   try {
     await mkdir(directory).then(
@@ -96,57 +100,13 @@ async function withIndexLock(path: string, work: () => Promise<void>): Promise<v
         if (!isCode(error, "EEXIST")) throw error;
       },
     );
-    await takeLock(lock);
+    return await FileLock.take(lock);
   } catch (error) {
     throw folderError(lock, error);
   }
-  try {
-    await work();
-  } finally {
-    await rm(lock, { force: true });
-  }
-}
-
-/** The lock is held for as long as a small file takes to be written: one that stays the same for seconds is dead. */
-async function takeLock(lock: string): Promise<void> {
-  let [seen, sinceMs] = ["", performance.now()];
-  const untilMs = performance.now() + lockWaitMs;
-  for (;;) {
-    try {
-      await (await open(lock, "wx", 0o644)).close();
-      return;
-    } catch (error) {
-      if (!isCode(error, "EEXIST")) throw error;
-    }
-    const now = await identity(lock);
-    if (now !== seen) [seen, sinceMs] = [now, performance.now()];
-    else if (performance.now() - sinceMs > lockDeadMs) await breakLock(lock);
-    if (performance.now() > untilMs) throw new BusyError(`${lock} is held by another publisher`);
-    await sleep(lockRetryMs * (1 + Math.random()));
-  }
-}
-
-async function identity(path: string): Promise<string> {
-  try {
-    const { ino, mtimeNs } = await lstat(path, { bigint: true });
-    return `${ino} ${mtimeNs}`;
-  } catch {
-    return "";
-  }
-}
-
-/** Moves it away first, which only one can do. */
-async function breakLock(lock: string): Promise<void> {
-  const aside = join(dirname(lock), temporaryName());
-  await rename(lock, aside).catch(() => undefined);
-  await rm(aside, { force: true });
 }
 
 /** As all files of ours on their way: `origin gc` clears what a crash leaves of them. */
 function temporaryName(): string {
   return `.${randomBytes(12).toString("hex")}.tmp`;
 }
-
-const lockWaitMs = 10_000;
-const lockDeadMs = 3_000;
-const lockRetryMs = 20;

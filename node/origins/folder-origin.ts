@@ -9,6 +9,7 @@ import type { Repository } from "../ports.ts";
 import { directFiles } from "./direct-files.ts";
 import { codeOf, type FolderOptions } from "./folder-faults.ts";
 import { FolderReader } from "./folder-reader.ts";
+import { folderNowMs } from "./folder-sweep.ts";
 import { chunkPath, describeRepository, descriptionPath, packChunk, recordPath } from "./objects.ts";
 
 export interface RepositoryOptions extends FolderOptions {
@@ -32,6 +33,9 @@ export class FolderRepository extends FolderReader implements Repository {
   readonly #directories = new Set<string>();
   /** Directories with new names in them, which are not yet durable. */
   readonly #unsynced = new Set<string>();
+  /** Objects of somebody else that could not be made young: they are written anew. */
+  readonly #untouchable = new Set<string>();
+  #probed: { readonly atMs: number; readonly folderMs: number } | undefined;
 
   private constructor(options: RepositoryOptions) {
     super(options, directFiles);
@@ -66,27 +70,46 @@ export class FolderRepository extends FolderReader implements Repository {
     const path = await this.#chunkAt(hash, sizeBytes);
     if (path === undefined) return false;
     this.#leftBehind(path);
-    const now = new Date();
+    const outcome = await this.#makeYoung(path);
+    if (outcome === "forbidden") this.#untouchable.add(path);
+    return outcome === "young";
+  }
+
+  /** As one that was written just now, by the clock that `origin gc` judges by; "gone": it was just being removed. */
+  async #makeYoung(path: string): Promise<"young" | "gone" | "forbidden"> {
     try {
-      await utimes(this.absolute(path), now, now);
+      const nowMs = await this.#folderNowMs();
+      const { mtimeMs } = await lstat(this.absolute(path));
+      if (mtimeMs < nowMs) await utimes(this.absolute(path), nowMs / 1000, nowMs / 1000);
+      return "young";
     } catch (error) {
-      if (isCode(error, "ENOENT")) return false; // It was just being removed.
-      // Only its owner may: whoever removes it then is that owner, too.
-      if (!isCode(error, "EPERM", "EACCES")) throw this.failure(path, error);
+      const cause = error instanceof P2pCacheError ? error.cause : error;
+      if (isCode(cause, "ENOENT")) return "gone";
+      if (isCode(cause, "EPERM", "EACCES", "EROFS")) return "forbidden"; // Only its owner may.
+      throw this.failure(path, error);
     }
-    return true;
+  }
+
+  /** By a probe file now and then, not one a chunk. */
+  async #folderNowMs(): Promise<number> {
+    const nowMs = performance.now();
+    if (this.#probed === undefined || nowMs - this.#probed.atMs > probeMs) {
+      this.#probed = { atMs: nowMs, folderMs: await folderNowMs(this.absolute(".")) };
+    }
+    return this.#probed.folderMs + (nowMs - this.#probed.atMs);
   }
 
   /** The file is durable at once, its name with the next record: one sync a directory, not one a chunk. */
   async putChunk(hash: ChunkHash, bytes: Uint8Array): Promise<void> {
     await this.#begin();
     const there = await this.#chunkAt(hash, bytes.length);
-    if (there !== undefined) return this.#leftBehind(there);
+    if (there !== undefined && !this.#untouchable.has(there)) return this.#leftBehind(there);
     const { form, bytes: kept } = await this.#pack(hash, bytes);
     const path = chunkPath(hash, form);
     // Whoever else writes it meanwhile writes the same bytes, so that replacing it changes nothing; what was cut short
     // is replaced whole.
     await this.#write(path, kept, rename);
+    this.#untouchable.delete(path);
   }
 
   async putRecord(variant: VariantHash, revision: number, envelope: Uint8Array): Promise<void> {
@@ -218,6 +241,9 @@ export class FolderRepository extends FolderReader implements Repository {
     this.#unsynced.add(dirname(dirname(path)));
   }
 }
+
+/** How long the folder's clock is believed to go as fast as ours. */
+const probeMs = 60_000;
 
 async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
   await using file = await open(path, "wx", 0o644);

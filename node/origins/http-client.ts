@@ -65,7 +65,7 @@ export class HttpClient implements AsyncDisposable {
 
   /** The address of a file of the tree, for messages. */
   place(path: string): string {
-    return new URL(path, this.#base).href;
+    return placeOf(new URL(path, this.#base));
   }
 
   /**
@@ -179,6 +179,11 @@ export class HttpClient implements AsyncDisposable {
   }
 }
 
+/** An address for people: what a redirect adds behind the path may be a signature that lets in whoever has it. */
+function placeOf({ origin, pathname }: URL): string {
+  return origin + pathname;
+}
+
 /** The `Authorization` header, read from its file again when that changes. */
 class Credentials {
   readonly #path: string | undefined;
@@ -243,8 +248,3 @@ const keepMs = 10_000;
 const keepMsMax = 60_000;
 /** How often the credentials file is looked at. */
 const lookMs = 1_000;
-
-/** As errors name it: a redirect may have put a signature behind the `?`. */
-function placeOf({ origin, pathname }: URL): string {
-  return origin + pathname;
-}

@@ -8,7 +8,8 @@ export type OnOriginState = (origin: HealthyOrigin) => void;
 
 /**
  * An origin whose health is watched. While it is down, and another one is not, it is not asked but for a probe now and
- * then: what one transfer has found out costs the next one no time. The only origin that works is always asked.
+ * then: what one transfer has found out costs the next one no time. The only origin that works is always asked, unless it
+ * has asked to be left alone: until then every call fails at once, with what it said.
  */
 export class HealthyOrigin implements Origin {
   readonly #inner: Origin;
@@ -48,9 +49,8 @@ export class HealthyOrigin implements Origin {
   async #watch<Result>(ask: () => Promise<Result>, { signal }: WaitOptions): Promise<Result> {
     signal?.throwIfAborted();
     const askedMs = this.#clock.monotonicMs();
-    if (this.#hasOther() && !this.#health.ask(askedMs)) {
-      throw new UnreachableError(this.reason ?? `the origin ${this.name} is left alone for a while`);
-    }
+    const refusal = this.#health.leftAlone(askedMs) ?? this.#rests(askedMs);
+    if (refusal !== undefined) throw new UnreachableError(refusal);
     const before = this.state;
     try {
       const result = await ask();
@@ -62,6 +62,12 @@ export class HealthyOrigin implements Origin {
     } finally {
       if (this.state !== before) this.#onState(this);
     }
+  }
+
+  /** Why another origin is asked in its place. */
+  #rests(nowMs: number): string | undefined {
+    if (!this.#hasOther() || this.#health.ask(nowMs)) return undefined;
+    return this.reason ?? `the origin ${this.name} is left alone for a while`;
   }
 
   #learn(error: unknown, askedMs: number, signal: AbortSignal | undefined): void {

@@ -1,5 +1,6 @@
 import type * as z from "zod";
 import { UsageError } from "../../protocol/errors.ts";
+import { withoutUrlUsers } from "../redact.ts";
 import { suggestion } from "./nearest.ts";
 import type { SettingKey } from "./schema.ts";
 
@@ -38,12 +39,7 @@ export function unknownKey(name: string, source: string, candidates: Iterable<st
 
 /** A value on one line, cut short, without the user and password of a URL: what is printed ends up in logs. */
 export function printable(value: unknown): string {
-  return hideSecrets(JSON.stringify(value) ?? String(value)).slice(0, 200);
-}
-
-/** The user and password of every URL in a text replaced by `***`. */
-export function hideSecrets(text: string): string {
-  return text.replace(/\/\/[^/\s"]*@/g, "//***@");
+  return withoutUrlUsers(JSON.stringify(value) ?? String(value)).slice(0, 200);
 }
 
 function appendPart(text: string, part: PropertyKey): string {

@@ -3,7 +3,7 @@ import { P2pCacheError } from "../../protocol/errors.ts";
 import { loadNetworkKey, privateFileFault } from "../keys.ts";
 import { readAuthorities, readCredentials } from "../origin-files.ts";
 import { lookAtPaths } from "../path-looks.ts";
-import { hideSecrets } from "./explain.ts";
+import { withoutUrlUsers } from "../redact.ts";
 import { checkAdmission, type LoadedSettings, requireNetwork } from "./load.ts";
 import type { HttpOriginSettings, Settings } from "./schema.ts";
 import { settingKey } from "./table.ts";
@@ -84,7 +84,7 @@ function shownSettings(loaded: LoadedSettings, options: { readonly origin: boole
 }
 
 function hidden(value: unknown): unknown {
-  return JSON.parse(hideSecrets(JSON.stringify(value)));
+  return JSON.parse(withoutUrlUsers(JSON.stringify(value)));
 }
 
 /** A dotted key of TOML; the id of a repository is quoted where TOML wants it. */

@@ -9,6 +9,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { Machine, p2pcache } from "../support/command-line.ts";
 import { edit, examine, finds, hook, openMachine } from "../support/doctor-machine.ts";
+import { StaticServer } from "../support/static-server.ts";
 
 const test = suite("doctor");
 
@@ -117,6 +118,17 @@ finds(
   { check: "origin filer", message: /nowhere/, hint: /mount it/ },
   async (machine) => edit(machine, /path = ".*\/origin"/, `path = "${machine.studio.path}/nowhere"`),
 );
+
+test("a password in an origin's address is not shown, also with an unescaped @ in it", async () => {
+  await using machine = await openMachine();
+  await using server = await StaticServer.open(join(machine.studio.path, "origin"));
+  const url = server.url.replace("//", "//u:p@pw4711@");
+  edit(machine, /kind = "folder"/, 'kind = "http"');
+  edit(machine, /path = ".*\/origin"/, `url = "${url}"`);
+  const { checks } = await examine(machine);
+  assert.ok(checks.some(({ check }) => check === "origin filer"));
+  assert.not.match(JSON.stringify(checks), "pw4711");
+});
 
 finds(
   test,

@@ -122,6 +122,18 @@ test("what would be refused is refused before anything is written", async ({ hom
   }
 });
 
+test("an address with a password in it is refused without showing it, since everybody may read a configuration", async ({
+  home,
+}) => {
+  const config = join(home, "c.toml");
+  for (const user of ["u:pw4711", "u:p@pw4711", "pw4711", ":pw4711"]) {
+    const ended = await init(home, `--config=${config}`, `--origin-url=https://${user}@packages.example/p2p`);
+    assert.equal([ended.code, existsSync(config)], [2, false], user);
+    assert.match(ended.stderr, "credentials_file");
+    assert.not.match(ended.stderr, "pw4711");
+  }
+});
+
 test("a repository that is not there is warned about, and the configuration is written", async ({ home }) => {
   const ended = await init(home, `--config=${home}/c.toml`, `--repository=studio=${home}/elsewhere`);
   assert.match(ended.stderr, /warning: repositories\.studio: /);

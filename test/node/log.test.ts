@@ -44,7 +44,7 @@ test("no secret gets into a line, wherever in the facts it stands", async () => 
   const secret = "s3cr3t-s3cr3t";
   const facts = {
     url: `https://user:${secret}@packages.example/x`,
-    odd: `https://user:p@${secret}@packages.example/x`,
+    unescaped: `https://user:p@${secret}@packages.example/x`,
     token: secret,
     key: secret,
     networkKey: { privateKey: secret },

@@ -4,18 +4,21 @@ import { once } from "node:events";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { systemClock } from "../../node/clock.ts";
 import { CacheNode } from "../../node/node.ts";
 import { FolderRepository } from "../../node/origins/folder-origin.ts";
+import { OriginsInUse } from "../../node/origins-in-use.ts";
 import { OriginSet } from "../../node/origins-of.ts";
 import { loadSettings } from "../../node/settings/load.ts";
 import type { OriginSettings, Settings } from "../../node/settings/schema.ts";
 import { parseChunkHash } from "../../protocol/hash.ts";
+import { childrenOf, until } from "../support/child-processes.ts";
 import { noise } from "../support/noise.ts";
 import { emptyRepository } from "../support/served-folder.ts";
-import { StaticServer } from "../support/static-server.ts";
+import { isForChunk, StaticServer } from "../support/static-server.ts";
 import { Studio } from "../support/studio.ts";
 import { failureOf } from "../support/swarm-member.ts";
 
@@ -103,6 +106,60 @@ test("a reload takes other origins into use, and the old ones are asked no more"
   const asked = before.asked.length;
   assert.is((await node.fetch(await published("two"))).outcome, "fetched");
   assert.equal([before.asked.length, node.status("0").origins], [asked, [{ name: "after", state: "ok" }]]);
+});
+
+test("a fetch whose only origin wants to be left alone asks it once, and ends with what it said", async () => {
+  await using studio = await Studio.open();
+  const tree = join(studio.path, "packages", "one");
+  mkdirSync(tree, { mode: 0o755 });
+  writeFileSync(join(tree, "file"), "one");
+  const variant = { kind: "rez", repository: "studio", name: "one" } as const;
+  await studio.publish(variant, tree);
+  await using server = await StaticServer.open(join(studio.path, "origin"));
+  server.misbehave = (request, response) => {
+    if (isForChunk(request)) response.writeHead(503, { "retry-after": "30" }).end();
+    return isForChunk(request);
+  };
+  const origin = `[[origin]]\nname = "web"\nkind = "http"\nurl = "${server.url}"`;
+  await using node = await CacheNode.open(studio.settings(studio.configure("m", { origin })));
+  const error = await failureOf(node.fetch({ kind: "variant", variant }, { timeoutMs: 4_000 }));
+  assert.equal([error.code, error.exit], ["DEADLINE", 6]);
+  assert.match(error.message, "asks to be left alone for 30 s");
+  assert.is(server.asked.filter((each) => each.includes("/chunks/")).length, 1);
+});
+
+test("a reload lets go of the origins of before, also of new ones when it is refused", async () => {
+  await using studio = await Studio.open();
+  const settings = studio.settings(studio.configure("m"));
+  await using node = await CacheNode.open(settings);
+  for (let i = 0; i < 3; i++) await node.reconfigure(settings);
+  const broken = new Map(settings.repositories);
+  broken.values = () => {
+    throw new Error("the mounts cannot be read");
+  };
+  assert.match((await failureOf(node.reconfigure({ ...settings, repositories: broken }))).message, "mounts");
+  await until("one child reads", () => childrenOf(process.pid, "folder-child").length === 1);
+});
+
+test("origins that a reload replaced are let go of once the transfers that use them have landed", async () => {
+  const closed: string[] = [];
+  const parts = { network: "studio", clock: systemClock, random: () => 0, log: () => undefined };
+  const setOf = async (name: string) => {
+    const set = await OriginSet.open(settingsWith([]), parts);
+    set[Symbol.asyncDispose] = async () => void closed.push(name);
+    return set;
+  };
+  const [first, second, third] = await Promise.all(["first", "second", "third"].map(setOf));
+  const landed = Promise.withResolvers<void>();
+  {
+    await using inUse = new OriginsInUse(first!);
+    inUse.replace(second!, landed.promise);
+    inUse.replace(third!, Promise.resolve());
+    await nextTurn();
+    assert.equal([inUse.current, closed], [third, ["second"]]);
+    landed.resolve();
+  }
+  assert.equal(closed.sort(), ["first", "second", "third"]);
 });
 
 test.run();

@@ -276,6 +276,23 @@ rate = "1 MB/s"`;
   ]);
 });
 
+test("a check misses a source only where there is neither an origin nor a way to find peers", async ({ home }) => {
+  const sourceless = async (toml: string) =>
+    (await checkSettings(await loadToml(home, toml))).some(({ key }) => key === "origin");
+  const bootstrap = "node.bootstrap = ['/ip4/10.0.0.1/tcp/7070']\n";
+  const folder = "[[origin]]\nkind = 'folder'\npath = '/o'\n";
+  for (const source of ["node.mdns = true\n", `node.mdns = false\n${bootstrap}`, `node.mdns = false\n${folder}`]) {
+    assert.not(await sourceless(source), source);
+  }
+  for (const none of [
+    "node.mdns = false\n",
+    "transfer.peers = 'never'\n",
+    `node.mdns = false\n${folder}policy = 'never'`,
+  ]) {
+    assert.ok(await sourceless(none), none);
+  }
+});
+
 test("every key is described for people", () => {
   const keys = settingKeys();
   assert.is(new Set(keys.map(({ key }) => key)).size, keys.length);

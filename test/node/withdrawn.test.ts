@@ -153,4 +153,22 @@ rule("the watch looks at one after the other, and ends in the middle of a look",
   await idle[Symbol.asyncDispose]();
 });
 
+test("the watch looks more seldom where many machines look", async () => {
+  const waited = Promise.withResolvers<void>();
+  const waits: number[] = [];
+  await using _watch = new RecordWatch({
+    held: () => [variant],
+    machines: () => 100_000,
+    random: () => 0.5,
+    wait: async (waitMs, signal) => {
+      if (waits.push(waitMs) < 2) return;
+      waited.resolve();
+      await new Promise((_resolve, reject) => signal.addEventListener("abort", reject));
+    },
+    look: async () => undefined,
+  });
+  await waited.promise;
+  assert.equal(waits, [60_000, 5_000_000]);
+});
+
 test.run();

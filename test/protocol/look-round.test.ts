@@ -10,7 +10,7 @@ const variants = ["1", "2", "3", "4"].map((digit) => parseVariantHash(digit.repe
 /** The next variants whose turn it is. */
 function turns(round: LookRound, held: typeof variants, count: number): string[] {
   return Array.from({ length: count }, () => {
-    const step = round.step(held);
+    const step = round.step(held, 1);
     return step.kind === "look" ? step.variant[0]! : "-";
   });
 }
@@ -30,11 +30,21 @@ test("one that came has its turn soon, one that went has none", () => {
 
 test("a round takes about a period, spread by chance, and never more than a look a second", () => {
   const round = new LookRound(hour, seededRandom(1));
-  const waits = Array.from({ length: 400 }, () => round.step(variants).waitMs);
+  const waits = Array.from({ length: 400 }, () => round.step(variants, 1).waitMs);
   const sum = waits.reduce((a, b) => a + b, 0);
   assert.ok(Math.abs(sum / 100 / hour - 1) < 0.05, `${sum}`);
   assert.ok(waits.every((waitMs) => waitMs >= hour / 8 && waitMs <= (hour * 3) / 8));
-  assert.is(new LookRound(1, () => 0).step(variants).waitMs, 1_000);
+  assert.is(new LookRound(1, () => 0).step(variants, 1).waitMs, 1_000);
+});
+
+test("all machines together look 20 times a second at most, however many they are and hold", () => {
+  const many = Array.from({ length: 3_000 }, (_, i) => parseVariantHash(i.toString(16).padStart(64, "0")));
+  const waitMs = (held: typeof variants, machines: number) =>
+    new LookRound(hour, () => 0.5).step(held, machines).waitMs;
+  for (const machines of [100, 1_000, 10_000]) {
+    assert.ok((machines / waitMs(many, machines)) * 1_000 <= 20, `${machines}`);
+  }
+  assert.equal([waitMs(many, 1_000), waitMs(many, 1), waitMs(variants, 1_000)], [50_000, 1_200, hour / 4]);
 });
 
 test.run();

@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { enterInIndex, rebuildIndex } from "../../../node/origins/folder-index.ts";
@@ -49,6 +50,32 @@ inFolder("a lock that a dead publisher left is broken after a few seconds", asyn
   writeFileSync(join(path, "index/.lock"), "");
   await Promise.all(["a", "b"].map((name) => enterInIndex(path, [entry(name)], () => all())));
   assert.equal([read(path), readdirSync(join(path, "index"))], [["a 0", "b 0"], ["releases.jsonl"]]);
+});
+
+inFolder("a lock whose holder works for long is not broken, and nobody works beside it", async (path) => {
+  const begun = Promise.withResolvers<void>();
+  let working = 0;
+  async function* slowly(): AsyncGenerator<IndexEntry> {
+    assert.is(++working, 1);
+    begun.resolve();
+    // Longer than a dead one is looked at before it is broken.
+    await sleep(4_500);
+    working--;
+    yield entry("a");
+  }
+  const first = enterInIndex(path, [entry("b")], slowly);
+  await begun.promise;
+  await Promise.all([first, enterInIndex(path, [entry("c")], slowly)]);
+  assert.equal([read(path), readdirSync(join(path, "index"))], [["a 0", "b 0", "c 0"], ["releases.jsonl"]]);
+});
+
+inFolder("who was held for dead does not take away the lock of another one", async (path) => {
+  await enterInIndex(path, [entry("a")], async function* () {
+    rmSync(join(path, "index/.lock"));
+    writeFileSync(join(path, "index/.lock"), "another's");
+    yield* all();
+  });
+  assert.is(readFileSync(join(path, "index/.lock"), "utf8"), "another's");
 });
 
 inFolder("a higher revision stays where a slower publisher comes with a lower one", async (path) => {

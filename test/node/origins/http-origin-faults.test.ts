@@ -3,6 +3,7 @@
 
 import { once } from "node:events";
 import { rmSync } from "node:fs";
+import type { ServerResponse } from "node:http";
 import { createServer } from "node:net";
 import { gzipSync } from "node:zlib";
 import { test } from "uvu";
@@ -101,6 +102,29 @@ served("redirects within the host are followed, with the credentials", async (se
   await using origin = originAt(server.url.replace("//", "//me:secret@").concat("/old/"));
   assert.is((await failureOf(origin.chunk(hash, sizeBytes))).code, "CHUNK_MISSING");
   assert.ok(root.length > 0);
+});
+
+served("what a redirect adds to the address is in no error: it may let in whoever has it", async (server, origin) => {
+  const answers: readonly ((response: ServerResponse) => void)[] = [
+    (response) => response.writeHead(500).end(),
+    (response) => response.destroy(),
+    (response) => response.writeHead(200, { "content-length": 5_000 }).end(),
+    (response) => response.writeHead(200, { "content-encoding": "rot13" }).end("x"),
+    (response) => response.writeHead(302, { location: "http://elsewhere.example/" }).end(),
+    (response) => response.writeHead(302, { location: "?signature=s3cret" }).end(),
+  ];
+  for (const answer of answers) {
+    server.misbehave = (request, response) => {
+      if (!isForChunk(request)) return false;
+      if (request.url?.endsWith("?signature=s3cret") !== true) {
+        response.writeHead(302, { location: "?signature=s3cret" }).end();
+      } else answer(response);
+      return true;
+    };
+    const { message } = await failureOf(origin.chunk(hash, sizeBytes));
+    assert.not.match(message, "s3cret");
+    assert.match(message, "/chunks/ab/");
+  }
 });
 
 served("a server that compresses unasked is understood", async (server, origin) => {

@@ -54,6 +54,47 @@ test("the only origin that works is always asked", async () => {
   assert.is((await origin.chunk(hash, 5)).length, 5);
 });
 
+test("the only origin is left alone as long as it asks for, a minute at most, and each call says why at once", async () => {
+  const { scene, origin } = watchedOrigin();
+  scene.hasOther = false;
+  const asksBefore = () => scene.inner.chunks;
+  for (const [retryAfterMs, restMs] of [
+    [30_000, 30_000],
+    [3_600_000, 60_000],
+  ] as const) {
+    scene.failure = new UnreachableError("web answers 503", { retryAfterMs });
+    await failureOf(origin.chunk(hash, 5));
+    const [asked, fromMs] = [asksBefore(), scene.nowMs];
+    scene.nowMs = fromMs + restMs - 1;
+    for (let i = 0; i < 3; i++) {
+      const error = await failureOf(origin.chunk(hash, 5));
+      assert.equal([error.code, error.message, asksBefore()], ["UNREACHABLE", "web answers 503", asked]);
+    }
+    scene.failure = undefined;
+    scene.nowMs = fromMs + restMs;
+    assert.is((await origin.chunk(hash, 5)).length, 5);
+  }
+});
+
+test("an answer to what was asked before does not end the rest that an origin asked for", async () => {
+  const { scene, origin } = watchedOrigin();
+  scene.hasOther = false;
+  const [begun, answer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  scene.inner.before = async () => {
+    begun.resolve();
+    await answer.promise;
+  };
+  const early = origin.chunk(hash, 5);
+  await begun.promise;
+  scene.inner.before = () => {
+    throw new UnreachableError("web answers 429", { retryAfterMs: 30_000 });
+  };
+  await failureOf(origin.chunk(hash, 5));
+  answer.resolve();
+  assert.is((await early).length, 5);
+  assert.is((await failureOf(origin.chunk(hash, 5))).message, "web answers 429");
+});
+
 test("an origin that lacks something, or has it wrongly, has answered", async () => {
   const { scene, origin } = watchedOrigin();
   await failureOf(origin.chunk(parseChunkHash("ac".repeat(32)), 5));
