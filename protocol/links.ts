@@ -15,8 +15,8 @@ export type LinkEvent =
   | { readonly kind: "asked"; readonly by: LinkPeer }
   /** A peer that we asked has taken the link. */
   | { readonly kind: "linked"; readonly peer: PeerName }
-  /** A peer has refused the link, ended it, or cannot be reached. */
-  | { readonly kind: "lost"; readonly peer: PeerName }
+  /** A peer has refused the link, ended it, or cannot be reached; it is of no use to ask it again before a time. */
+  | { readonly kind: "lost"; readonly peer: PeerName; readonly retryAtMs?: number }
   /** A peer has everything; or we have. */
   | { readonly kind: "complete"; readonly peer: PeerName | "self" }
   | { readonly kind: "woke" };
@@ -92,7 +92,7 @@ export class Links {
       case "lost":
         this.#connecting.delete(event.peer);
         this.#links.delete(event.peer);
-        this.#restUntilMs.set(event.peer, nowMs + restMs);
+        this.#restUntilMs.set(event.peer, event.retryAtMs ?? nowMs + restMs);
         return this.#refill(nowMs);
       case "complete":
         return this.#complete(event.peer, nowMs);

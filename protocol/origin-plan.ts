@@ -50,6 +50,8 @@ export type OriginPlanEvent =
   | { readonly kind: "stored"; readonly item: number }
   /** Peers are needed. */
   | { readonly kind: "seek" }
+  /** Everything is here: the last question says so, and nothing follows. */
+  | { readonly kind: "finished" }
   | { readonly kind: "woke" };
 
 export type OriginPlanAction =
@@ -62,6 +64,8 @@ export type OriginPlanAction =
   | { readonly kind: "searchNeighbours" }
   /** Nobody else is there: everything may be fetched from the origin. */
   | { readonly kind: "opened" }
+  /** Others have come: only what is leased may be. */
+  | { readonly kind: "closed" }
   /** In place of the one before. */
   | { readonly kind: "wakeAt"; readonly atMs: number };
 
@@ -134,6 +138,8 @@ export class OriginPlan {
     switch (event.kind) {
       case "registrars":
         if (!this.#hasStarted) this.#progressMs = nowMs;
+        // Whoever was alone, and is not any more, asks at once.
+        else if (this.#registrars[0] !== event.members[0]) this.#hurry(nowMs);
         this.#hasStarted = true;
         this.#registrars = event.members;
         return;
@@ -154,10 +160,19 @@ export class OriginPlan {
       case "seek":
         this.#hurry(nowMs);
         return;
+      case "finished":
+        return this.#finish(actions);
       case "woke":
         this.#wakeAtMs = Number.POSITIVE_INFINITY;
         return;
     }
+  }
+
+  /** Leases would lapse, and be given to others, for what has come since the last question. */
+  #finish(actions: OriginPlanAction[]): void {
+    const to = this.#answeredBy;
+    if (this.#hasStarted && to !== undefined) actions.push({ kind: "register", to, question: this.#question() });
+    this.#hasStarted = false;
   }
 
   #store(item: number, nowMs: number, actions: OriginPlanAction[]): void {
@@ -182,6 +197,8 @@ export class OriginPlan {
     this.#asked = undefined;
     this.#silentUntilMs.delete(from);
     this.#answeredBy = from;
+    if (this.#isOpen) actions.push({ kind: "closed" });
+    this.#isOpen = false;
     this.#rankedSinceMs = undefined;
     this.#nextAskMs = nowMs + Math.max(gapMs, answer.retryAfterMs);
     if (answer.peers.length > 0) actions.push({ kind: "peers", peers: answer.peers });

@@ -33,8 +33,8 @@ export type Distance = "rack" | "site" | "far";
 export type TransferEvent =
   | { readonly kind: "started" }
   | { readonly kind: "described"; readonly description: ChunkDescription }
-  /** A peer is being asked what it has of the payload. */
-  | { readonly kind: "joining"; readonly source: SourceName }
+  /** A peer is being asked what it has of the payload; a holder says that it has everything. */
+  | { readonly kind: "joining"; readonly source: SourceName; readonly isHolder?: boolean }
   | {
       readonly kind: "joined";
       readonly source: SourceName;
@@ -69,6 +69,8 @@ export type TransferEvent =
   | { readonly kind: "lapsed"; readonly first: number; readonly end: number }
   /** From now on whatever no near peer has may be asked of origins and far peers. */
   | { readonly kind: "opened" }
+  /** From now on only under leases: others have come. */
+  | { readonly kind: "closed" }
   /** The last `wakeAt` has come, or nearly: a timer may be a little early. */
   | { readonly kind: "woke" };
 

@@ -22,7 +22,8 @@ export class Transfer {
   readonly #sources: TransferSources;
   readonly #asks: TransferAsks;
   readonly #hedge: TransferHedge;
-  readonly #joining = new Set<SourceName>();
+  /** By peer that is being asked what it has: whether it says that it holds everything. */
+  readonly #joining = new Map<SourceName, boolean>();
   readonly #isStored: Uint8Array;
   readonly #wrongAtOrigins = new Set<number>();
   /** Undefined: everything may be asked of origins and far peers. */
@@ -122,7 +123,7 @@ export class Transfer {
         this.#describe(event.description, nowMs);
         return [];
       case "joining":
-        this.#joining.add(event.source);
+        this.#joining.set(event.source, event.isHolder === true);
         return [];
       case "joined":
         return this.#join(event, nowMs);
@@ -150,6 +151,9 @@ export class Transfer {
         return [];
       case "opened":
         this.#leases = undefined;
+        return [];
+      case "closed":
+        this.#leases ??= [];
         return [];
       case "woke":
         // Its timer is spent, also one that came early: what is still to come asks for a new one.
@@ -308,8 +312,9 @@ export class Transfer {
   }
 
   #isAwaitingJoins(nowMs: number): boolean {
-    // Under leases others see to it that nobody goes there too early.
-    return this.#leases === undefined && this.#joining.size > 0 && nowMs < this.#joinsUntilMs;
+    if (this.#joining.size === 0 || nowMs >= this.#joinsUntilMs) return false;
+    // Under leases others see to it that nobody goes there too early, unless there are some who have everything.
+    return this.#leases === undefined || [...this.#joining.values()].includes(true);
   }
 
   /** Sees to it that time alone can never leave the transfer asleep: a wake-up for whatever is next, or its end. */
