@@ -56,6 +56,7 @@ function textOf(action: OriginPlanAction): string {
     case "peers":
       return `peers ${action.peers.join()}`;
     case "opened":
+    case "closed":
     case "searchNeighbours":
       return action.kind;
     case "wakeAt":
