@@ -47,7 +47,8 @@ export type OriginPlanEvent =
   /** A registrar cannot be reached. */
   | { readonly kind: "unreachable"; readonly from: PeerName }
   | { readonly kind: "described" }
-  | { readonly kind: "stored"; readonly item: number }
+  /** Each item once. */
+  | { readonly kind: "stored"; readonly items: readonly number[] }
   /** Peers are needed. */
   | { readonly kind: "seek" }
   /** Everything is here: the last question says so, and nothing follows. */
@@ -156,7 +157,8 @@ export class OriginPlan {
         this.#hurry(nowMs);
         return;
       case "stored":
-        return this.#store(event.item, nowMs, actions);
+        for (const item of event.items) this.#store(item, nowMs, actions);
+        return;
       case "seek":
         this.#hurry(nowMs);
         return;

@@ -1,4 +1,4 @@
-import type { Bitmap } from "./bitmap.ts";
+import { Bitmap } from "./bitmap.ts";
 import type { PeerName } from "./directory.ts";
 import type { ItemGroups } from "./item-groups.ts";
 import { defaultLinkLimits, type LinkAction, type LinkEvent, type LinkLimits, Links } from "./links.ts";
@@ -12,7 +12,7 @@ import {
 } from "./origin-plan.ts";
 import type { Random } from "./random.ts";
 import type { RegisterAnswer, RegisterQuestion } from "./register-messages.ts";
-import type { Distance, Transfer, TransferAction, TransferEvent } from "./transfer.ts";
+import type { ChunkDescription, Distance, Transfer, TransferAction, TransferEvent } from "./transfer.ts";
 
 export interface PayloadFetchParts {
   readonly self: PeerName;
@@ -85,6 +85,9 @@ export class PayloadFetch {
   readonly #joined = new Set<PeerName>();
   /** Peers that say that they hold all of it. */
   readonly #holders = new Set<PeerName>();
+  /** Items of which the plan knows that they are here. */
+  readonly #noted: Bitmap;
+  #copiesOf: ChunkDescription["copiesOf"] = new Map();
   readonly #wakes = { transfer: never, plan: never, links: never };
   #wakeAtMs = never;
   #nowMs = 0;
@@ -96,6 +99,7 @@ export class PayloadFetch {
     this.#parts = parts;
     this.transfer = transfer;
     this.#linkLimits = linkLimits;
+    this.#noted = new Bitmap(parts.groups.items);
     this.#links = new Links(linkLimits, (peer) => transfer.rateOf(peer), random);
     this.#plan = new OriginPlan(
       {
@@ -131,17 +135,21 @@ export class PayloadFetch {
   #take(event: PayloadFetchEvent): void {
     switch (event.kind) {
       case "started":
+        this.#stepTransfer(event);
+        return this.#note(this.#storedSegments());
       case "corrupt":
       case "missing":
       case "busy":
       case "failed":
         return this.#stepTransfer(event);
       case "described":
+        this.#copiesOf = event.description.copiesOf;
+        this.#note(event.description.stored);
         this.#stepTransfer(event);
         return this.#stepPlan({ kind: "described" });
       case "stored":
         // The plan first: at the end it says what it knows.
-        this.#stepPlan({ kind: "stored", item: event.item });
+        this.#note([event.item, ...(this.#copiesOf.get(event.item) ?? [])]);
         return this.#stepTransfer(event);
       case "registrars":
       case "unreachable":
@@ -163,6 +171,19 @@ export class PayloadFetch {
       case "woke":
         return this.#wake();
     }
+  }
+
+  #storedSegments(): number[] {
+    const stored: number[] = [];
+    for (let item = 0; item < this.#parts.groups.end(0); item++) if (this.transfer.hasStored(item)) stored.push(item);
+    return stored;
+  }
+
+  /** The plan counts what is here: each item once, however often it came. */
+  #note(items: readonly number[]): void {
+    const fresh = items.filter((item) => !this.#noted.has(item));
+    for (const item of fresh) this.#noted.add(item);
+    if (fresh.length > 0) this.#stepPlan({ kind: "stored", items: fresh });
   }
 
   #join(source: PeerName, have: Bitmap | "all"): void {

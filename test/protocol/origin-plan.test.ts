@@ -28,7 +28,7 @@ function scene(more: Partial<OriginPlanParts> = {}) {
   const plan = new OriginPlan(parts, defaultOriginPlanLimits, seededRandom(1));
   const at = (nowMs: number, ...events: readonly OriginPlanEvent[]) =>
     events.flatMap((event) => {
-      if (event.kind === "stored") stored.add(event.item);
+      if (event.kind === "stored") for (const item of event.items) stored.add(item);
       return plan.step(event, nowMs);
     });
   return { at, stored };
@@ -100,10 +100,10 @@ test("a question says what is here, what was leased, and how much of that has co
   const { at } = scene();
   at(0, registrars("a"));
   at(1, answer("a", { leases: [lease(0), lease(1)] }));
-  const asked = questionOf(at(30, { kind: "stored", item: 0 }));
+  const asked = questionOf(at(30, { kind: "stored", items: [0] }));
   assert.equal([asked.groups, [...asked.held], asked.leases, asked.wants], [5, [1], [{ group: 1, arrived: 0 }], 1]);
   at(31, answer("a", { leases: [lease(1), lease(3)] }));
-  for (let item = 1; item < 5; item++) assert.equal(told(at(60, { kind: "stored", item })), []);
+  for (let item = 1; item < 5; item++) assert.equal(told(at(60, { kind: "stored", items: [item] })), []);
   const later = questionOf(at(700, woke));
   assert.equal(later.leases, [
     { group: 1, arrived: 4 },
@@ -198,7 +198,7 @@ test("far peers may be asked where the origin never is", () => {
 test("whatever registrars answer, never reads nothing, and nobody has more than two leases at a time", () => {
   const event: fc.Arbitrary<OriginPlanEvent> = fc.oneof(
     fc.constant(woke),
-    fc.record({ kind: fc.constant("stored" as const), item: fc.nat(64) }),
+    fc.record({ kind: fc.constant("stored" as const), items: fc.tuple(fc.nat(64)) }),
     fc.record({ kind: fc.constant("unreachable" as const), from: fc.constantFrom("a", "b") }),
     fc.array(fc.constantFrom("a", "b", "c"), { maxLength: 3 }).map((members) => registrars(...members)),
     fc

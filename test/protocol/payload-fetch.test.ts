@@ -177,6 +177,20 @@ test("the end is told to the registrar and to complete peers, and later peers ar
   assert.equal(kindsOf(at(3, { kind: "asked", peer: "late" })), ["accept"]);
 });
 
+test("what was here before, comes twice or comes with its copy counts once, and no lease is asked for it", () => {
+  const { at } = scene();
+  const heldIn = (actions: readonly PayloadFetchAction[]) =>
+    actions.flatMap((action) => (action.kind === "register" ? [action.question.held[0]] : []));
+  at(0, started, registrars("r"), answer([]), stored(0), stored(0));
+  const copiesOf = new Map([[17, [33, 34]]]);
+  const rest = Array.from({ length: 16 }, (_, i) => 1 + i);
+  at(1, { kind: "described", description: { sizesBytes, copiesOf, stored: [...rest, 18] } });
+  for (let item = 19; item < 33; item++) at(2, stored(item), stored(item));
+  assert.equal(heldIn(at(20, woke)), [0b00011]);
+  at(21, answer([]), stored(17));
+  assert.equal(heldIn(at(521, woke)), [0b00111]);
+});
+
 test("one time to wake is enough for all, and waking early only asks for the next", () => {
   const { fetch } = scene();
   const times = [started, registrars("r")].flatMap((event) => fetch.step(event, 0));
