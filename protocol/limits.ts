@@ -44,6 +44,8 @@ export const frameBodyBytesMax: number = chunkBytesMax;
 export const registerQuestionBytesMax: number = 10 * KIB;
 /** What it is told: names of 512 peers, 66 bytes each at most. */
 export const registerAnswerBytesMax: number = 40 * KIB;
+/** Questions of one stream that are not answered yet: a wanter asks about each payload once a second. */
+export const registerQuestionsMax = 16;
 /** Items asked for in one frame. */
 export const requestItemsMax = 256;
 /** Holdings remembered of one peer (DESIGN section 6: 1,000 are expected). */
