@@ -39,6 +39,8 @@ export interface TransferParts {
   readonly distanceTo?: (peer: PeerName) => Distance;
   /** Asks a registrar, which may be this node. @throws {UnreachableError} */
   readonly register?: (to: PeerName, question: RegisterQuestion) => Promise<RegisterAnswer>;
+  /** Peers that say by now that they have all of it. */
+  readonly holders?: () => readonly PeerName[];
   /** Whether it may read from its origins: always, unless this says otherwise. */
   readonly policy?: OriginPolicy;
   readonly holdsSlot?: () => boolean;
@@ -88,7 +90,7 @@ export class TransferDrive {
   }
 
   /**
-   * Brings all items in. When it has ended nothing touches the target any more. `holders` are said to have all of it;
+   * Brings all items in. When it has ended nothing touches the target any more. `holders` say that they have all of it;
    * `registrars` are none where nobody else is there.
    * @throws what ended it: {NotFoundError}, {ChunkCorruptError}, {UnreachableError}, {FormatError} for a manifest that
    * breaks a rule, {NoSpaceError}, or the signal's reason.
@@ -99,7 +101,9 @@ export class TransferDrive {
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) onAbort();
     try {
-      this.offer(holders, true);
+      this.offer(holders, "holders");
+      // A node that has just started has not yet heard what its neighbours hold.
+      if (holders.length === 0) this.offer(this.#neighbours(), "likely");
       this.#post({ kind: "started" });
       this.registrarsAre(registrars);
       await this.#end.promise;
@@ -118,6 +122,11 @@ export class TransferDrive {
     }
   }
 
+  /** Whether peers are asked at all. */
+  get isShared(): boolean {
+    return this.#parts.swarm !== undefined;
+  }
+
   /** Peers that have joined us and have not left. */
   get joiners(): Iterable<PeerName> {
     return this.#joiners;
@@ -128,11 +137,11 @@ export class TransferDrive {
     return this.#fetch.transfer;
   }
 
-  /** Peers may have something of the payload, or all of it. */
-  offer(peers: readonly PeerName[], areHolders: boolean): void {
+  /** Peers may have something of the payload, are likely to, or say that they have all of it. */
+  offer(peers: readonly PeerName[], as?: "likely" | "holders"): void {
     const { swarm } = this.#parts;
     const others = peers.filter((peer) => peer !== swarm?.id);
-    if (swarm !== undefined && others.length > 0) this.#post({ kind: "offered", peers: others, areHolders });
+    if (swarm !== undefined && others.length > 0) this.#post({ kind: "offered", peers: others, ...(as === undefined ? {} : { as }) });
   }
 
   /** Who the registrars are now. */
@@ -160,6 +169,10 @@ export class TransferDrive {
     this.#joiners.delete(peer);
     this.#members.leave(peer);
     this.#post({ kind: "left", source: peer });
+  }
+
+  #neighbours(): PeerName[] {
+    return this.#parts.swarm?.peers().map(({ peer }) => peer) ?? [];
   }
 
   #newFetch(): PayloadFetch {
@@ -268,13 +281,7 @@ export class TransferDrive {
   }
 
   #searchNeighbours(): void {
-    const { swarm, target } = this.#parts;
-    if (swarm === undefined) return;
-    this.offer(swarm.directory.holdersOf(target.payload), true);
-    this.offer(
-      swarm.peers().map(({ peer }) => peer),
-      false,
-    );
+    this.offer([...(this.#parts.holders?.() ?? []), ...this.#neighbours()]);
   }
 
   /** Verifies and writes an item, after any other try at it; never rejects. `inPlace`: the release that it was read from. */

@@ -5,7 +5,7 @@ import {
   P2pCacheError,
   UnreachableError,
 } from "../protocol/errors.ts";
-import type { TransferFault } from "../protocol/transfer.ts";
+import type { TransferFault } from "../protocol/transfer-events.ts";
 import type { SourceName } from "../protocol/transfer-source.ts";
 import type { OriginReads } from "./origin-reads.ts";
 

@@ -9,8 +9,8 @@ export interface LinkPeer {
 }
 
 export type LinkEvent =
-  /** These want or hold the payload. */
-  | { readonly kind: "offered"; readonly peers: readonly LinkPeer[] }
+  /** These want or hold the payload; `isNews`: what was known of them before counts no more. */
+  | { readonly kind: "offered"; readonly peers: readonly LinkPeer[]; readonly isNews?: boolean }
   /** A peer links to us. */
   | { readonly kind: "asked"; readonly by: LinkPeer }
   /** A peer that we asked has taken the link. */
@@ -84,7 +84,10 @@ export class Links {
   step(event: LinkEvent, nowMs: number): LinkAction[] {
     switch (event.kind) {
       case "offered":
-        for (const { peer, distance } of event.peers) this.#learn(peer, distance);
+        for (const { peer, distance } of event.peers) {
+          this.#learn(peer, distance);
+          if (event.isNews === true) this.#restUntilMs.delete(peer);
+        }
         return this.#refill(nowMs);
       case "asked":
         return this.#answer(event.by, nowMs);

@@ -41,8 +41,11 @@ export type PayloadFetchEvent =
   /** The members that are registrars of the payload now; none: this node is alone. Without this event nobody is asked. */
   | Extract<OriginPlanEvent, { readonly kind: "registrars" | "unreachable" }>
   | { readonly kind: "answer"; readonly from: PeerName; readonly answer: RegisterAnswer }
-  /** These may have something of the payload; or all of it, as they say themselves: the origin waits for their answer. */
-  | { readonly kind: "offered"; readonly peers: readonly PeerName[]; readonly areHolders?: boolean }
+  /**
+   * These may have something of the payload; or have come, or said something, so that they are likely to; or have all of it,
+   * as they say themselves. Origins wait for the answers of the latter two.
+   */
+  | { readonly kind: "offered"; readonly peers: readonly PeerName[]; readonly as?: "likely" | "holders" }
   /** A peer has joined us; or does not want to hear of our items any more. */
   | { readonly kind: "asked"; readonly peer: PeerName }
   | { readonly kind: "unjoined"; readonly peer: PeerName }
@@ -83,8 +86,8 @@ export class PayloadFetch {
   readonly #linkLimits: LinkLimits;
   /** Peers that we have joined, or asked to. */
   readonly #joined = new Set<PeerName>();
-  /** Peers that say that they hold all of it. */
-  readonly #holders = new Set<PeerName>();
+  /** What is expected of peers that were offered. */
+  readonly #expected = new Map<PeerName, "likely" | "holders">();
   /** Items of which the plan knows that they are here. */
   readonly #noted: Bitmap;
   #copiesOf: ChunkDescription["copiesOf"] = new Map();
@@ -156,8 +159,8 @@ export class PayloadFetch {
       case "answer":
         return this.#stepPlan(event);
       case "offered":
-        if (event.areHolders === true) for (const peer of event.peers) this.#holders.add(peer);
-        return this.#offer(event.peers);
+        if (event.as !== undefined) for (const peer of event.peers) this.#expected.set(peer, event.as);
+        return this.#offer(event.peers, event.as !== undefined);
       case "asked":
         return this.#stepLinks({ kind: "asked", by: this.#placed(event.peer) });
       case "unjoined":
@@ -201,12 +204,13 @@ export class PayloadFetch {
   /** A peer counts for nothing now. */
   #lose(peer: PeerName, retryAtMs?: number): void {
     this.#joined.delete(peer);
+    this.#expected.delete(peer);
     this.#stepTransfer({ kind: "left", source: peer });
     this.#stepLinks({ kind: "lost", peer, ...(retryAtMs === undefined ? {} : { retryAtMs }) });
   }
 
-  #offer(peers: readonly PeerName[]): void {
-    this.#stepLinks({ kind: "offered", peers: peers.map((peer) => this.#placed(peer)) });
+  #offer(peers: readonly PeerName[], isNews: boolean): void {
+    this.#stepLinks({ kind: "offered", peers: peers.map((peer) => this.#placed(peer)), isNews });
   }
 
   #placed(peer: PeerName) {
@@ -266,7 +270,7 @@ export class PayloadFetch {
       case "closed":
         return this.#stepTransfer(action);
       case "peers":
-        return this.#offer(action.peers);
+        return this.#offer(action.peers, false);
       case "wakeAt":
         this.#wakes.plan = action.atMs;
         return;
@@ -298,10 +302,10 @@ export class PayloadFetch {
   }
 
   #connect(peer: PeerName): void {
-    const isHolder = this.#holders.has(peer);
+    const expected = this.#expected.get(peer);
     this.#joined.add(peer);
-    this.#stepTransfer({ kind: "joining", source: peer, isHolder });
-    this.#actions.push({ kind: "join", peer, isHolder });
+    this.#stepTransfer({ kind: "joining", source: peer, isLikely: expected !== undefined });
+    this.#actions.push({ kind: "join", peer, isHolder: expected === "holders" });
   }
 
   /** Each machine whose time has come hears of it. */

@@ -33,8 +33,8 @@ export type Distance = "rack" | "site" | "far";
 export type TransferEvent =
   | { readonly kind: "started" }
   | { readonly kind: "described"; readonly description: ChunkDescription }
-  /** A peer is being asked what it has of the payload; a holder says that it has everything. */
-  | { readonly kind: "joining"; readonly source: SourceName; readonly isHolder?: boolean }
+  /** A peer is being asked what it has of the payload; origins wait for the answer of one that is likely to have it. */
+  | { readonly kind: "joining"; readonly source: SourceName; readonly isLikely?: boolean }
   | {
       readonly kind: "joined";
       readonly source: SourceName;

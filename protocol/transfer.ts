@@ -22,7 +22,7 @@ export class Transfer {
   readonly #sources: TransferSources;
   readonly #asks: TransferAsks;
   readonly #hedge: TransferHedge;
-  /** By peer that is being asked what it has: whether it says that it holds everything. */
+  /** By peer that is being asked what it has: whether it is likely to have something. */
   readonly #joining = new Map<SourceName, boolean>();
   readonly #isStored: Uint8Array;
   readonly #wrongAtOrigins = new Set<number>();
@@ -123,7 +123,7 @@ export class Transfer {
         this.#describe(event.description, nowMs);
         return [];
       case "joining":
-        this.#joining.set(event.source, event.isHolder === true);
+        this.#joining.set(event.source, event.isLikely === true);
         return [];
       case "joined":
         return this.#join(event, nowMs);
@@ -313,7 +313,7 @@ export class Transfer {
 
   #isAwaitingJoins(nowMs: number): boolean {
     if (this.#joining.size === 0 || nowMs >= this.#joinsUntilMs) return false;
-    // Under leases others see to it that nobody goes there too early, unless there are some who have everything.
+    // Under leases others see to it that nobody goes there too early, unless there are some who may well have it.
     return this.#leases === undefined || [...this.#joining.values()].includes(true);
   }
 

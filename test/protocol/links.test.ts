@@ -60,6 +60,15 @@ test("whoever has no link left asks again after a second, by itself, or when it 
   assert.equal(named(own.step({ kind: "woke" }, 3_000), "connect"), ["b"]);
 });
 
+test("a peer of whom there is news is asked at once, whatever was before", () => {
+  const own = links();
+  own.step(offered(...peers("site", "a")), 0);
+  own.step({ kind: "lost", peer: "a" }, 1);
+  assert.equal(named(own.step(offered(...peers("site", "a")), 2), "connect"), []);
+  const news: LinkEvent = { kind: "offered", peers: peers("site", "a"), isNews: true };
+  assert.equal(named(own.step(news, 3), "connect"), ["a"]);
+});
+
 test("a link that nobody asked for is parted from, and one that is here is accepted again", () => {
   const own = links();
   assert.equal(named(own.step({ kind: "linked", peer: "s" }, 0), "part"), ["s"]);

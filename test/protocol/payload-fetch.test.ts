@@ -87,7 +87,7 @@ test("peers that a registrar names are joined, and what they have is asked of th
 
 test("while somebody who holds all of it is being asked, a lease waits", () => {
   const { at } = scene();
-  const first = at(0, started, { kind: "offered", peers: ["h"], areHolders: true }, registrars("r"));
+  const first = at(0, started, { kind: "offered", peers: ["h"], as: "holders" }, registrars("r"));
   assert.equal(first[0], { kind: "join", peer: "h", isHolder: true });
   assert.equal(asksOf(at(1, answer([{ group: 0, from: "origin" }]))), []);
   assert.equal(asksOf(at(2, { kind: "joined", source: "h", have: "all" })), [{ source: "h", items: [0] }]);
@@ -99,9 +99,21 @@ test("a holder that does not answer, or has gone, does not keep a lease waiting 
     [1_000, woke],
   ] as const) {
     const { at } = scene();
-    at(0, started, { kind: "offered", peers: ["h"], areHolders: true }, registrars("r"));
+    at(0, started, { kind: "offered", peers: ["h"], as: "holders" }, registrars("r"));
     at(1, answer([{ group: 0, from: "origin" }]));
     assert.equal(asksOf(at(nowMs, event)), [{ source: "origin", items: [0] }]);
+  }
+});
+
+test("a lease waits for peers that are likely to have something, too, and not for others", () => {
+  for (const [as, asked] of [
+    ["likely", 0],
+    [undefined, 1],
+  ] as const) {
+    const { at } = scene();
+    const first = at(0, started, { kind: "offered", peers: ["h"], ...(as === undefined ? {} : { as }) }, registrars("r"));
+    assert.equal(first[0], { kind: "join", peer: "h", isHolder: false });
+    assert.is(asksOf(at(1, answer([{ group: 0, from: "origin" }]))).length, asked);
   }
 });
 
