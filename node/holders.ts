@@ -53,7 +53,11 @@ export class Holders {
   /** Where a peer is from here. A site without a name is no other site than any. */
   distanceTo(peer: PeerName): Distance {
     const { own, swarm } = this.#parts;
-    const labels = swarm()?.directory.labels(peer) ?? swarm()?.peers().find((facts) => facts.peer === peer);
+    const labels =
+      swarm()?.directory.labels(peer) ??
+      swarm()
+        ?.peers()
+        .find((facts) => facts.peer === peer);
     if (labels === undefined || own.site === "" || labels.site === "") return "site";
     if (labels.site !== own.site) return "far";
     return own.rack !== "" && labels.rack === own.rack ? "rack" : "site";

@@ -141,7 +141,8 @@ export class TransferDrive {
   offer(peers: readonly PeerName[], as?: "likely" | "holders"): void {
     const { swarm } = this.#parts;
     const others = peers.filter((peer) => peer !== swarm?.id);
-    if (swarm !== undefined && others.length > 0) this.#post({ kind: "offered", peers: others, ...(as === undefined ? {} : { as }) });
+    if (swarm !== undefined && others.length > 0)
+      this.#post({ kind: "offered", peers: others, ...(as === undefined ? {} : { as }) });
   }
 
   /** Who the registrars are now. */

@@ -31,9 +31,12 @@ export function errorOf(given: GivenUp): P2pCacheError {
     case "corrupt": {
       const change = reads.changes.get(item);
       if (change !== undefined) return change;
-      return new ChunkCorruptError(`no source has the right bytes of ${what}: item ${item} is wrong at ${liars(given)}`, {
-        details: { ...details, sources: [...given.corruptFrom] },
-      });
+      return new ChunkCorruptError(
+        `no source has the right bytes of ${what}: item ${item} is wrong at ${liars(given)}`,
+        {
+          details: { ...details, sources: [...given.corruptFrom] },
+        },
+      );
     }
     case "missing":
       return new NotFoundError(`${missingItems} of ${items} items of ${what} are nowhere to be had`, { details });

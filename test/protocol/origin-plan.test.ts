@@ -16,7 +16,7 @@ import type { RegisterAnswer } from "../../protocol/register-messages.ts";
 /** One segment, and 64 chunks of 1 MiB: five groups. */
 const groups = new ItemGroups({ segments: 1, items: 65, bytes: 64 * MIB });
 
-function scene(more: Partial<OriginPlanParts> = {}) {
+function scene(more: Partial<OriginPlanParts> = {}, seed = 1) {
   const stored = new Set<number>();
   const parts: OriginPlanParts = {
     ...{ self: "me", key: "k", site: "s", groups, policy: "auto", holdsSlot: () => true, seeks: () => true },
@@ -25,7 +25,7 @@ function scene(more: Partial<OriginPlanParts> = {}) {
     wanters: () => ["other"],
     ...more,
   };
-  const plan = new OriginPlan(parts, defaultOriginPlanLimits, seededRandom(1));
+  const plan = new OriginPlan(parts, defaultOriginPlanLimits, seededRandom(seed));
   const at = (nowMs: number, ...events: readonly OriginPlanEvent[]) =>
     events.flatMap((event) => {
       if (event.kind === "stored") for (const item of event.items) stored.add(item);
@@ -193,6 +193,47 @@ test("far peers may be asked where the origin never is", () => {
   const { at } = scene({ policy: "never" });
   at(0, registrars("a"));
   assert.equal(told(at(1, answer("a", { leases: [lease(2, "far")] }))), ["far 17-33"]);
+});
+
+test("an answer that comes late counts, unless one that comes before it has answered since", () => {
+  const first = scene();
+  first.at(0, registrars("a", "b"));
+  assert.ok(told(first.at(250, woke)).includes("ask b"));
+  assert.equal(told(first.at(400, answer("a", { leases: [lease(1)] }))), ["leased 1-17"]);
+  assert.equal(told(first.at(410, answer("b", { leases: [lease(2)] }))), [], "a is the first that answers");
+  const second = scene();
+  second.at(0, registrars("a", "b"));
+  second.at(250, woke);
+  assert.equal(told(second.at(300, answer("b", { leases: [lease(2)] }))), ["leased 17-33"]);
+  assert.equal(told(second.at(400, answer("a", { leases: [lease(1)] }))), ["lapsed 17-33", "leased 1-17"]);
+});
+
+test("a registrar whose answers take long is waited for longer the next time, and two seconds at most", () => {
+  const { at } = scene();
+  at(0, registrars("a", "b"));
+  at(200, answer("a"));
+  at(700, woke);
+  assert.equal(told(at(1_299, woke)), []);
+  assert.ok(told(at(1_300, woke)).includes("ask b"));
+});
+
+test("whoever wakes late listens once more before it takes a registrar for silent", () => {
+  const { at } = scene();
+  at(0, registrars("a", "b"));
+  assert.equal(told(at(400, woke)), []);
+  assert.ok(told(at(800, woke)).includes("ask b"));
+});
+
+test("the first turn by rank comes a second after a registrar was silent at the soonest", () => {
+  for (let seed = 0; seed < 50; seed++) {
+    const { at } = scene({}, seed);
+    const early = [...at(0, registrars("a")), ...at(250, woke)];
+    for (let nowMs = 260; nowMs < 1_250; nowMs += 90) early.push(...at(nowMs, woke));
+    assert.equal(
+      told(early).filter((text) => text.startsWith("leased")),
+      [],
+    );
+  }
 });
 
 test("whatever registrars answer, never reads nothing, and nobody has more than two leases at a time", () => {

@@ -111,7 +111,12 @@ test("a lease waits for peers that are likely to have something, too, and not fo
     [undefined, 1],
   ] as const) {
     const { at } = scene();
-    const first = at(0, started, { kind: "offered", peers: ["h"], ...(as === undefined ? {} : { as }) }, registrars("r"));
+    const first = at(
+      0,
+      started,
+      { kind: "offered", peers: ["h"], ...(as === undefined ? {} : { as }) },
+      registrars("r"),
+    );
     assert.equal(first[0], { kind: "join", peer: "h", isHolder: false });
     assert.is(asksOf(at(1, answer([{ group: 0, from: "origin" }]))).length, asked);
   }
