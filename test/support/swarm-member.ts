@@ -140,6 +140,18 @@ export function servedPayload(
   return { index: new ItemIndex(root), root, have: () => options.have ?? "all", load };
 }
 
+/** What somebody asks a registrar who wants a payload of nine groups and has nothing of it. */
+export const registerQuestion: RegisterQuestion = {
+  groups: 9,
+  site: "here",
+  held: new Uint8Array(2),
+  leases: [],
+  wants: 2,
+  isReady: true,
+  lacking: [],
+  seeks: true,
+};
+
 /** A bitmap with some bits set. */
 export function bits(length: number, items: readonly number[]): Bitmap {
   const bitmap = new Bitmap(length);
