@@ -74,6 +74,7 @@ interface OwnLease {
   /** Given by a registrar, or taken by rank. */
   readonly by: "registrar" | "rank";
   readonly isFarOnly: boolean;
+  readonly sinceMs: number;
   arrived: number;
   /** Only for one taken by rank: when it is given up. */
   untilMs: number;
@@ -216,7 +217,9 @@ export class OriginPlan {
     this.#rankedSinceMs = undefined;
     this.#nextAskMs = nowMs + Math.max(gapMs, answer.retryAfterMs);
     if (answer.peers.length > 0) actions.push({ kind: "peers", peers: answer.peers });
-    for (const [group, { by, isFarOnly }] of this.#leases) {
+    for (const [group, { by, isFarOnly, sinceMs }] of this.#leases) {
+      // Of a lease that was not there when it was asked a registrar says nothing.
+      if (by === "registrar" && sinceMs > askedMs) continue;
       const isGranted = answer.leases.some((lease) => lease.group === group && (lease.from === "far") === isFarOnly);
       if (by === "rank" || !isGranted) this.#endLease(group, actions);
     }
@@ -249,7 +252,7 @@ export class OriginPlan {
     actions: OriginPlanAction[],
   ): void {
     const { groups } = this.#parts;
-    this.#leases.set(group, { ...how, arrived: 0, untilMs: nowMs + leaseTurns * this.#limits.turnMs });
+    this.#leases.set(group, { ...how, sinceMs: nowMs, arrived: 0, untilMs: nowMs + leaseTurns * this.#limits.turnMs });
     const { isFarOnly } = how;
     actions.push({ kind: "leased", first: groups.first(group), end: groups.end(group), isFarOnly });
   }
@@ -303,7 +306,9 @@ export class OriginPlan {
       this.#nextAskMs = Math.min(...this.#silentUntilMs.values());
       return;
     }
-    const patienceMs = Math.min(patienceMsMax, Math.max(this.#limits.silenceMs, patience * this.#tookMs));
+    // The end of one that has answered before is heard of, since its stream ends.
+    const leastMs = to === this.#answeredBy ? knownSilenceMs : this.#limits.silenceMs;
+    const patienceMs = Math.min(patienceMsMax, Math.max(leastMs, patience * this.#tookMs));
     this.#asked = { from: to, atMs: nowMs, untilMs: nowMs + patienceMs, isLate: false };
     this.#askedAtMs = nowMs;
     this.#nextAskMs = nowMs;
@@ -372,7 +377,8 @@ export class OriginPlan {
 const silentForMs = 5_000;
 /** A registrar on a busy machine is borne with: so many times what its answers took, at most so long. */
 const patience = 3;
-const patienceMsMax = 2_000;
+const patienceMsMax = 3_000;
+const knownSilenceMs = 1_000;
 const tookKept = 0.8;
 /** Whoever wakes so much too late is busy itself. */
 const lagMs = 100;

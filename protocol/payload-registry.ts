@@ -127,6 +127,13 @@ export class PayloadRegistry {
 
   /** Items that arrived keep a lease alive, and nothing else does; nor do they for ever. */
   #renew(wanter: Wanter, question: RegisterQuestion, nowMs: number): void {
+    // What a wanter was given and does not speak of it has not taken.
+    const spokenOf = new Set(question.leases.map(({ group }) => group));
+    for (const group of [...wanter.leases]) {
+      if (spokenOf.has(group)) continue;
+      wanter.site.end(group);
+      wanter.restsUntilMs = Math.max(wanter.restsUntilMs, nowMs + this.#limits.leaseMs);
+    }
     for (const { group, arrived } of question.leases) {
       if (group >= this.groups) continue;
       const lease = wanter.site.leases.get(group);

@@ -205,16 +205,27 @@ test("an answer that comes late counts, unless one that comes before it has answ
   second.at(0, registrars("a", "b"));
   second.at(250, woke);
   assert.equal(told(second.at(300, answer("b", { leases: [lease(2)] }))), ["leased 17-33"]);
-  assert.equal(told(second.at(400, answer("a", { leases: [lease(1)] }))), ["lapsed 17-33", "leased 1-17"]);
+  assert.equal(told(second.at(400, answer("a", { leases: [lease(1)] }))), ["leased 1-17"], "a does not know of b's");
+  assert.equal(
+    questionOf(second.at(420, { kind: "described" })).leases.map(({ group }) => group),
+    [2, 1],
+  );
 });
 
-test("a registrar whose answers take long is waited for longer the next time, and two seconds at most", () => {
-  const { at } = scene();
-  at(0, registrars("a", "b"));
-  at(200, answer("a"));
-  at(700, woke);
-  assert.equal(told(at(1_299, woke)), []);
-  assert.ok(told(at(1_300, woke)).includes("ask b"));
+test("a registrar that has answered is waited for a second, or longer if its answers take long", () => {
+  for (const [tookMs, silentMs] of [
+    [100, 1_000],
+    [600, 1_800],
+  ] as const) {
+    const { at } = scene();
+    at(0, registrars("a", "b"));
+    if (tookMs > 250) at(250, woke);
+    at(tookMs, answer("a"));
+    const askedMs = tookMs + 500;
+    assert.equal(told(at(askedMs, woke)), ["ask a"]);
+    assert.equal(told(at(askedMs + silentMs - 1, woke)), []);
+    assert.ok(told(at(askedMs + silentMs, woke)).includes("ask b"));
+  }
 });
 
 test("whoever wakes late listens once more before it takes a registrar for silent", () => {
