@@ -22,7 +22,7 @@ export interface RegistryLimits {
 
 export const defaultRegistryLimits: RegistryLimits = {
   stateMs: 60_000,
-  leaseMs: 2_500,
+  leaseMs: 5_000,
   leasesMax: 16,
   peersGiven: 24,
   // Twice the largest network that DESIGN promises anything for.
@@ -179,7 +179,7 @@ export class PayloadRegistry {
         const { leaseMs } = this.#limits;
         if (nowMs < untilMs + (wanter.seenMs >= untilMs - leaseMs / 2 ? 0 : leaseMs)) continue;
         wanter.lapses++;
-        wanter.restsUntilMs = nowMs + Math.min(restMsMax, this.#limits.leaseMs * 2 ** wanter.lapses);
+        wanter.restsUntilMs = nowMs + Math.min(restMsMax, this.#limits.leaseMs * 2 ** (wanter.lapses - 1));
         // It may be the origin that is slow, or away.
         this.#termMs = Math.min(termMsMax, 1.5 * this.#termMs);
         site.end(group);
@@ -273,7 +273,7 @@ export class PayloadRegistry {
 /** A lease that trickles ends after so many terms: somebody else is faster. */
 const leaseTermsMax = 8;
 /** What is said to be held and found with nobody is doubted after so many terms. */
-const doubtTerms = 2;
+const doubtTerms = 1;
 /** Who lets leases lapse gets none for a while, longer each time. */
 const restMsMax = 60_000;
 /** A lease bears with gaps between items that are several times the usual. */
