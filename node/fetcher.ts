@@ -2,12 +2,15 @@ import type { Holding as Held } from "../protocol/announcement.ts";
 import type { PeerName } from "../protocol/directory.ts";
 import { UsageError } from "../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
+import type { OriginPolicy } from "../protocol/origin-plan.ts";
+import type { Politeness, TrafficClass } from "../protocol/politeness.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
 import type { Standing } from "../protocol/standing.ts";
 import type { TransferLimits } from "../protocol/transfer-limits.ts";
 import { variantText } from "../protocol/variant.ts";
 import { adoptCopy } from "./adopt.ts";
 import { Flight } from "./flight.ts";
+import { originsUnder } from "./origin-access.ts";
 import type { Clock, FetchStore, Holding, Origin, StagedTree, Swarm } from "./ports.ts";
 import type { RecordSources } from "./record-finder.ts";
 import { type FoundRelease, ReleaseFinder, type ReleaseFinderParts } from "./release-finder.ts";
@@ -16,9 +19,12 @@ import { Turns } from "./turns.ts";
 
 /** Overrides of one fetch; absent ones are as configured. */
 export interface FetchOptions {
-  readonly origin?: "auto" | "never";
+  /** `limited`: within the budgets of their site also where they are configured as `auto`; `auto`: as configured. */
+  readonly origin?: OriginPolicy;
   readonly peers?: "auto" | "never";
   readonly timeoutMs?: number;
+  /** Why its bytes move; interactive unless given. Who wants the same more urgently hurries it. */
+  readonly traffic?: TrafficClass;
   /** The caller left: the fetch goes on if another one wants the same. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: FetchProgress) => void;
@@ -47,7 +53,11 @@ export interface FetchResult {
 export interface FetcherParts {
   readonly store: FetchStore;
   readonly swarm: () => Swarm | undefined;
+  /** As they are configured; and (the same, unless given) all within their budgets. */
   readonly origins: readonly Origin[];
+  readonly limitedOrigins?: readonly Origin[];
+  /** What may be fetched, by class; all that comes unless given. */
+  readonly down?: Politeness;
   readonly recordSources: Omit<RecordSources, "origins" | "swarm">;
   /** Peers that are asked what they have of a payload, connected or not. */
   readonly holdersFor: (payload: PayloadId) => readonly PeerName[];
@@ -111,7 +121,7 @@ export class Fetcher {
   }
 
   /** What holds for every fetch that begins from now on. */
-  reconfigure(parts: Pick<FetcherParts, "origins" | "timeoutMs">): void {
+  reconfigure(parts: Pick<FetcherParts, "origins" | "limitedOrigins" | "timeoutMs">): void {
     this.#parts = { ...this.#parts, ...parts };
   }
 
@@ -176,7 +186,8 @@ export class Fetcher {
   }
 
   async #fetch(variant: VariantHash, options: FetchOptions, flight: Flight, signal: AbortSignal): Promise<FetchResult> {
-    const origins = options.origin === "never" ? [] : this.#parts.origins;
+    const { origins: configured, limitedOrigins = configured } = this.#parts;
+    const origins = originsUnder(options.origin, configured, limitedOrigins);
     const swarm = options.peers === "never" ? undefined : this.#parts.swarm();
     // A node that has just started knows nobody yet, and would ask the origin for what its peers have.
     if (swarm !== undefined && this.#parts.store.holding(variant) === undefined)
@@ -293,7 +304,7 @@ export class Fetcher {
   }
 
   async #transfer(staged: StagedTree, { record }: FoundRelease, parts: TransferPartners): Promise<BytesBySource> {
-    const { standing, clock, transferLimits, holdersFor } = this.#parts;
+    const { standing, clock, transferLimits, holdersFor, down } = this.#parts;
     const { swarm, origins, flight, signal } = parts;
     const what = variantText(record.variant);
     const onProgress = (bytes: BytesBySource) => flight.report({ text: what, totalBytes: record.root.bytes, bytes });
@@ -310,6 +321,7 @@ export class Fetcher {
       random: Math.random,
       mayBeAsked: (peer) => swarm?.directory.holdersOf(record.payload).includes(peer) ?? false,
       ...(transferLimits === undefined ? {} : { limits: transferLimits }),
+      ...(down === undefined ? {} : { pace: down.paceOf(() => flight.traffic) }),
     });
     this.#drives.set(record.payload, drive);
     try {

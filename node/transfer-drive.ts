@@ -7,12 +7,14 @@ import {
   ReleaseChangedError,
   UnreachableError,
 } from "../protocol/errors.ts";
+import type { Pace } from "../protocol/politeness.ts";
 import type { Random } from "../protocol/random.ts";
 import type { Standing } from "../protocol/standing.ts";
 import { Transfer, type TransferAction, type TransferEvent } from "../protocol/transfer.ts";
 import { defaultTransferLimits, type TransferLimits } from "../protocol/transfer-limits.ts";
 import type { SourceName } from "../protocol/transfer-source.ts";
 import { isOwnBuffer } from "./chunk-buffers.ts";
+import { originAccess, originRefused } from "./origin-access.ts";
 import type { Clock, Join, Origin, StagedTree, Swarm } from "./ports.ts";
 
 /** Bytes by where they came from. */
@@ -36,6 +38,8 @@ export interface TransferParts {
   readonly onProgress: (bytes: BytesBySource) => void;
   /** Whether a peer that is not connected may be asked again: it is known to hold the payload. */
   readonly mayBeAsked?: (peer: PeerName) => boolean;
+  /** What may be asked for at a time. */
+  readonly pace?: Pace;
   /** Shorter ones for tests. */
   readonly limits?: TransferLimits;
 }
@@ -81,6 +85,8 @@ export class TransferDrive {
       segmentSizesBytes: root.segments.map(({ sizeBytes }) => sizeBytes),
       storedSegments: parts.target.storedSegments(),
       origins: [...this.#origins.keys()],
+      isHeldBack: originAccess(parts.origins).isHeldBack,
+      ...(parts.pace === undefined ? {} : { pace: parts.pace }),
     };
     this.#transfer = new Transfer(plan, parts.limits ?? defaultTransferLimits, parts.random);
   }
@@ -246,9 +252,7 @@ export class TransferDrive {
       if (controller.signal.aborted) return;
       this.#refusals.set(source, error as Error);
       if (error instanceof ReleaseChangedError) this.#changes.set(item, error);
-      if (error instanceof ChunkMissingError) this.#post({ kind: "missing", source, items: [item] });
-      else if (error instanceof ChunkCorruptError) this.#post({ kind: "corrupt", source, item });
-      else this.#post({ kind: "failed", source, items: [item] });
+      this.#post(originRefused(error, source, item));
     } finally {
       if (this.#originItems.get(item) === controller) this.#originItems.delete(item);
     }
