@@ -31,7 +31,9 @@ const liveKeys: ReadonlySet<string> = new Set([
   "cache.free_bytes_min",
   "node.log_level",
   "origin",
+  "transfer.down",
   "transfer.timeout",
+  "transfer.up",
   "trust.publishers",
   "local_packages",
   "publish.key",
@@ -98,7 +100,7 @@ export function withLive(running: Settings, next: Settings): Settings {
     cache: { ...running.cache, maxBytes, freeBytesMin },
     repositories: next.repositories,
     origins: next.origins,
-    transfer: { ...running.transfer, timeoutMs: next.transfer.timeoutMs },
+    transfer: { ...next.transfer, peers: running.transfer.peers },
     trust: { ...running.trust, publishers: next.trust.publishers },
   };
 }
