@@ -4,6 +4,7 @@ import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import { Politeness } from "../protocol/politeness.ts";
 import { Standing } from "../protocol/standing.ts";
 import { variantHash } from "../protocol/variant.ts";
+import { classRates } from "./class-rates.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
@@ -17,8 +18,8 @@ import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
-import { classRates } from "./rates.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
+import { registrarOf } from "./registrar-of.ts";
 import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
@@ -185,9 +186,10 @@ export class CacheNode implements AsyncDisposable {
     await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
-    const { timeoutMs, downBytesPerSecond } = settings.transfer;
-    this.#fetcher.reconfigure({ origins: origins.origins, limitedOrigins: origins.limited, timeoutMs });
+    const { timeoutMs, upBytesPerSecond, downBytesPerSecond } = settings.transfer;
+    this.#swarm?.setRates(classRates(upBytesPerSecond));
     this.#down.setRates(classRates(downBytesPerSecond), this.#clock.monotonicMs());
+    this.#fetcher.reconfigure({ origins: origins.origins, limitedOrigins: origins.limited, timeoutMs });
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
@@ -321,6 +323,7 @@ export class CacheNode implements AsyncDisposable {
   }
 
   #handlers(): SwarmHandlers {
+    const registrar = registrarOf(this.#clock, Math.random);
     return {
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
       serve: (payload) => this.#store.serve(payload),
@@ -334,10 +337,15 @@ export class CacheNode implements AsyncDisposable {
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });
         this.#fetcher.left(peer);
+        registrar.left(peer);
       },
       learnt: (peer, added) => this.#fetcher.learnt(peer, added),
       wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
       gave: (peer, bytes) => this.#standing.gave(peer, bytes),
+      registered: registrar.registered,
+      mayJoin: () => true,
+      unjoined: () => undefined,
+      demand: () => undefined,
     };
   }
 
