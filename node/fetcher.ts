@@ -321,6 +321,7 @@ export class Fetcher {
       random: Math.random,
       mayBeAsked: (peer) => swarm?.directory.holdersOf(record.payload).includes(peer) ?? false,
       ...(transferLimits === undefined ? {} : { limits: transferLimits }),
+      traffic: () => flight.traffic,
       ...(down === undefined ? {} : { pace: down.paceOf(() => flight.traffic) }),
     });
     this.#drives.set(record.payload, drive);

@@ -7,7 +7,7 @@ import {
   ReleaseChangedError,
   UnreachableError,
 } from "../protocol/errors.ts";
-import type { Pace } from "../protocol/politeness.ts";
+import type { Pace, TrafficClass } from "../protocol/politeness.ts";
 import type { Random } from "../protocol/random.ts";
 import type { Standing } from "../protocol/standing.ts";
 import { Transfer, type TransferAction, type TransferEvent } from "../protocol/transfer.ts";
@@ -15,7 +15,7 @@ import { defaultTransferLimits, type TransferLimits } from "../protocol/transfer
 import type { SourceName } from "../protocol/transfer-source.ts";
 import { isOwnBuffer } from "./chunk-buffers.ts";
 import { originAccess, originRefused } from "./origin-access.ts";
-import type { Clock, Join, Origin, StagedTree, Swarm } from "./ports.ts";
+import type { Clock, Join, JoinListener, Origin, StagedTree, Swarm } from "./ports.ts";
 
 /** Bytes by where they came from. */
 export interface BytesBySource {
@@ -40,6 +40,8 @@ export interface TransferParts {
   readonly mayBeAsked?: (peer: PeerName) => boolean;
   /** What may be asked for at a time. */
   readonly pace?: Pace;
+  /** What peers are told of why. */
+  readonly traffic?: () => TrafficClass;
   /** Shorter ones for tests. */
   readonly limits?: TransferLimits;
 }
@@ -148,7 +150,7 @@ export class TransferDrive {
       if (isCurrent()) this.#lose(source, rejoinMs);
     };
     try {
-      const join = await swarm.join(source, payload, index.items, {
+      const listener: JoinListener = {
         have: (items) => post({ kind: "has", source, items }),
         piece: (item, bytes) => {
           if (isCurrent()) void this.#store(source, item, bytes);
@@ -156,7 +158,8 @@ export class TransferDrive {
         busy: (items, retryAfterMs) => post({ kind: "busy", source, items, retryAfterMs }),
         gone: (items) => (items.length === 0 ? lose() : post({ kind: "missing", source, items })),
         ended: lose,
-      });
+      };
+      const join = await swarm.join(source, payload, index.items, listener, this.#parts.traffic?.());
       if (!isCurrent()) return join?.leave();
       // A peer with nothing is asked again when it says that it has, or wants, something.
       if (join === undefined) return this.left(source);
