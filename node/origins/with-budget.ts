@@ -31,6 +31,7 @@ export class LimitedOrigin implements Origin {
   readonly #parts: BudgetParts;
   readonly #share: BudgetShare;
   #refusal: string | undefined;
+  #refusedUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(inner: Origin, parts: BudgetParts) {
     this.#inner = inner;
@@ -42,9 +43,9 @@ export class LimitedOrigin implements Origin {
     return this.#inner.name;
   }
 
-  /** Why the last chunk that was asked for was refused; undefined where it was not. */
+  /** Why a chunk was refused just now; undefined where none was. */
   get refusal(): string | undefined {
-    return this.#refusal;
+    return this.#now().nowMs < this.#refusedUntilMs ? this.#refusal : undefined;
   }
 
   /** Whether this node may read chunks now, as far as slots go. */
@@ -66,9 +67,11 @@ export class LimitedOrigin implements Origin {
 
   async #pass(sizeBytes: number, signal: AbortSignal | undefined): Promise<void> {
     signal?.throwIfAborted();
-    const answer = this.#share.ask(sizeBytes, this.#now());
+    const now = this.#now();
+    const answer = this.#share.ask(sizeBytes, now);
     if (answer.kind === "later") {
       this.#refusal = this.#reason(answer.why);
+      this.#refusedUntilMs = now.nowMs + answer.retryAfterMs + spreadMs;
       // By chance a little later: of several transfers none is always the first to ask again.
       throw new NotOurTurnError(this.#refusal, answer.retryAfterMs + this.#parts.random() * spreadMs);
     }

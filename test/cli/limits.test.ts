@@ -85,6 +85,30 @@ test("a fetch of a class takes as long as its rate, another class does not, and 
   await kill(node, "SIGTERM");
 });
 
+test("a peer sends a class at the rate that it has for it, and another class as fast as it can", async () => {
+  await using machine = await Machine.open();
+  const { studio } = machine;
+  for (const name of ["foo", "goo"]) packageTree(machine, name, { largeMib: 8 });
+  await machine.run(["publish", "foo-1.0.0", "goo-1.0.0"]);
+  const holder = studio.configure("holder", { more: '[transfer]\nup = { job_start = "1 MB/s" }' });
+  const one = await studio.start(holder);
+  for (const name of ["foo", "goo"])
+    assert.is((await p2pcache(["fetch", `${name}-1.0.0`, "--config", holder])).code, 0);
+  const asking = studio.configure("asking", { bootstrap: one.addresses, originPolicy: "never" });
+  const other = await studio.start(asking);
+  const seconds = async (name: string, ...words: string[]) => {
+    const { stdout, stderr } = await p2pcache(["fetch", `${name}-1.0.0`, "--json", "--config", asking, ...words]);
+    const [fetched] = (JSON.parse(stdout) as { variants: { seconds: number; bytes: { peers: number } }[] }).variants;
+    assert.ok(fetched!.bytes.peers > 8 * mib, stderr);
+    return fetched!.seconds;
+  };
+  const slow = await seconds("foo", "--class=job-start");
+  const quick = await seconds("goo");
+  assert.ok(slow >= 4, `${slow} s`);
+  assert.ok(quick < slow, `${quick} s`);
+  for (const node of [one, other]) await kill(node, "SIGTERM");
+});
+
 test("who wants the same more urgently hurries it", async () => {
   await using machine = await Machine.open();
   packageTree(machine, "foo", { largeMib: 8 });
