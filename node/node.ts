@@ -19,7 +19,6 @@ import { OriginSet } from "./origins-of.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
-import { registrarOf } from "./registrar-of.ts";
 import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
@@ -29,6 +28,7 @@ import { siteCrowd } from "./site-crowd.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { storeOptions } from "./store-options.ts";
+import { Transfers } from "./transfers.ts";
 import { verifyHeld } from "./verify-held.ts";
 
 export interface NodeOptions {
@@ -52,6 +52,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #standing = new Standing();
   readonly #down: Politeness;
   readonly #holders: Holders;
+  readonly #transfers: Transfers;
   readonly #fetcher: Fetcher;
   readonly #startedMs: number;
   readonly #events: NodeEvents;
@@ -87,6 +88,15 @@ export class CacheNode implements AsyncDisposable {
       random: Math.random,
       nowMs: () => parts.clock.monotonicMs(),
     });
+    this.#transfers = new Transfers({
+      swarm: () => this.#swarm,
+      standing: this.#standing,
+      clock: parts.clock,
+      random: Math.random,
+      site: parts.settings.node.site,
+      distanceTo: (peer) => this.#holders.distanceTo(peer),
+      holdersFor: (payload) => this.#holders.forPayload(payload),
+    });
     this.#fetcher = new Fetcher({
       store: parts.store,
       swarm: () => this.#swarm,
@@ -100,8 +110,7 @@ export class CacheNode implements AsyncDisposable {
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
-      holdersFor: (payload) => this.#holders.forPayload(payload),
-      standing: this.#standing,
+      transfers: this.#transfers,
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
       onPlaced: (holding) => this.#events.placed(holding),
@@ -323,7 +332,7 @@ export class CacheNode implements AsyncDisposable {
   }
 
   #handlers(): SwarmHandlers {
-    const registrar = registrarOf(this.#clock, Math.random);
+    const transfers = this.#transfers;
     return {
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
       serve: (payload) => this.#store.serve(payload),
@@ -332,20 +341,19 @@ export class CacheNode implements AsyncDisposable {
       peerReady: (peer) => {
         const facts = this.#swarm?.peers().find((each) => each.peer === peer);
         this.#log("info", "peer-joined", { peer, name: facts?.name });
-        this.#fetcher.consider(peer);
+        transfers.peerReady(peer);
       },
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });
-        this.#fetcher.left(peer);
-        registrar.left(peer);
+        transfers.peerLeft(peer);
       },
-      learnt: (peer, added) => this.#fetcher.learnt(peer, added),
-      wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
+      learnt: (peer, added) => transfers.learnt(peer, added),
+      wanted: (peer, payload) => transfers.wanted(peer, payload),
       gave: (peer, bytes) => this.#standing.gave(peer, bytes),
-      registered: registrar.registered,
-      mayJoin: () => true,
-      unjoined: () => undefined,
-      demand: () => undefined,
+      registered: (peer, payload, question) => transfers.registered(peer, payload, question),
+      mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
+      unjoined: (peer, payload) => transfers.unjoined(peer, payload),
+      demand: (payload) => transfers.demand(payload),
     };
   }
 

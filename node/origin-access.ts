@@ -24,8 +24,10 @@ export function originAccess(origins: readonly Origin[]): OriginAccess {
   return { policy: "limited", holdsSlot, isHeldBack: () => !holdsSlot() };
 }
 
+type OriginRefusal = Extract<TransferEvent, { readonly kind: "missing" | "corrupt" | "busy" | "failed" }>;
+
 /** What a transfer hears of an item that an origin did not give. */
-export function originRefused(error: unknown, source: SourceName, item: number): TransferEvent {
+export function originRefused(error: unknown, source: SourceName, item: number): OriginRefusal {
   if (error instanceof ChunkMissingError) return { kind: "missing", source, items: [item] };
   if (error instanceof ChunkCorruptError) return { kind: "corrupt", source, item };
   if (!(error instanceof NotOurTurnError)) return { kind: "failed", source, items: [item] };

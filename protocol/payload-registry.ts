@@ -168,7 +168,9 @@ export class PayloadRegistry {
   #lapse(nowMs: number): void {
     for (const site of this.#sites.values()) {
       for (const [group, { wanter, untilMs }] of site.leases) {
-        if (nowMs < untilMs) continue;
+        // What has arrived may not have been said yet: whoever is silent is waited for once more.
+        const { leaseMs } = this.#limits;
+        if (nowMs < untilMs + (wanter.seenMs >= untilMs - leaseMs / 2 ? 0 : leaseMs)) continue;
         wanter.lapses++;
         wanter.restsUntilMs = nowMs + Math.min(restMsMax, this.#limits.leaseMs * 2 ** wanter.lapses);
         // It may be the origin that is slow, or away.

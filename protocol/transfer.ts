@@ -24,7 +24,8 @@ export class Transfer {
   readonly #sources: TransferSources;
   readonly #asks: TransferAsks;
   readonly #hedge: TransferHedge;
-  readonly #joining = new Set<SourceName>();
+  /** By peer that is being asked what it has: whether it is likely to have something. */
+  readonly #joining = new Map<SourceName, boolean>();
   readonly #isStored: Uint8Array;
   readonly #wrongAtOrigins = new Set<number>();
   /** Undefined: everything may be asked of origins and far peers. */
@@ -79,8 +80,7 @@ export class Transfer {
     if (event.kind === "has" && nowMs < this.#nextMs && this.#inFlightBytes >= this.#limits.inFlightBytesMax)
       return actions;
     this.#expire(nowMs, actions);
-    this.#advance(actions);
-    if (this.#isOver()) return actions;
+    if (this.#advance(actions)) return actions;
     this.#assign(nowMs);
     actions.push(...this.#asks.take(), ...this.#watch(nowMs));
     return actions;
@@ -88,9 +88,7 @@ export class Transfer {
 
   /** Whether an item of `first…end-1` is wanted that no near peer can be relied on to give. */
   lacks(first: number, end: number): boolean {
-    for (let item = first; item < end; item++) {
-      if (this.#wanted.has(item) && this.#sources.isLacking(item)) return true;
-    }
+    for (let item = first; item < end; item++) if (this.#wanted.has(item) && this.#sources.isLacking(item)) return true;
     return false;
   }
 
@@ -128,7 +126,7 @@ export class Transfer {
         this.#describe(event.description, nowMs);
         return [];
       case "joining":
-        this.#joining.add(event.source);
+        this.#joining.set(event.source, event.isLikely === true);
         return [];
       case "joined":
         return this.#join(event, nowMs);
@@ -156,6 +154,9 @@ export class Transfer {
         return [];
       case "opened":
         this.#leases = undefined;
+        return [];
+      case "closed":
+        this.#leases ??= [];
         return [];
       case "woke":
         // Its timer is spent, also one that came early: what is still to come asks for a new one.
@@ -295,7 +296,8 @@ export class Transfer {
     }
   }
 
-  #advance(actions: TransferAction[]): void {
+  /** Answers whether that was the end. */
+  #advance(actions: TransferAction[]): boolean {
     if (this.#phase === "segments" && this.#storedCount === this.#plan.segmentSizesBytes.length) {
       this.#phase = "checking";
       actions.push({ kind: "segmentsComplete" });
@@ -303,6 +305,7 @@ export class Transfer {
       this.#phase = "over";
       actions.push({ kind: "complete" });
     }
+    return this.#phase === "over";
   }
 
   /** What a lease allows comes first, since others wait for it. */
@@ -314,8 +317,9 @@ export class Transfer {
   }
 
   #isAwaitingJoins(nowMs: number): boolean {
-    // Under leases others see to it that nobody goes there too early.
-    return this.#leases === undefined && this.#joining.size > 0 && nowMs < this.#joinsUntilMs;
+    if (this.#joining.size === 0 || nowMs >= this.#joinsUntilMs) return false;
+    // Under leases others see to it that nobody goes there too early, unless there are some who may well have it.
+    return this.#leases === undefined || [...this.#joining.values()].includes(true);
   }
 
   /** Sees to it that time alone can never leave the transfer asleep: a wake-up for whatever is next, or its end. */
@@ -384,10 +388,6 @@ export class Transfer {
   #sizeOf(item: number): number {
     const segments = this.#plan.segmentSizesBytes;
     return item < segments.length ? segments[item]! : this.#description!.sizesBytes[item]!;
-  }
-
-  #isOver(): boolean {
-    return this.#phase === "over";
   }
 }
 
