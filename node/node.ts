@@ -1,6 +1,7 @@
 import { P2pCacheError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
+import { Politeness } from "../protocol/politeness.ts";
 import { Standing } from "../protocol/standing.ts";
 import { variantHash } from "../protocol/variant.ts";
 import { classRates } from "./class-rates.ts";
@@ -23,6 +24,7 @@ import { type Removed, removeHeld } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
+import { siteCrowd } from "./site-crowd.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { storeOptions } from "./store-options.ts";
@@ -48,6 +50,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #origins: OriginsInUse;
   readonly #repositories: RealRepositories;
   readonly #standing = new Standing();
+  readonly #down: Politeness;
   readonly #holders: Holders;
   readonly #transfers: Transfers;
   readonly #fetcher: Fetcher;
@@ -76,6 +79,7 @@ export class CacheNode implements AsyncDisposable {
     this.#store = parts.store;
     this.#origins = new OriginsInUse(parts.origins);
     this.#startedMs = parts.clock.monotonicMs();
+    this.#down = new Politeness(classRates(parts.settings.transfer.downBytesPerSecond));
     this.#events = new NodeEvents(parts.log, () => this.#swarm?.announce());
     this.#holders = new Holders({
       swarm: () => this.#swarm,
@@ -97,6 +101,8 @@ export class CacheNode implements AsyncDisposable {
       store: parts.store,
       swarm: () => this.#swarm,
       origins: parts.origins.origins,
+      limitedOrigins: parts.origins.limited,
+      down: this.#down,
       recordSources: {
         peersFor: (variant) => this.#holders.forRecord(variant),
         stored: (variant) => parts.store.record(variant),
@@ -135,13 +141,15 @@ export class CacheNode implements AsyncDisposable {
     const publishers = publishersOf(settings);
     const readRecord = trustedReader(publishers, engine.hash);
     // Beside the store: origins take their time, or the whole of it.
-    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random });
+    let node: CacheNode | undefined;
+    const crowd = () => siteCrowd(node === undefined ? undefined : node.#swarm, settings.node.site);
+    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random, crowd });
     opened.defer(async () => (await opening.catch(() => undefined))?.[Symbol.asyncDispose]());
     const store = opened.use(
       await PayloadStore.open({ ...storeOptions(resolved, clock, engine), readRecord, onProblem }),
     );
     const origins = await opening;
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
+    node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
     store.onLost = (variant, fault) => node.#events.lost(variant, fault);
     await repositories.remember();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
@@ -177,7 +185,9 @@ export class CacheNode implements AsyncDisposable {
    */
   async reconfigure(next: Settings): Promise<void> {
     const settings = withLive(this.#settings, next);
-    const parts = { network: requireNetwork(settings), clock: this.#clock, log: this.#log, random: Math.random };
+    const crowd = () => siteCrowd(this.#swarm, settings.node.site);
+    const network = requireNetwork(settings);
+    const parts = { network, clock: this.#clock, log: this.#log, random: Math.random, crowd };
     await using opened = new AsyncDisposableStack();
     const origins = opened.use(await OriginSet.open({ ...settings, repositories: this.#repositories.paths }, parts));
     const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
@@ -185,8 +195,10 @@ export class CacheNode implements AsyncDisposable {
     await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
-    this.#swarm?.setRates(classRates(settings.transfer.upBytesPerSecond));
-    this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
+    const { timeoutMs, upBytesPerSecond, downBytesPerSecond } = settings.transfer;
+    this.#swarm?.setRates(classRates(upBytesPerSecond));
+    this.#down.setRates(classRates(downBytesPerSecond), this.#clock.monotonicMs());
+    this.#fetcher.reconfigure({ origins: origins.origins, limitedOrigins: origins.limited, timeoutMs });
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();

@@ -31,6 +31,7 @@ const liveKeys: ReadonlySet<string> = new Set([
   "cache.free_bytes_min",
   "node.log_level",
   "origin",
+  "transfer.down",
   "transfer.timeout",
   "transfer.up",
   "trust.publishers",
@@ -94,13 +95,12 @@ function isLive(key: string): boolean {
 /** What runs, with what a new configuration may change of it. */
 export function withLive(running: Settings, next: Settings): Settings {
   const { maxBytes, freeBytesMin } = next.cache;
-  const { timeoutMs, upBytesPerSecond } = next.transfer;
   return {
     ...running,
     cache: { ...running.cache, maxBytes, freeBytesMin },
     repositories: next.repositories,
     origins: next.origins,
-    transfer: { ...running.transfer, timeoutMs, upBytesPerSecond },
+    transfer: { ...next.transfer, peers: running.transfer.peers },
     trust: { ...running.trust, publishers: next.trust.publishers },
   };
 }

@@ -4,6 +4,7 @@ import { type Stretch, TransferAsks } from "./transfer-asks.ts";
 import type { ChunkDescription, TransferAction, TransferEvent, TransferPlan } from "./transfer-events.ts";
 import { TransferHedge } from "./transfer-hedge.ts";
 import type { TransferLimits } from "./transfer-limits.ts";
+import { TransferPace } from "./transfer-pace.ts";
 import { deadlineMsMax, type SourceName, type TransferSource } from "./transfer-source.ts";
 import { TransferSources } from "./transfer-sources.ts";
 import { WantedItems } from "./wanted-items.ts";
@@ -18,6 +19,7 @@ export type { ChunkDescription, Distance, TransferAction, TransferEvent, Transfe
 export class Transfer {
   readonly #plan: TransferPlan;
   readonly #limits: TransferLimits;
+  readonly #pace: TransferPace;
   readonly #wanted: WantedItems;
   readonly #sources: TransferSources;
   readonly #asks: TransferAsks;
@@ -44,6 +46,7 @@ export class Transfer {
   constructor(plan: TransferPlan, limits: TransferLimits, random: Random, wanted?: WantedItems) {
     this.#plan = plan;
     this.#limits = limits;
+    this.#pace = new TransferPace(plan, random);
     this.#leases = plan.access === "leased" ? [] : undefined;
     this.#isStored = new Uint8Array(plan.items);
     this.#wanted = wanted ?? new WantedItems(plan.items, random);
@@ -57,9 +60,11 @@ export class Transfer {
       isSmall,
       sizeOf: (item) => this.#sizeOf(item),
       mayCarry: (sizeBytes) =>
-        this.#inFlightBytes === 0 || this.#inFlightBytes + sizeBytes <= this.#limits.inFlightBytesMax,
+        (this.#inFlightBytes === 0 || this.#inFlightBytes + sizeBytes <= this.#limits.inFlightBytesMax) &&
+        this.#pace.mayAsk(),
       onAsked: (_source, item) => {
         this.#inFlightBytes += this.#sizeOf(item);
+        this.#pace.asked(this.#sizeOf(item));
       },
     });
     this.#hedge = new TransferHedge(this.#sources, this.#asks);
@@ -68,14 +73,14 @@ export class Transfer {
   /** Takes in one event and gives back everything to do about it; nothing before it has started. */
   step(event: TransferEvent, nowMs: number): TransferAction[] {
     if (this.#phase === "over") return [];
+    this.#pace.nowMs = nowMs;
     const actions = this.#take(event, nowMs);
     if (this.#phase === "new") return actions;
     // News is the most frequent event by far, and mostly nobody has room for more.
     if (event.kind === "has" && nowMs < this.#nextMs && this.#inFlightBytes >= this.#limits.inFlightBytesMax)
       return actions;
     this.#expire(nowMs, actions);
-    this.#advance(actions);
-    if (this.#isOver()) return actions;
+    if (this.#advance(actions)) return actions;
     this.#assign(nowMs);
     actions.push(...this.#asks.take(), ...this.#watch(nowMs));
     return actions;
@@ -83,9 +88,7 @@ export class Transfer {
 
   /** Whether an item of `first…end-1` is wanted that no near peer can be relied on to give. */
   lacks(first: number, end: number): boolean {
-    for (let item = first; item < end; item++) {
-      if (this.#wanted.has(item) && this.#sources.isLacking(item)) return true;
-    }
+    for (let item = first; item < end; item++) if (this.#wanted.has(item) && this.#sources.isLacking(item)) return true;
     return false;
   }
 
@@ -250,7 +253,7 @@ export class Transfer {
   #rest(name: SourceName, items: readonly number[], retryAfterMs: number, nowMs: number): TransferAction[] {
     const source = this.#sources.get(name);
     if (source === undefined) return [];
-    const isBorneWith = source.isBusy(retryAfterMs, nowMs) || source.isOrigin || this.#plan.origins.length === 0;
+    const isBorneWith = source.isBusy(retryAfterMs, nowMs) || this.#plan.origins.length === 0;
     for (const item of items) this.#giveBack(source, item, !isBorneWith);
     return isBorneWith ? [] : this.#drop(source);
   }
@@ -293,7 +296,8 @@ export class Transfer {
     }
   }
 
-  #advance(actions: TransferAction[]): void {
+  /** Answers whether that was the end. */
+  #advance(actions: TransferAction[]): boolean {
     if (this.#phase === "segments" && this.#storedCount === this.#plan.segmentSizesBytes.length) {
       this.#phase = "checking";
       actions.push({ kind: "segmentsComplete" });
@@ -301,6 +305,7 @@ export class Transfer {
       this.#phase = "over";
       actions.push({ kind: "complete" });
     }
+    return this.#phase === "over";
   }
 
   /** What a lease allows comes first, since others wait for it. */
@@ -328,6 +333,7 @@ export class Transfer {
     this.#nextMs = this.#sources.nextMs(nowMs);
     atMs = Math.min(atMs, this.#nextMs);
     if (this.#phase === "chunks") atMs = Math.min(atMs, this.#hedge.nextMs(nowMs, this.#wanted.length === 0));
+    atMs = Math.min(atMs, this.#pace.nextMs());
     if (atMs >= this.#wakeAtMs) return [];
     this.#wakeAtMs = atMs;
     return [{ kind: "wakeAt", atMs }];
@@ -336,6 +342,7 @@ export class Transfer {
   /** Until when there is hope that another item comes, or the end of it. */
   #hope(nowMs: number): number | TransferAction {
     const isIdle = this.#inFlightBytes === 0;
+    this.#progressMs = this.#pace.progressMs(this.#progressMs, this.#sources, isIdle);
     const isLost = (item: number) => this.#sources.isLost(item);
     // What the origins have wrong will not come, however much else is still on its way.
     const wrong = [...this.#wrongAtOrigins].find((item) => this.#isStored[item] === 0 && isLost(item));
@@ -357,6 +364,7 @@ export class Transfer {
   #giveBack(source: TransferSource, item: number, isFault = true): void {
     if (!source.inFlight.has(item)) return;
     this.#settle(source, item);
+    this.#pace.gaveUp(this.#sizeOf(item));
     if (isFault) this.#sources.askedInVain(source, item);
     if (this.#sources.askedFor(item).length === 0) this.#want(item);
   }
@@ -380,10 +388,6 @@ export class Transfer {
   #sizeOf(item: number): number {
     const segments = this.#plan.segmentSizesBytes;
     return item < segments.length ? segments[item]! : this.#description!.sizesBytes[item]!;
-  }
-
-  #isOver(): boolean {
-    return this.#phase === "over";
   }
 }
 
