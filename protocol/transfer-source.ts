@@ -100,13 +100,14 @@ export class TransferSource {
     return deadlineMs;
   }
 
-  /** Nothing more is expected of this item from here. */
-  settled(item: number): void {
+  /** Nothing more is expected of this item from here. Answers how many bytes of it were on their way. */
+  settled(item: number): number {
     const asked = this.inFlight.get(item);
-    if (asked === undefined) return;
+    if (asked === undefined) return 0;
     this.inFlight.delete(item);
     this.inFlightBytes -= asked.sizeBytes;
     if (this.inFlight.size === 0) this.soonestDeadlineMs = Number.POSITIVE_INFINITY;
+    return asked.sizeBytes;
   }
 
   /**

@@ -72,8 +72,7 @@ export class Transfer {
     if (event.kind === "has" && nowMs < this.#nextMs && this.#inFlightBytes >= this.#limits.inFlightBytesMax)
       return actions;
     this.#expire(nowMs, actions);
-    this.#advance(actions);
-    if (this.#isOver()) return actions;
+    if (this.#advance(actions) === "complete") return actions;
     this.#assign(nowMs);
     actions.push(...this.#asks.take(), ...this.#watch(nowMs));
     return actions;
@@ -162,7 +161,7 @@ export class Transfer {
     this.#progressMs = nowMs;
     this.#joinsUntilMs = nowMs + this.#limits.joinMs;
     for (const segment of this.#plan.storedSegments) this.#mark(segment);
-    for (let item = 0; item < this.#plan.segmentSizesBytes.length; item++) this.#want(item);
+    for (const segment of this.#plan.segmentSizesBytes.keys()) this.#want(segment);
   }
 
   #describe(description: ChunkDescription, nowMs: number): void {
@@ -203,7 +202,7 @@ export class Transfer {
     giver?.delivered(item, nowMs);
     this.#trust(giver);
     for (const asked of this.#sources.askedFor(item)) {
-      this.#settle(asked, item);
+      this.#inFlightBytes -= asked.settled(item);
       if (asked.name === name) continue;
       actions.push({ kind: "cancel", source: asked.name, items: [item] });
       if (!asked.isDoubted) continue;
@@ -306,14 +305,16 @@ export class Transfer {
     for (const item of source.inFlight.keys()) this.#wanted.remove(item, this.#sources.copies(item));
   }
 
-  #advance(actions: TransferAction[]): void {
+  #advance(actions: TransferAction[]): "complete" | undefined {
     if (this.#phase === "segments" && this.#items.storedCount === this.#plan.segmentSizesBytes.length) {
       this.#phase = "checking";
       actions.push({ kind: "segmentsComplete" });
     } else if (this.#phase === "chunks" && this.#items.missingCount === 0) {
       this.#phase = "over";
       actions.push({ kind: "complete" });
+      return "complete";
     }
+    return undefined;
   }
 
   /** What a lease allows comes first, since others wait for it. */
@@ -368,7 +369,7 @@ export class Transfer {
 
   #giveBack(source: TransferSource, item: number, isFault = true): void {
     if (!source.inFlight.has(item)) return;
-    this.#settle(source, item);
+    this.#inFlightBytes -= source.settled(item);
     if (isFault) this.#sources.askedInVain(source, item);
     this.#wantAgain(item);
   }
@@ -378,11 +379,6 @@ export class Transfer {
     if (this.#sources.askedFor(item).every(({ isDoubted }) => isDoubted)) this.#want(item);
   }
 
-  #settle(source: TransferSource, item: number): void {
-    this.#inFlightBytes -= this.#items.sizeOf(item);
-    source.settled(item);
-  }
-
   #want(item: number): void {
     if (this.#items.hasStored(item) || this.#wanted.has(item)) return;
     this.#wanted.add(item, this.#sources.copies(item));
@@ -390,10 +386,6 @@ export class Transfer {
 
   #mark(item: number): void {
     if (this.#items.store(item)) this.#wanted.remove(item, this.#sources.copies(item));
-  }
-
-  #isOver(): boolean {
-    return this.#phase === "over";
   }
 }
 
