@@ -4,6 +4,7 @@ import type { Directory, PeerName } from "../protocol/directory.ts";
 import type { ChunkHash, PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { ItemIndex, ManifestRoot } from "../protocol/manifest.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
+import type { Fault } from "../protocol/standing.ts";
 import type { ChunkDescription } from "../protocol/transfer.ts";
 import type { Variant } from "../protocol/variant.ts";
 
@@ -133,6 +134,8 @@ export interface SwarmHandlers {
   wanted(peer: PeerName, payload: PayloadId): void;
   /** An item was sent to a peer. */
   gave(peer: PeerName, bytes: number): void;
+  /** A peer did what no honest one does; without a fault it is only worth a line in the log. */
+  misbehaved(peer: PeerName, fault: Fault | undefined, reason: string): void;
 }
 
 /** What comes of one payload that was joined at one peer. */

@@ -6,6 +6,7 @@ import { decodeSwarm, type SwarmMessage } from "../../protocol/messages.ts";
 import type { Service, ServiceAction, ServiceEvent, ServiceRequest } from "../../protocol/service.ts";
 import type { Frame } from "../../protocol/wire.ts";
 import type { ServedPayload, SwarmHandlers } from "../ports.ts";
+import { Allowance } from "./allowance.ts";
 import type { Frames } from "./frames.ts";
 
 /** A peer's stream, on which it asks us. */
@@ -13,8 +14,12 @@ interface ServedStream {
   readonly peer: PeerName;
   readonly frames: Frames;
   readonly joins: Map<number, ServedJoin>;
+  /** Joins that it ever asked for. */
+  joined: number;
   /** Joins one after the other, so that a flood of them costs one look-up at a time. */
   joining: Promise<void>;
+  readonly messages: Allowance;
+  readonly joinMessages: Allowance;
   /** Joins that wait for their look-up. */
   readonly waiting: Set<number>;
   /** Whether the peer is being told of fresh items now. */
@@ -48,14 +53,21 @@ export class ExchangeServer {
       peer,
       frames,
       joins: new Map(),
+      joined: 0,
       joining: Promise.resolve(),
+      messages: new Allowance(messagesBurst, messagesPerSecond),
+      joinMessages: new Allowance(joinsBurst, joinsPerSecond),
       waiting: new Set(),
       isTelling: false,
     };
     this.#streams.set(id, stream);
+    const idle = setTimeout(() => {
+      if (stream.joined === 0) frames.abort(new FormatError("it opens a stream and asks for nothing"));
+    }, questionMs).unref();
     frames.listen(
       (frame) => this.#take(id, stream, frame),
       () => {
+        clearTimeout(idle);
         this.#streams.delete(id);
         this.#step({ kind: "left", stream: id });
         void frames.close();
@@ -100,6 +112,7 @@ export class ExchangeServer {
   #take(id: number, stream: ServedStream, { header }: Frame): void {
     const message = decodeSwarm(header);
     if (message === undefined) throw new FormatError("a swarm message that cannot be read");
+    if (!stream.messages.take(1, performance.now())) throw new FormatError("it floods us with messages");
     switch (message.kind) {
       case "join":
         return this.#join(id, stream, message.number, message.payload);
@@ -125,6 +138,8 @@ export class ExchangeServer {
     if (stream.joins.size + stream.waiting.size >= joinsPerStreamMax) {
       throw new FormatError("too many joins on a stream");
     }
+    if (!stream.joinMessages.take(1, performance.now())) throw new FormatError("it joins over and over");
+    stream.joined++;
     this.#handlers.wanted(stream.peer, payload);
     stream.waiting.add(number);
     stream.joining = stream.joining.then(async () => {
@@ -195,6 +210,14 @@ export class ExchangeServer {
 
 /** What a peer is told of fresh items waits this long for others (DESIGN section 6). */
 const coalesceMs = 75;
+/** Who opens a stream has its question ready. */
+const questionMs = 10_000;
+/** An ask for each item that came, at a gigabyte a second of the smallest chunks. */
+const messagesBurst = 20_000;
+const messagesPerSecond = 5_000;
+/** A join looks for a payload on the disk; who fetches thousands of small packages makes some tens a second. */
+const joinsBurst = 512;
+const joinsPerSecond = 100;
 
 function say(frames: Frames, message: SwarmMessage, body?: Uint8Array): void {
   // Where it cannot be said the stream has ended, and whoever listens has heard of that.

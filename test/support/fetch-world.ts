@@ -9,6 +9,7 @@ import type { Origin, Swarm, SwarmHandlers } from "../../node/ports.ts";
 import { MemoryPayloadStore, type MemoryStoreOptions } from "../../node/store/memory-payload-store.ts";
 import { MemoryNetwork, type MemorySwarm } from "../../node/swarm/memory-swarm.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
+import type { PeerName } from "../../protocol/directory.ts";
 import { compareBytes, type VariantHash } from "../../protocol/hash.ts";
 import { defaultAttributes, type Publishers } from "../../protocol/record.ts";
 import { Standing } from "../../protocol/standing.ts";
@@ -93,6 +94,8 @@ export interface TestNode {
   readonly store: MemoryPayloadStore;
   readonly swarm: MemorySwarm;
   readonly standing: Standing;
+  /** Peers that were told of without a fault. */
+  readonly restless: readonly PeerName[];
 }
 
 export interface NodeOptions {
@@ -113,6 +116,7 @@ export class FetchWorld {
     const repositories = new Map([["studio", "/studio"]]);
     const store = new MemoryPayloadStore({ hasher: engine.hash, repositories, ...options.store });
     const standing = new Standing();
+    const restless: PeerName[] = [];
     let swarm: Swarm | undefined;
     const fetcher = new Fetcher({
       store,
@@ -143,10 +147,14 @@ export class FetchWorld {
       learnt: (peer, added) => fetcher.learnt(peer, added),
       wanted: (peer, payload) => fetcher.consider(peer, payload),
       gave: (peer, bytes) => standing.gave(peer, bytes),
+      misbehaved: (peer, fault, reason) => {
+        if (fault !== undefined) standing.strike(peer, fault, systemClock.monotonicMs(), reason);
+        else restless.push(peer);
+      },
       ...options.handlers,
     });
     swarm = opened;
-    return { name, fetcher, store, swarm: opened, standing };
+    return { name, fetcher, store, swarm: opened, standing, restless };
   }
 
   /** A node that has a variant from a repository already. */

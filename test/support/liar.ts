@@ -66,6 +66,7 @@ const swarm = await Libp2pSwarm.open(
     learnt: () => undefined,
     wanted: () => undefined,
     gave: () => undefined,
+    misbehaved: () => undefined,
   },
 );
 process.stdout.write(`${swarm.addresses()[0]!}\n`);

@@ -11,6 +11,7 @@ import {
   parseVariantHash,
   type VariantHash,
 } from "../../protocol/hash.ts";
+import type { Fault } from "../../protocol/standing.ts";
 import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
 
 /** What a swarm told its owner. */
@@ -18,7 +19,8 @@ export type Heard =
   | { readonly kind: "ready" | "left"; readonly peer: PeerName }
   | { readonly kind: "learnt"; readonly peer: PeerName; readonly added: readonly Held[] | "many" }
   | { readonly kind: "wanted"; readonly peer: PeerName; readonly payload: PayloadId }
-  | { readonly kind: "gave"; readonly peer: PeerName; readonly bytes: number };
+  | { readonly kind: "gave"; readonly peer: PeerName; readonly bytes: number }
+  | { readonly kind: "misbehaved"; readonly peer: PeerName; readonly fault: Fault | undefined; readonly reason: string };
 
 /** Events in order, of which a test may await one: also one that has come already. */
 export class Events<Event> {
@@ -73,6 +75,7 @@ export class Member {
     learnt: (peer, added) => this.heard.add({ kind: "learnt", peer, added }),
     wanted: (peer, payload) => this.heard.add({ kind: "wanted", peer, payload }),
     gave: (peer, bytes) => this.heard.add({ kind: "gave", peer, bytes }),
+    misbehaved: (peer, fault, reason) => this.heard.add({ kind: "misbehaved", peer, fault, reason }),
   };
 
   ready(swarm: Pick<Swarm, "id">): Promise<Heard> {

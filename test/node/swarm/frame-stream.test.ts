@@ -60,7 +60,7 @@ const ignore = () => undefined;
 
 function make(stallMs?: number): { fake: FakeStream; frames: FrameStream } {
   const fake = new FakeStream();
-  return { fake, frames: new FrameStream(fake as unknown as Stream, limits, stallMs) };
+  return { fake, frames: new FrameStream(fake as unknown as Stream, limits, { stallMs }) };
 }
 
 test("a frame has been sent when all of it has left, not at the first sign of room", async () => {
