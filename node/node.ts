@@ -5,6 +5,7 @@ import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import { Standing } from "../protocol/standing.ts";
 import { variantHash, variantText } from "../protocol/variant.ts";
 import type { Withdrawal } from "../protocol/withdrawal.ts";
+import { classRates } from "./class-rates.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
@@ -17,6 +18,7 @@ import { OriginSet } from "./origins-of.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
+import { registrarOf } from "./registrar-of.ts";
 import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
@@ -175,6 +177,7 @@ export class CacheNode implements AsyncDisposable {
     await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
+    this.#swarm?.setRates(classRates(settings.transfer.upBytesPerSecond));
     this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
@@ -308,6 +311,7 @@ export class CacheNode implements AsyncDisposable {
     const key = await openNodeKey(join(node.state, "node.key"));
     const prologue = networkPrologue(keyFile === undefined ? undefined : await loadNetworkKey(keyFile), network);
     const { name, site, rack, listen, bootstrap, mdns, announceLoopback } = node;
+    const up = classRates(this.#settings.transfer.upBytesPerSecond);
     const onRefused = (peer: string, reason: string) => this.#log("warn", "peer-refused", { peer, reason });
     const onUnreachable = (address: string, reason: string) =>
       this.#log("warn", "bootstrap-unreachable", { address, reason });
@@ -317,12 +321,13 @@ export class CacheNode implements AsyncDisposable {
     const hello = { network, name, site, rack };
     const told = { onRefused, onUnreachable, onDiscoveryFault };
     return await Libp2pSwarm.open(
-      { key, prologue, hello, listen, bootstrap, hash, epoch, mdns, announceLoopback, ...told },
+      { key, prologue, hello, listen, bootstrap, hash, epoch, mdns, announceLoopback, up, ...told },
       this.#handlers(),
     );
   }
 
   #handlers(): SwarmHandlers {
+    const registrar = registrarOf(this.#clock, Math.random);
     return {
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
       serve: (payload) => this.#store.serve(payload),
@@ -336,10 +341,15 @@ export class CacheNode implements AsyncDisposable {
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });
         this.#fetcher.left(peer);
+        registrar.left(peer);
       },
       learnt: (peer, added) => this.#fetcher.learnt(peer, added),
       wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
       gave: (peer, bytes) => this.#standing.gave(peer, bytes),
+      registered: registrar.registered,
+      mayJoin: () => true,
+      unjoined: () => undefined,
+      demand: () => undefined,
     };
   }
 

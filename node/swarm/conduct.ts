@@ -29,6 +29,12 @@ export class Conduct {
     this.#parts.onOutlaw(peer, reason);
   }
 
+  /** A peer did something that is a fault of that kind, or only to be told. */
+  blame(peer: PeerName, fault: Fault | undefined, reason: string): void {
+    if (fault === "broken") this.broke(peer, reason);
+    else this.#parts.onFault(peer, fault, reason);
+  }
+
   /** A peer wants to be let in. Answers why it must not be. */
   refusal(peer: PeerName): string | undefined {
     const nowMs = performance.now();

@@ -1,8 +1,8 @@
 import type { Stream } from "@libp2p/interface";
 import { FormatError, UnreachableError } from "../../protocol/errors.ts";
-import { encodeMessage, type Message } from "../../protocol/messages.ts";
+import type { Message } from "../../protocol/messages.ts";
 import { encodeFrameHead, type Frame, FrameDecoder, type FrameLimits } from "../../protocol/wire.ts";
-import type { Frames } from "./frames.ts";
+import { type Frames, headerOf } from "./frames.ts";
 
 export interface FrameStreamOptions {
   /** How long the peer may take no byte of what it asked for. */
@@ -58,7 +58,7 @@ export class FrameStream implements Frames {
     else this.#onEnd = onEnd;
   }
 
-  send(message: Message, body?: Uint8Array): Promise<void> {
+  send(message: Message | Uint8Array, body?: Uint8Array): Promise<void> {
     if (this.#queuedFrames >= queuedFramesMax) {
       const error = new UnreachableError(readsNothing);
       this.#tell(readsNothing);
@@ -141,9 +141,9 @@ export class FrameStream implements Frames {
     this.#onEnd();
   }
 
-  async #write(message: Message, body?: Uint8Array): Promise<void> {
+  async #write(message: Message | Uint8Array, body?: Uint8Array): Promise<void> {
     try {
-      const head = encodeFrameHead(encodeMessage(message), body?.length ?? 0);
+      const head = encodeFrameHead(headerOf(message), body?.length ?? 0);
       let hasRoom = this.#stream.send(head);
       if (body !== undefined && body.length > 0) hasRoom = this.#stream.send(body);
       if (!hasRoom) await this.#flushed();

@@ -151,6 +151,10 @@ export class FetchWorld {
         if (fault !== undefined) standing.strike(peer, fault, systemClock.monotonicMs(), reason);
         else restless.push(peer);
       },
+      registered: () => undefined,
+      mayJoin: () => true,
+      unjoined: () => undefined,
+      demand: () => undefined,
       ...options.handlers,
     });
     swarm = opened;

@@ -67,6 +67,10 @@ const swarm = await Libp2pSwarm.open(
     wanted: () => undefined,
     gave: () => undefined,
     misbehaved: () => undefined,
+    registered: () => undefined,
+    mayJoin: () => true,
+    unjoined: () => undefined,
+    demand: () => undefined,
   },
 );
 process.stdout.write(`${swarm.addresses()[0]!}\n`);

@@ -2,6 +2,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { Libp2pSwarm } from "../../../node/swarm/libp2p-swarm.ts";
 import { UnreachableError, UsageError } from "../../../protocol/errors.ts";
+import { testCrowd } from "../../conformance/crowd-conformance.ts";
 import { testSwarm } from "../../conformance/swarm-conformance.ts";
 import { LoopbackWorld, swarmOptions } from "../../support/libp2p-world.ts";
 import {
@@ -17,6 +18,7 @@ import {
 } from "../../support/swarm-member.ts";
 
 testSwarm("libp2p", async () => new LoopbackWorld());
+testCrowd("libp2p", async () => new LoopbackWorld());
 
 const test = suite("the libp2p swarm");
 
