@@ -5,9 +5,9 @@ import type { ChunkHash, PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { ItemIndex, ManifestRoot } from "../protocol/manifest.ts";
 import type { ClassRates, TrafficClass } from "../protocol/politeness.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
-import type { Fault } from "../protocol/standing.ts";
 import type { RegisterAnswer, RegisterQuestion } from "../protocol/register-messages.ts";
 import type { SeenMember } from "../protocol/registrars.ts";
+import type { Fault } from "../protocol/standing.ts";
 import type { ChunkDescription } from "../protocol/transfer.ts";
 import type { Variant } from "../protocol/variant.ts";
 

@@ -11,9 +11,9 @@ import {
   parseVariantHash,
   type VariantHash,
 } from "../../protocol/hash.ts";
-import type { Fault } from "../../protocol/standing.ts";
 import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
 import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
+import type { Fault } from "../../protocol/standing.ts";
 
 /** What a swarm told its owner. */
 export type Heard =
@@ -23,7 +23,12 @@ export type Heard =
   | { readonly kind: "unjoined"; readonly peer: PeerName; readonly payload: PayloadId }
   | { readonly kind: "registered"; readonly peer: PeerName; readonly question: RegisterQuestion }
   | { readonly kind: "gave"; readonly peer: PeerName; readonly bytes: number }
-  | { readonly kind: "misbehaved"; readonly peer: PeerName; readonly fault: Fault | undefined; readonly reason: string };
+  | {
+      readonly kind: "misbehaved";
+      readonly peer: PeerName;
+      readonly fault: Fault | undefined;
+      readonly reason: string;
+    };
 
 /** Events in order, of which a test may await one: also one that has come already. */
 export class Events<Event> {
