@@ -20,7 +20,15 @@ export class MemoryNetwork {
 
   /** A member of this name; everyone who is there already knows it from now on. */
   open(name: PeerName, handlers: SwarmHandlers): MemorySwarm {
-    return this.enter(new MemorySwarm(name, handlers, () => this.#members.delete(name)));
+    return this.enter(new MemorySwarm(name, handlers, () => this.leave(name)));
+  }
+
+  leave(name: PeerName): void {
+    this.#members.delete(name);
+  }
+
+  member(name: PeerName): MemorySwarm | undefined {
+    return this.#members.get(name);
   }
 
   /** The same for a member that was made elsewhere. */

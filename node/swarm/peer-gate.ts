@@ -103,6 +103,8 @@ export class PeerGate {
       await frames.close();
       if (typeof hello === "string") await connection.close();
     } catch (error) {
+      const isOpen = connection.status === "open";
+      if (isOpen) this.#listener.onRefused(connection.remotePeer.toString(), "it says no hello that can be read");
       connection.abort(error as Error);
     }
   }
