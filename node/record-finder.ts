@@ -94,10 +94,8 @@ class RecordSearch {
     let soon: NodeJS.Timeout | undefined;
     void this.#first.promise.then(async () => {
       timer = setTimeout(resolve, othersMs);
-      // Who decides has spoken; peers only repeat it.
-      if (origins === 0) return;
       await Promise.all(answers.slice(0, 1 + origins));
-      soon = setTimeout(resolve, peersMs);
+      soon = setTimeout(resolve, origins > 0 ? repeatersMs : peersMs);
     });
     const aborted = Promise.withResolvers<never>();
     const onAbort = () => aborted.reject(signal?.reason);
@@ -164,5 +162,7 @@ const peersAskedMax = 4;
 const searchMs = 15_000;
 /** How long slower sources are awaited for a higher revision, once one is there. */
 const othersMs = 500;
-/** And peers, once nobody else is to be waited for: most answer within milliseconds. */
-const peersMs = 150;
+/** And peers, once nobody else is to be waited for: most answer within milliseconds, but one may have to be dialled. */
+const peersMs = 250;
+/** And those who can only repeat what the origins have said. */
+const repeatersMs = 150;

@@ -13,6 +13,8 @@ export interface LiarOrders {
   readonly originPath: string;
   readonly keyFile: string;
   readonly variant: string;
+  /** Whom it dials. */
+  readonly bootstrap?: readonly string[];
   /** Whose record it gives in place of the variant's own. */
   readonly otherVariant?: string;
 }
@@ -31,7 +33,7 @@ const swarm = await Libp2pSwarm.open(
     prologue: networkPrologue(await loadNetworkKey(orders.keyFile), "test"),
     hello: { network: "test", name: orders.lie, site: "", rack: "" },
     listen: ["/ip4/127.0.0.1/tcp/0"],
-    bootstrap: [],
+    bootstrap: orders.bootstrap ?? [],
     hash: engine.hash,
     epoch: Date.now(),
     announceLoopback: true,
