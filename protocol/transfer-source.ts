@@ -177,6 +177,6 @@ const patience = 4;
 const deadlineMsMin = 2_000;
 export const deadlineMsMax = 30_000;
 /** A stranger on a LAN that has given nothing after this time may never: eight others before us take a tenth of it. */
-export const doubtMs = 400;
+const doubtMs = 400;
 const firstBytesPerMs = 1_000;
 const slowestBytesPerMs = 100;
