@@ -141,6 +141,20 @@ test("closing in the middle of everything leaves no socket and no timer that hol
   assert.is((await failureOf(swarm.join(served.id, payload, 50, listener))).code, "UNREACHABLE");
 });
 
+rule("what peers may be sent is bounded by class from the start", async (world) => {
+  const [server, member] = [new Member(), new Member()];
+  server.payloads.set(payload, { ...servedPayload([chunk, chunk, chunk]), sizeOf: () => 4 * 1024 * 1024 });
+  const served = await world.add("server", server, { up: { repair: 0 } });
+  const swarm = await world.add("node", member);
+  await member.ready(served);
+  const [slow, quick] = [new Listener(), new Listener()];
+  swarm.take(served.id, payload, 3, slow, "repair").request([1, 2]);
+  await slow.bytesOf(1);
+  swarm.take(served.id, payload, 3, quick).request([1, 2]);
+  await Promise.all([quick.bytesOf(1), quick.bytesOf(2)]);
+  assert.is(slow.pieces(), 1);
+});
+
 rule("three that know one of them all meet it, and one after the other may leave", async (world) => {
   const members = [new Member(), new Member(), new Member(), new Member()];
   const swarms: Libp2pSwarm[] = [];
