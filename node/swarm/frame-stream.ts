@@ -7,6 +7,8 @@ import { type Frames, headerOf } from "./frames.ts";
 export interface FrameStreamOptions {
   /** How long the peer may take no byte of what it asked for. */
   readonly stallMs?: number | undefined;
+  /** How long a frame may take that has begun. */
+  readonly frameMs?: number;
   readonly onBroken?: (reason: string) => void;
 }
 
@@ -19,6 +21,7 @@ export class FrameStream implements Frames {
   readonly #stream: Stream;
   readonly #decoder: FrameDecoder;
   readonly #stallMs: number;
+  readonly #frameMs: number;
   readonly #onBroken: (reason: string) => void;
   /** Looks whether a frame that has begun is still the same one. */
   #watching: NodeJS.Timeout | undefined;
@@ -38,6 +41,7 @@ export class FrameStream implements Frames {
     this.#stream = stream;
     this.#decoder = new FrameDecoder(limits);
     this.#stallMs = options.stallMs ?? defaultStallMs;
+    this.#frameMs = options.frameMs ?? frameMsMax;
     this.#onBroken = options.onBroken ?? (() => undefined);
     this.#hasEnded = stream.readableEnded;
     stream.addEventListener("message", ({ data }) => {
@@ -125,7 +129,7 @@ export class FrameStream implements Frames {
       if (this.#decoder.isBetweenFrames) return;
       if (this.#frames === begun) this.abort(new FormatError("it begins a frame and does not end it"));
       else this.#watch();
-    }, frameMsMax).unref();
+    }, this.#frameMs).unref();
   }
 
   /** Once: what comes of a broken stream after that says nothing more. */
@@ -158,7 +162,7 @@ export class FrameStream implements Frames {
    * never renewed.
    */
   async #flushed(): Promise<void> {
-    const untilMs = performance.now() + frameMsMax;
+    const untilMs = performance.now() + this.#frameMs;
     while (this.#stream.writableNeedsDrain || this.#stream.writeBufferLength > 0) {
       await this.#moved(Math.min(this.#stallMs, untilMs - performance.now()));
     }
