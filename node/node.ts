@@ -18,7 +18,6 @@ import { PeerTrouble } from "./peer-trouble.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
-import { registrarOf } from "./registrar-of.ts";
 import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
@@ -27,6 +26,7 @@ import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { storeOptions } from "./store-options.ts";
+import { Transfers } from "./transfers.ts";
 import { verifyHeld } from "./verify-held.ts";
 
 export interface NodeOptions {
@@ -49,6 +49,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #repositories: RealRepositories;
   readonly #trouble: PeerTrouble;
   readonly #holders: Holders;
+  readonly #transfers: Transfers;
   readonly #fetcher: Fetcher;
   readonly #startedMs: number;
   readonly #events: NodeEvents;
@@ -84,6 +85,15 @@ export class CacheNode implements AsyncDisposable {
       random: Math.random,
       nowMs: () => parts.clock.monotonicMs(),
     });
+    this.#transfers = new Transfers({
+      swarm: () => this.#swarm,
+      standing: this.#trouble.standing,
+      clock: parts.clock,
+      random: Math.random,
+      site: parts.settings.node.site,
+      distanceTo: (peer) => this.#holders.distanceTo(peer),
+      holdersFor: (payload) => this.#holders.forPayload(payload),
+    });
     this.#fetcher = new Fetcher({
       store: parts.store,
       swarm: () => this.#swarm,
@@ -95,8 +105,7 @@ export class CacheNode implements AsyncDisposable {
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
-      holdersFor: (payload) => this.#holders.forPayload(payload),
-      standing: this.#trouble.standing,
+      transfers: this.#transfers,
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
       onPlaced: (holding) => this.#events.placed(holding),
@@ -312,7 +321,7 @@ export class CacheNode implements AsyncDisposable {
   }
 
   #handlers(): SwarmHandlers {
-    const registrar = registrarOf(this.#clock, Math.random);
+    const transfers = this.#transfers;
     return {
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
       serve: (payload) => this.#store.serve(payload),
@@ -321,21 +330,20 @@ export class CacheNode implements AsyncDisposable {
       peerReady: (peer) => {
         const facts = this.#swarm?.peers().find((each) => each.peer === peer);
         this.#log("info", "peer-joined", { peer, name: facts?.name });
-        this.#fetcher.consider(peer);
+        transfers.peerReady(peer);
       },
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });
-        this.#fetcher.left(peer);
-        registrar.left(peer);
+        transfers.peerLeft(peer);
       },
-      learnt: (peer, added) => this.#fetcher.learnt(peer, added),
-      wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
+      learnt: (peer, added) => transfers.learnt(peer, added),
+      wanted: (peer, payload) => transfers.wanted(peer, payload),
       gave: (peer, bytes) => this.#trouble.standing.gave(peer, bytes),
       misbehaved: (peer, fault, reason) => this.#trouble.misbehaved(peer, fault, reason),
-      registered: registrar.registered,
-      mayJoin: () => true,
-      unjoined: () => undefined,
-      demand: () => undefined,
+      registered: (peer, payload, question) => transfers.registered(peer, payload, question),
+      mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
+      unjoined: (peer, payload) => transfers.unjoined(peer, payload),
+      demand: (payload) => transfers.demand(payload),
     };
   }
 

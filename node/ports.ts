@@ -232,7 +232,7 @@ export interface Swarm extends AsyncDisposable {
   part(peer: PeerName, payload: PayloadId): void;
   /**
    * Asks a peer, dialled if it is not here, as a registrar. @throws {UnreachableError} when it cannot be reached, gives no
-   * answer within a second, or has none.
+   * answer within five seconds, or has none.
    */
   register(peer: PeerName, payload: PayloadId, question: RegisterQuestion): Promise<RegisterAnswer>;
   /** Everybody that is known, this node included; `upSinceMs` is in milliseconds since 1970, by each one's own clock. */

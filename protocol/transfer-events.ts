@@ -32,8 +32,8 @@ export type Distance = "rack" | "site" | "far";
 export type TransferEvent =
   | { readonly kind: "started" }
   | { readonly kind: "described"; readonly description: ChunkDescription }
-  /** A peer is being asked what it has of the payload. */
-  | { readonly kind: "joining"; readonly source: SourceName }
+  /** A peer is being asked what it has of the payload; origins wait for the answer of one that is likely to have it. */
+  | { readonly kind: "joining"; readonly source: SourceName; readonly isLikely?: boolean }
   | {
       readonly kind: "joined";
       readonly source: SourceName;
@@ -68,6 +68,8 @@ export type TransferEvent =
   | { readonly kind: "lapsed"; readonly first: number; readonly end: number }
   /** From now on whatever no near peer has may be asked of origins and far peers. */
   | { readonly kind: "opened" }
+  /** From now on only under leases: others have come. */
+  | { readonly kind: "closed" }
   /** The last `wakeAt` has come, or nearly: a timer may be a little early. */
   | { readonly kind: "woke" };
 

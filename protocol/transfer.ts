@@ -23,7 +23,8 @@ export class Transfer {
   readonly #sources: TransferSources;
   readonly #asks: TransferAsks;
   readonly #hedge: TransferHedge;
-  readonly #joining = new Set<SourceName>();
+  /** By peer that is being asked what it has: whether it is likely to have something. */
+  readonly #joining = new Map<SourceName, boolean>();
   readonly #items: TransferItems;
   readonly #wrongAtOrigins = new Set<number>();
   /** Undefined: everything may be asked of origins and far peers. */
@@ -120,7 +121,7 @@ export class Transfer {
         this.#describe(event.description, nowMs);
         return [];
       case "joining":
-        this.#joining.add(event.source);
+        this.#joining.set(event.source, event.isLikely === true);
         return [];
       case "joined":
         return this.#join(event, nowMs);
@@ -148,6 +149,9 @@ export class Transfer {
         return [];
       case "opened":
         this.#leases = undefined;
+        return [];
+      case "closed":
+        this.#leases ??= [];
         return [];
       case "woke":
         // Its timer is spent, also one that came early: what is still to come asks for a new one.
@@ -326,8 +330,9 @@ export class Transfer {
   }
 
   #isAwaitingJoins(nowMs: number): boolean {
-    // Under leases others see to it that nobody goes there too early.
-    return this.#leases === undefined && this.#joining.size > 0 && nowMs < this.#joinsUntilMs;
+    if (this.#joining.size === 0 || nowMs >= this.#joinsUntilMs) return false;
+    // Under leases others see to it that nobody goes there too early, unless there are some who may well have it.
+    return this.#leases === undefined || [...this.#joining.values()].includes(true);
   }
 
   /** Sees to it that time alone can never leave the transfer asleep: a wake-up for whatever is next, or its end. */

@@ -106,7 +106,7 @@ export class RegisterClient {
   }
 }
 
-/** A registrar answers from memory; its event loop may be busy for some of this time. */
-const defaultAnswerMs = 1_000;
+/** A registrar answers from memory; its event loop may be busy. An answer that is late for the plan may still count. */
+const defaultAnswerMs = 5_000;
 /** Wanters ask every second or two. */
 const defaultIdleMs = 10_000;

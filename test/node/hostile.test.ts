@@ -48,7 +48,7 @@ class Scene implements AsyncDisposable {
 
   static async open(crowd: Crowd, enter?: (world: FetchWorld) => HostileMember): Promise<Scene> {
     const world = new FetchWorld();
-    const options = { fetcher: { transferLimits: defaultTransferLimits } };
+    const options = { transfers: { limits: defaultTransferLimits } };
     for (let i = 0; i < crowd.holders; i++) await world.holder(`holder${i}`, repository, variant, options);
     const origins = crowd.hasOrigin ? [repository] : [];
     const wanters = Array.from({ length: crowd.wanters }, (_, i) => world.node(`wanter${i}`, { ...options, origins }));
