@@ -2,7 +2,6 @@ import { P2pCacheError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import { Politeness } from "../protocol/politeness.ts";
-import { Standing } from "../protocol/standing.ts";
 import { variantHash } from "../protocol/variant.ts";
 import { classRates } from "./class-rates.ts";
 import { systemClock } from "./clock.ts";
@@ -16,6 +15,7 @@ import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
+import { PeerTrouble } from "./peer-trouble.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
@@ -49,8 +49,8 @@ export class CacheNode implements AsyncDisposable {
   readonly #store: PayloadStore;
   readonly #origins: OriginsInUse;
   readonly #repositories: RealRepositories;
-  readonly #standing = new Standing();
   readonly #down: Politeness;
+  readonly #trouble: PeerTrouble;
   readonly #holders: Holders;
   readonly #transfers: Transfers;
   readonly #fetcher: Fetcher;
@@ -77,20 +77,21 @@ export class CacheNode implements AsyncDisposable {
     this.#clock = parts.clock;
     this.#engine = parts.engine;
     this.#store = parts.store;
+    this.#trouble = new PeerTrouble(parts.log, parts.clock, () => this.#swarm);
     this.#origins = new OriginsInUse(parts.origins);
     this.#startedMs = parts.clock.monotonicMs();
     this.#down = new Politeness(classRates(parts.settings.transfer.downBytesPerSecond));
     this.#events = new NodeEvents(parts.log, () => this.#swarm?.announce());
     this.#holders = new Holders({
       swarm: () => this.#swarm,
-      standing: this.#standing,
+      standing: this.#trouble.standing,
       own: parts.settings.node,
       random: Math.random,
       nowMs: () => parts.clock.monotonicMs(),
     });
     this.#transfers = new Transfers({
       swarm: () => this.#swarm,
-      standing: this.#standing,
+      standing: this.#trouble.standing,
       clock: parts.clock,
       random: Math.random,
       site: parts.settings.node.site,
@@ -349,7 +350,8 @@ export class CacheNode implements AsyncDisposable {
       },
       learnt: (peer, added) => transfers.learnt(peer, added),
       wanted: (peer, payload) => transfers.wanted(peer, payload),
-      gave: (peer, bytes) => this.#standing.gave(peer, bytes),
+      gave: (peer, bytes) => this.#trouble.standing.gave(peer, bytes),
+      misbehaved: (peer, fault, reason) => this.#trouble.misbehaved(peer, fault, reason),
       registered: (peer, payload, question) => transfers.registered(peer, payload, question),
       mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
       unjoined: (peer, payload) => transfers.unjoined(peer, payload),

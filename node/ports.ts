@@ -7,6 +7,7 @@ import type { ClassRates, TrafficClass } from "../protocol/politeness.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
 import type { RegisterAnswer, RegisterQuestion } from "../protocol/register-messages.ts";
 import type { SeenMember } from "../protocol/registrars.ts";
+import type { Fault } from "../protocol/standing.ts";
 import type { ChunkDescription } from "../protocol/transfer.ts";
 import type { Variant } from "../protocol/variant.ts";
 
@@ -138,6 +139,8 @@ export interface SwarmHandlers {
   wanted(peer: PeerName, payload: PayloadId): void;
   /** An item was sent to a peer. */
   gave(peer: PeerName, bytes: number): void;
+  /** A peer did what no honest one does; without a fault it is only worth a line in the log. */
+  misbehaved(peer: PeerName, fault: Fault | undefined, reason: string): void;
   /** A wanter's question to this node as a registrar; undefined where there is no answer to it. */
   registered(peer: PeerName, payload: PayloadId, question: RegisterQuestion): RegisterAnswer | undefined;
   /** Whether a peer that joins a payload is let in as a link; one that is not is told that nothing is here. */

@@ -1,6 +1,5 @@
 import type { Bitmap } from "./bitmap.ts";
 import type { Pace } from "./politeness.ts";
-import type { Fault } from "./standing.ts";
 import type { SourceName } from "./transfer-source.ts";
 
 /** What is known of a payload before its segments are. */
@@ -87,7 +86,7 @@ export type TransferAction =
   | { readonly kind: "cancel"; readonly source: SourceName; readonly items: readonly number[] }
   /** It keeps failing: it counts for nothing until it joins again, which is of no use before this time. */
   | { readonly kind: "drop"; readonly source: SourceName; readonly retryAtMs: number }
-  | { readonly kind: "strike"; readonly source: SourceName; readonly fault: Fault; readonly item: number }
+  | { readonly kind: "strike"; readonly source: SourceName; readonly fault: "corrupt" | "claim"; readonly item: number }
   /** All segments are here: check the manifest and describe the chunks. */
   | { readonly kind: "segmentsComplete" }
   | { readonly kind: "complete" }

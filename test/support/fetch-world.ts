@@ -8,6 +8,7 @@ import { type Published, type PublishOptions, publishVariant } from "../../node/
 import type { Origin, Swarm, SwarmHandlers } from "../../node/ports.ts";
 import { MemoryPayloadStore, type MemoryStoreOptions } from "../../node/store/memory-payload-store.ts";
 import { MemoryNetwork, type MemorySwarm } from "../../node/swarm/memory-swarm.ts";
+import type { PeerName } from "../../protocol/directory.ts";
 import { Transfers, type TransfersParts } from "../../node/transfers.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
 import { compareBytes, type VariantHash } from "../../protocol/hash.ts";
@@ -94,6 +95,8 @@ export interface TestNode {
   readonly store: MemoryPayloadStore;
   readonly swarm: MemorySwarm;
   readonly standing: Standing;
+  /** Peers that were told of without a fault. */
+  readonly restless: readonly PeerName[];
 }
 
 export interface NodeOptions {
@@ -115,6 +118,7 @@ export class FetchWorld {
     const repositories = new Map([["studio", "/studio"]]);
     const store = new MemoryPayloadStore({ hasher: engine.hash, repositories, ...options.store });
     const standing = new Standing();
+    const restless: PeerName[] = [];
     let swarm: Swarm | undefined;
     const transfers = new Transfers({
       swarm: () => swarm,
@@ -154,6 +158,10 @@ export class FetchWorld {
       learnt: (peer, added) => transfers.learnt(peer, added),
       wanted: (peer, payload) => transfers.wanted(peer, payload),
       gave: (peer, bytes) => standing.gave(peer, bytes),
+      misbehaved: (peer, fault, reason) => {
+        if (fault !== undefined) standing.strike(peer, fault, systemClock.monotonicMs(), reason);
+        else restless.push(peer);
+      },
       registered: (peer, payload, question) => transfers.registered(peer, payload, question),
       mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
       unjoined: (peer, payload) => transfers.unjoined(peer, payload),
@@ -161,7 +169,7 @@ export class FetchWorld {
       ...options.handlers,
     });
     swarm = opened;
-    return { name, fetcher, store, swarm: opened, standing };
+    return { name, fetcher, store, swarm: opened, standing, restless };
   }
 
   /** A node that has a variant from a repository already. */
