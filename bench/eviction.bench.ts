@@ -61,7 +61,7 @@ function inputFor(held: readonly HeldFacts[]): EvictionInput {
       ...{ maxBytes, maxVariants: 90_000, maxAgeMs: 60 * dayMs, freeBytesMin: 1e9 },
       ...{ pinnedBytesMax: 0.8 * maxBytes, minIdleMs: dayMs },
     },
-    fullness: { usedBytes, freeBytes: 2e9, freeInodes: undefined },
+    fullness: { usedBytes, freeBytes: 2e9, freeInodes: undefined, comingVariants: 0 },
     goal: { kind: "tidy", toLow: false },
     wallMs: nowMs,
   };

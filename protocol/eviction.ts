@@ -43,6 +43,8 @@ export interface Fullness {
   readonly freeBytes: number;
   /** Undefined where the filesystem does not count inodes. */
   readonly freeInodes: number | undefined;
+  /** Variants on their way in, which count against `maxVariants`. */
+  readonly comingVariants: number;
 }
 
 export type EvictionGoal =
@@ -221,13 +223,14 @@ interface Shortages {
 
 function shortages({ held, limits, fullness, goal }: EvictionInput): Shortages {
   const { usedBytes, freeBytes, freeInodes = Number.POSITIVE_INFINITY } = fullness;
+  const variants = held.length + fullness.comingVariants;
   const { maxBytes, freeBytesMin, maxVariants = Number.POSITIVE_INFINITY } = limits;
   if (goal.kind === "room") {
     const hard = {
       bytes: usedBytes + goal.bytes - maxBytes,
       diskBytes: goal.diskBytes + freeBytesMin - freeBytes,
       inodes: goal.inodes + evictionInodesMin - freeInodes,
-      variants: held.length + goal.variants - maxVariants,
+      variants: variants + goal.variants - maxVariants,
     };
     return { soft: { ...hard }, hard };
   }
@@ -235,7 +238,7 @@ function shortages({ held, limits, fullness, goal }: EvictionInput): Shortages {
     bytes: usedBytes - maxBytes,
     diskBytes: freeBytesMin - freeBytes,
     inodes: evictionInodesMin - freeInodes,
-    variants: held.length - maxVariants,
+    variants: variants - maxVariants,
   };
   const isHigh = goal.toLow || usedBytes > highWatermark * maxBytes;
   const isDiskHigh = goal.toLow || freeBytes < diskHighWatermark * freeBytesMin;

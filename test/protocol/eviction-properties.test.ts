@@ -65,7 +65,7 @@ const inputs: fc.Arbitrary<EvictionInput> = fc
   })
   .map(({ otherBytes, freeBytes, freeInodes, ...rest }) => {
     const usedBytes = rest.held.reduce((sum, { bytes }) => sum + bytes, otherBytes);
-    return { ...rest, fullness: { usedBytes, freeBytes, freeInodes }, wallMs: nowMs };
+    return { ...rest, fullness: { usedBytes, freeBytes, freeInodes, comingVariants: 0 }, wallMs: nowMs };
   });
 
 test("every variant has one line, and a plan does not depend on the order in which it is told of them", () => {

@@ -38,6 +38,7 @@ export function inputFor(held: readonly HeldFacts[], given: Case): EvictionInput
       usedBytes: held.reduce((sum, { bytes }) => sum + bytes, 0),
       freeBytes: given.freeBytes ?? 1e9,
       freeInodes: given.freeInodes,
+      comingVariants: 0,
     },
     goal: { kind: "tidy", toLow: given.toLow ?? false },
     wallMs: nowMs,
