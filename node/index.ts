@@ -6,6 +6,8 @@ export type { FetchResult } from "./fetcher.ts";
 export { openHashEngine } from "./hasher.ts";
 export { type ApiRemoval, type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
 export { type FetchCall, NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
+export type { HeldLease } from "./http/keeping-client.ts";
+export type { ApiCollected, ApiCoverage, ApiKept, ApiList } from "./http/keeping-types.ts";
 export { removeAll } from "./http/removals.ts";
 export type { Initialised } from "./init.ts";
 export {
@@ -42,3 +44,4 @@ export { settingsReference } from "./settings/reference.ts";
 export type { Settings } from "./settings/schema.ts";
 export { checkSettings, showSettings, showSettingsJson } from "./settings/show.ts";
 export { formatBytes, formatDuration, formatRate, parseDuration } from "./settings/units.ts";
+export { processMark } from "./store/owner.ts";

@@ -9,16 +9,17 @@ import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { Holders } from "./holders.ts";
+import { Keeping, type KeepingParts } from "./keeping.ts";
 import { loadNetworkKey, networkPrologue, verifySignature } from "./keys.ts";
 import { errorFacts, type Log, noLog } from "./log.ts";
-import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
+import { type Damage, type HoldingStatus, holdingsStatus, type NodeStatus, type PeerStatus } from "./node-status.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { refill, withLive } from "./reload.ts";
-import { type Removed, removeHeld } from "./removal.ts";
+import type { Removed } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
@@ -34,6 +35,8 @@ export interface NodeOptions {
   readonly clock?: Clock;
   /** How long until the records of all that is held have been looked at again at the origins; an hour or more unless given. */
   readonly recordPeriodMs?: number;
+  /** Whether it cleans its cache, asks for keep-alive lists and prefetches by itself, and how often. */
+  readonly keeping?: Pick<KeepingParts, "periodMs" | "spreadMs">;
 }
 
 /** A node: opens everything, owns it, and closes it in reverse. */
@@ -55,6 +58,7 @@ export class CacheNode implements AsyncDisposable {
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
   #watch: AsyncDisposable | undefined;
+  #keeping!: Keeping;
 
   private constructor(parts: {
     settings: ReturnType<typeof resolveDiskDefaults>;
@@ -141,6 +145,7 @@ export class CacheNode implements AsyncDisposable {
       );
     }
     if (engine.name === "wasm") node.#warnings.push("the native BLAKE3 engine does not load: hashing is slower by far");
+    node.#keeping = opened.use(await Keeping.open(node.#keepingParts(options)));
     node.#watch = watchRecords(store, node.#fetcher, {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
@@ -154,6 +159,11 @@ export class CacheNode implements AsyncDisposable {
   /** Its peer id; without a network, the name that it was given. */
   get id(): string {
     return this.#swarm?.id ?? this.#settings.node.name;
+  }
+
+  /** What stays on this disk, what goes, and why. */
+  get keeping(): Keeping {
+    return this.#keeping;
   }
 
   /** What users may mean by a handle without naming the repository, and where each lies. */
@@ -180,6 +190,7 @@ export class CacheNode implements AsyncDisposable {
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
     refill(this.#publishers, publishersOf(settings));
+    await this.#keeping.reconfigure(settings);
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
@@ -236,12 +247,8 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** What `ls` lists. */
-  holdings(): (Holding & { readonly lastUsed: string | undefined; readonly state: "whole" | "damaged" })[] {
-    return this.#store.holdings().map((holding) => {
-      const usedMs = this.#store.retention.lastUsedMs(holding.variant);
-      const lastUsed = usedMs === undefined ? undefined : new Date(usedMs).toISOString();
-      return { ...holding, lastUsed, state: this.#store.isDamaged(holding.variant) ? "damaged" : "whole" };
-    });
+  holdings(): HoldingStatus[] {
+    return holdingsStatus(this.#store);
   }
 
   /** Peers that are here, and those of whom something is known. */
@@ -260,15 +267,7 @@ export class CacheNode implements AsyncDisposable {
 
   /** Takes a held variant off this disk. @throws what `removeHeld` throws. */
   async remove(thing: NamedThing, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Removed> {
-    const parts = {
-      store: this.#store,
-      hashOf: (each: NamedThing) => this.hashOf(each),
-      isFetched: (variant: VariantHash) => this.#fetcher.isUnderWay(variant),
-      announce: () => this.#swarm?.announce(),
-    };
-    const removed = await removeHeld(parts, thing, signal);
-    this.#log("info", "variant-removed", { ...removed });
-    return removed;
+    return await this.#keeping.remove(thing, signal);
   }
 
   /** What is wrong with the bookkeeping of cache and state; nothing is hashed. */
@@ -287,7 +286,24 @@ export class CacheNode implements AsyncDisposable {
     parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
+    parts.use(this.#keeping);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
+  }
+
+  #keepingParts({ keeping }: NodeOptions): KeepingParts {
+    return {
+      ...{ store: this.#store, settings: this.#settings, clock: this.#clock, log: this.#log, ...keeping },
+      limits: () => this.#settings.cache,
+      directory: () => this.#swarm?.directory,
+      origins: () => this.#origins.current.origins,
+      hashOf: (thing) => this.hashOf(thing),
+      isFetched: (variant) => this.#fetcher.isUnderWay(variant),
+      isBusy: () => this.#fetcher.transfers().length > 0,
+      fetch: (variant, signal) => this.#fetcher.fetch(variant, { signal }),
+      announce: () => this.#swarm?.announce(),
+      id: () => this.id,
+      isOnItsOwn: keeping !== undefined,
+    };
   }
 
   /** Checks behind the start what an unclean end left in doubt; never rejects. */
@@ -360,6 +376,7 @@ export class CacheNode implements AsyncDisposable {
   #placed(holding: Holding): void {
     this.#log("info", "variant-placed", { variant: holding.text, path: holding.path });
     this.#swarm?.announce();
+    this.#keeping.placed();
   }
 
   #withdrawn({ variant, revision, reason }: Withdrawal, error: Error | undefined): void {

@@ -86,10 +86,13 @@ export const knownBytesMax: number = fingerprintBytes * peersMax;
 /** A payload of at most this many bytes is fetched without a join: one request, one answer (DESIGN section 6). */
 export const smallPayloadBytesMax: number = 4 * MIB;
 
+/** A file of the policy, metadata or target: one body of a frame, so that any peer can give it. */
+export const policyFileBytesMax: number = recordBytesMax;
+
 /** Lines of one keep-alive list: five times what a large toolset names (issue 5: 2,000). */
 export const keepEntriesMax = 10_000;
-/** One list: `keepEntriesMax` lines of 200 bytes. */
-export const keepListBytesMax: number = 2 * MIB;
+/** One list, in its envelope: `keepEntriesMax` lines of 140 bytes; no larger than a file of the policy. */
+export const keepListBytesMax: number = policyFileBytesMax;
 /** Patterns for one part of a list's scope: a wing of racks by name. */
 export const scopePatternsMax = 256;
 
