@@ -43,5 +43,6 @@ function tuneMemory() {
 /** Too often yes is no harm: the command does the same either way. */
 function touchesMounts(words) {
   const has = (word) => words.includes(word);
+  if (has("keepalive") && has("sign")) return true;
   return has("publish") || has("unpublish") || (has("origin") && has("gc")) || (has("ls") && has("--origin"));
 }

@@ -8,6 +8,7 @@ import { addFetch } from "./commands/fetch.ts";
 import { addFsck } from "./commands/fsck.ts";
 import { addExplain, addGc } from "./commands/gc.ts";
 import { addInit } from "./commands/init.ts";
+import { addKeepalive } from "./commands/keepalive.ts";
 import { addKey } from "./commands/key.ts";
 import { addLs } from "./commands/ls.ts";
 import { addNode } from "./commands/node.ts";
@@ -76,6 +77,7 @@ function program(run: Run): Command {
     addOrigin,
     addNode,
     addKey,
+    addKeepalive,
     addConfig,
     addDoctor,
     addDemo,

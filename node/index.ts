@@ -1,5 +1,7 @@
 export * from "../protocol/errors.ts";
 export { type NamedThing, parseHandleText, parseRxt } from "../protocol/handle-text.ts";
+export { type KeepList, parseKeepList } from "../protocol/keep-alive.ts";
+export { type KeepChange, keepDifference } from "../protocol/keep-difference.ts";
 export { parseVariant, type Variant, variantText } from "../protocol/variant.ts";
 export type { CheckLine } from "./doctor.ts";
 export type { FetchResult } from "./fetcher.ts";
@@ -24,6 +26,7 @@ export {
   collectOrigin,
   doctor,
   initialise,
+  keepSigning,
   listOrigin,
   nodeId,
   openNode,
