@@ -13,9 +13,9 @@ import {
 } from "../protocol/keep-alive.ts";
 import { keepListBytesMax } from "../protocol/limits.ts";
 import { decodeEnvelope, encodeEnvelope, signedBytes } from "../protocol/record.ts";
-import { toolsetKey } from "./keep-lists.ts";
 import { keepListName } from "./keep-alive/origin-list-source.ts";
 import { putKeepList } from "./keep-alive/put-list.ts";
+import { toolsetKey } from "./keep-lists.ts";
 import { keyId, loadPublisherKey, sign, verifySignature } from "./keys.ts";
 import type { WaitOptions } from "./ports.ts";
 import { openPublishing } from "./publishing.ts";

@@ -24,6 +24,7 @@ export const logEvents = {
     text: "A held variant was taken off this disk, since its publisher withdrew it.",
   },
   "withdrawn-variant-stays": { level: "warn", text: "A withdrawn variant could not be taken off yet, and why." },
+  "records-conflict": { level: "warn", text: "An origin's record contradicts the one of that revision seen before." },
   "holding-damaged": { level: "error", text: "A held tree is gone or not what was released; it is served no more." },
   "store-problem": { level: "warn", text: "Something in cache or state was mended, or could not be." },
   "verify-failed": { level: "error", text: "What an unclean end left in doubt could not be checked." },

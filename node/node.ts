@@ -1,23 +1,25 @@
-import { join } from "node:path";
 import { P2pCacheError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import { Standing } from "../protocol/standing.ts";
-import { variantHash, variantText } from "../protocol/variant.ts";
-import type { Withdrawal } from "../protocol/withdrawal.ts";
+import { variantHash } from "../protocol/variant.ts";
+import { classRates } from "./class-rates.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { Holders } from "./holders.ts";
 import { Keeping, type KeepingParts } from "./keeping.ts";
-import { loadNetworkKey, networkPrologue, verifySignature } from "./keys.ts";
-import { errorFacts, type Log, noLog } from "./log.ts";
+import { verifySignature } from "./keys.ts";
+import { type Log, noLog } from "./log.ts";
+import { NodeEvents } from "./node-events.ts";
 import { type Damage, type HoldingStatus, holdingsStatus, type NodeStatus, type PeerStatus } from "./node-status.ts";
+import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
-import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
+import type { Clock, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
+import { registrarOf } from "./registrar-of.ts";
 import { refill, withLive } from "./reload.ts";
 import type { Removed } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
@@ -26,8 +28,6 @@ import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { storeOptions } from "./store-options.ts";
-import { openNodeKey } from "./swarm/identity.ts";
-import { Libp2pSwarm } from "./swarm/libp2p-swarm.ts";
 import { verifyHeld } from "./verify-held.ts";
 
 export interface NodeOptions {
@@ -54,7 +54,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #holders: Holders;
   readonly #fetcher: Fetcher;
   readonly #startedMs: number;
-  readonly #warnings: string[] = [];
+  readonly #events: NodeEvents;
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
   #watch: AsyncDisposable | undefined;
@@ -79,6 +79,7 @@ export class CacheNode implements AsyncDisposable {
     this.#store = parts.store;
     this.#origins = new OriginsInUse(parts.origins);
     this.#startedMs = parts.clock.monotonicMs();
+    this.#events = new NodeEvents(parts.log, () => this.#swarm?.announce());
     this.#holders = new Holders({
       swarm: () => this.#swarm,
       standing: this.#standing,
@@ -101,9 +102,12 @@ export class CacheNode implements AsyncDisposable {
       standing: this.#standing,
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
-      onPlaced: (holding) => this.#placed(holding),
-      onWithdrawn: (withdrawal, error) => this.#withdrawn(withdrawal, error),
-      onConflict: (error) => this.#noteConflict(error),
+      onPlaced: (holding) => {
+        this.#events.placed(holding);
+        this.#keeping.placed();
+      },
+      onWithdrawn: (withdrawal, error) => this.#events.withdrawn(withdrawal, error),
+      onConflict: (variant, error) => this.#events.conflictFound(variant, error),
     });
   }
 
@@ -136,15 +140,15 @@ export class CacheNode implements AsyncDisposable {
     );
     const origins = await opening;
     const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
-    store.onLost = (variant, fault) => node.#lost(variant, fault);
+    store.onLost = (variant, fault) => node.#events.lost(variant, fault);
     await repositories.remember();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
     if (settings.trust.mode === "hash-only") {
-      node.#warnings.push(
+      node.#events.warn(
         "trust.mode is hash-only: whoever can write to an origin or serve peers decides what runs here",
       );
     }
-    if (engine.name === "wasm") node.#warnings.push("the native BLAKE3 engine does not load: hashing is slower by far");
+    if (engine.name === "wasm") node.#events.warn("the native BLAKE3 engine does not load: hashing is slower by far");
     node.#keeping = opened.use(await Keeping.open(node.#keepingParts(options)));
     node.#watch = watchRecords(store, node.#fetcher, {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
@@ -185,6 +189,7 @@ export class CacheNode implements AsyncDisposable {
     await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
+    this.#swarm?.setRates(classRates(settings.transfer.upBytesPerSecond));
     this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
@@ -198,9 +203,11 @@ export class CacheNode implements AsyncDisposable {
     const hash = this.hashOf(thing);
     this.#log("debug", "fetch-asked", { variant: hash });
     const fetched = this.#fetcher.fetch(hash, options);
-    const result = await fetched.catch(async (error) =>
-      this.#noteFailure(hash, await this.#origins.current.explained(error)),
-    );
+    const result = await fetched.catch(async (error) => {
+      const explained = await this.#origins.current.explained(error);
+      this.#events.fetchFailed(hash, explained);
+      throw explained;
+    });
     if (result.outcome === "local") this.#log("debug", "fetch-local", { ...result });
     else this.#log("info", "fetch-ended", { ...result });
     return result;
@@ -242,7 +249,7 @@ export class CacheNode implements AsyncDisposable {
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.current.status(),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
-      warnings: [...this.#warnings, ...this.#repositories.warnings],
+      warnings: [...this.#events.warnings, ...this.#repositories.warnings],
     };
   }
 
@@ -317,28 +324,13 @@ export class CacheNode implements AsyncDisposable {
   }
 
   async #openSwarm(network: string): Promise<Swarm> {
-    const {
-      node,
-      network: { keyFile },
-    } = this.#settings;
-    const key = await openNodeKey(join(node.state, "node.key"));
-    const prologue = networkPrologue(keyFile === undefined ? undefined : await loadNetworkKey(keyFile), network);
-    const { name, site, rack, listen, bootstrap, mdns, announceLoopback } = node;
-    const onRefused = (peer: string, reason: string) => this.#log("warn", "peer-refused", { peer, reason });
-    const onUnreachable = (address: string, reason: string) =>
-      this.#log("warn", "bootstrap-unreachable", { address, reason });
-    const onDiscoveryFault = (reason: string) => this.#log("warn", "discovery-fault", { reason });
-    const { hash } = this.#engine;
     const epoch = await this.#store.nextEpoch();
-    const hello = { network, name, site, rack };
-    const told = { onRefused, onUnreachable, onDiscoveryFault };
-    return await Libp2pSwarm.open(
-      { key, prologue, hello, listen, bootstrap, hash, epoch, mdns, announceLoopback, ...told },
-      this.#handlers(),
-    );
+    const parts = { network, hash: this.#engine.hash, epoch, log: this.#log };
+    return await openSwarm(this.#settings, parts, this.#handlers());
   }
 
   #handlers(): SwarmHandlers {
+    const registrar = registrarOf(this.#clock, Math.random);
     return {
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
       serve: (payload) => this.#store.serve(payload),
@@ -352,43 +344,16 @@ export class CacheNode implements AsyncDisposable {
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });
         this.#fetcher.left(peer);
+        registrar.left(peer);
       },
       learnt: (peer, added) => this.#fetcher.learnt(peer, added),
       wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
       gave: (peer, bytes) => this.#standing.gave(peer, bytes),
+      registered: registrar.registered,
+      mayJoin: () => true,
+      unjoined: () => undefined,
+      demand: () => undefined,
     };
-  }
-
-  /** Publishers who contradict each other are an admin's business: `status` goes on saying so. */
-  #noteFailure(variant: VariantHash, error: unknown): never {
-    const { code, exit, message } = errorFacts(error);
-    // Whoever left knows.
-    if (exit !== 130) this.#log("warn", "fetch-failed", { variant, code, reason: message });
-    if (error instanceof P2pCacheError && error.code === "RECORD_CONFLICT") this.#noteConflict(error);
-    throw error;
-  }
-
-  /** `status` says so from now on. */
-  #noteConflict({ message }: Error): void {
-    if (!this.#warnings.includes(message)) this.#warnings.push(message);
-  }
-
-  #placed(holding: Holding): void {
-    this.#log("info", "variant-placed", { variant: holding.text, path: holding.path });
-    this.#swarm?.announce();
-    this.#keeping.placed();
-  }
-
-  #withdrawn({ variant, revision, reason }: Withdrawal, error: Error | undefined): void {
-    const facts = { variant: variantText(variant), revision, reason };
-    if (error === undefined) this.#log("info", "variant-withdrawn", facts);
-    else this.#log("warn", "withdrawn-variant-stays", { ...facts, problem: error.message });
-    this.#swarm?.announce();
-  }
-
-  #lost(variant: VariantHash, fault: string): void {
-    this.#log("error", "holding-damaged", { variant, fault });
-    this.#swarm?.announce();
   }
 
   #variantOf(payload: PayloadId): VariantHash {

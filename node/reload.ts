@@ -37,6 +37,7 @@ const liveKeys: ReadonlySet<string> = new Set([
   "node.log_level",
   "origin",
   "transfer.timeout",
+  "transfer.up",
   "trust.publishers",
   "local_packages",
   "publish.key",
@@ -99,13 +100,14 @@ function isLive(key: string): boolean {
 export function withLive(running: Settings, next: Settings): Settings {
   const { maxBytes, freeBytesMin, maxVariants, maxAgeMs, pinnedBytesMax, minIdleMs } = next.cache;
   const limits = { maxBytes, freeBytesMin, maxVariants, maxAgeMs, pinnedBytesMax, minIdleMs };
+  const { timeoutMs, upBytesPerSecond } = next.transfer;
   return {
     ...running,
     cache: { ...running.cache, ...limits },
     keepalive: next.keepalive,
     repositories: next.repositories,
     origins: next.origins,
-    transfer: { ...running.transfer, timeoutMs: next.transfer.timeoutMs },
+    transfer: { ...running.transfer, timeoutMs, upBytesPerSecond },
     trust: { ...running.trust, publishers: next.trust.publishers },
   };
 }

@@ -155,8 +155,10 @@ export function signerOf({ signatures }: Envelope, publishers: Publishers): stri
  */
 export function newerRecord<Some extends SignedRecord>(a: Some, b: Some): Some {
   if (a.revision === b.revision && payloadOf(a) !== payloadOf(b)) {
+    // In an order of their own, whoever was asked first: one conflict is one text.
+    const claims = [claimOf(a), claimOf(b)].sort();
     throw new NotTrustedError(
-      `two records of ${variantText(a.variant)} revision ${a.revision} disagree: ${claimOf(a)} and ${claimOf(b)}`,
+      `two records of ${variantText(a.variant)} revision ${a.revision} disagree: ${claims.join(" and ")}`,
       { code: "RECORD_CONFLICT", hint: "an admin must publish a higher revision that supersedes one of them" },
     );
   }

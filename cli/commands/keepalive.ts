@@ -34,7 +34,9 @@ export function addKeepalive(parent: Command, run: Run): void {
     .option("--list-version <number>", "its version; the next one unless given")
     .option("--signer <name>", "who signs, for people; the key's file name unless given")
     .addHelpText("after", "\nExample:\n  p2pcache keepalive sign fx.toml --key fx.pem --days 30")
-    .action((path: string, options: SignOptions, self: Command) => run(self, (context) => sign(context, path, options)));
+    .action((path: string, options: SignOptions, self: Command) =>
+      run(self, (context) => sign(context, path, options)),
+    );
   const publishing = group
     .command("publish")
     .description("Put a signed list to the origin, where every machine finds it.")
@@ -101,8 +103,12 @@ async function sign(context: Context, path: string, options: SignOptions): Promi
   });
   await writeFile(target, envelope, { mode: 0o644 });
   const { toolset, version, expires, signer, keep } = signed;
-  context.out.result("keepalive-sign", { toolset, version, signer, expires, lines: keep.length, file: target }, () => [target]);
-  context.out.note(`${toolset}, version ${version}, ${keep.length} lines, signed by ${signer}, in force until ${expires}`);
+  context.out.result("keepalive-sign", { toolset, version, signer, expires, lines: keep.length, file: target }, () => [
+    target,
+  ]);
+  context.out.note(
+    `${toolset}, version ${version}, ${keep.length} lines, signed by ${signer}, in force until ${expires}`,
+  );
 }
 
 async function publish(context: Context, path: string): Promise<void> {
@@ -115,9 +121,11 @@ async function publish(context: Context, path: string): Promise<void> {
   }
   const limits = { what: "keepalive publish", timeoutMs: timeoutOf(context, settings) };
   const isNew = await atMounts(context, limits, () => signing.publishKeepList(settings, file));
-  context.out.result("keepalive-publish", { toolset, version, outcome: isNew ? "published" : "already-published" }, () => [
-    `${toolset}, version ${version}, ${isNew ? "published" : "was published already"}`,
-  ]);
+  context.out.result(
+    "keepalive-publish",
+    { toolset, version, outcome: isNew ? "published" : "already-published" },
+    () => [`${toolset}, version ${version}, ${isNew ? "published" : "was published already"}`],
+  );
 }
 
 async function show(context: Context, toolset: string | undefined, refresh: boolean): Promise<void> {
@@ -209,4 +217,3 @@ function wholeNumber(flag: string, text: string, max: number): number {
   if (number >= 1 && number <= max) return number;
   throw new UsageError(`${flag}: ${JSON.stringify(text)} is not a whole number from 1 to ${max}`);
 }
-

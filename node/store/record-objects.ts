@@ -39,13 +39,13 @@ export class RecordKeeper {
 
   /**
    * Writes the newest envelope of a variant durably: what counts here is never gone behind again (P6). The one that was
-   * there is kept beside it while what it names is `held`, so that a held tree can be served and checked until the new
-   * one has come in whole.
+   * there is kept beside it while what it names is `held` (asked once it is this one's turn: a tree may be placed until
+   * then), so that a held tree can be served and checked until the new one has come in whole.
    * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision was written before; RECORD_CONFLICT when the one that
    * was is of the same revision and says something else.
    */
-  keep(variant: VariantHash, envelope: Uint8Array, held: PayloadId | undefined): Promise<void> {
-    const keepOnce = () => this.#keep(variant, envelope, held);
+  keep(variant: VariantHash, envelope: Uint8Array, held: () => PayloadId | undefined): Promise<void> {
+    const keepOnce = () => this.#keep(variant, envelope, held());
     return this.#inTurn(variant, () => keepOnce().catch((error) => this.#keepOnFull(error, keepOnce))).catch(
       (error: unknown) => {
         throw cacheError(this.#objectsPath, error);

@@ -17,12 +17,18 @@ test("a list is signed, published and followed, and keeps what it names", async 
     packageTree(machine, name);
     assert.is((await machine.run(["publish", `${name}-1.0.0`])).code, 0);
   }
-  const toml = writeList(path, '[[keep]]\npackage = "studio:kept-1+<2"\nprefetch = true\n[[keep]]\npackage = "studio:missing"');
+  const toml = writeList(
+    path,
+    '[[keep]]\npackage = "studio:kept-1+<2"\nprefetch = true\n[[keep]]\npackage = "studio:missing"',
+  );
   const signed = await sign(machine, toml);
   assert.is(signed.code, 0, signed.stderr);
   assert.match(signed.stderr, /fx, version 1, 2 lines, signed by fx, in force until/);
   const file = join(path, "fx.keepalive.json");
-  assert.match((await machine.run(["keepalive", "verify", file])).stdout, /^fx, version 1, signed by fx, in force until/);
+  assert.match(
+    (await machine.run(["keepalive", "verify", file])).stdout,
+    /^fx, version 1, signed by fx, in force until/,
+  );
   assert.is((await machine.run(["keepalive", "publish", file])).stdout, "fx, version 1, published\n");
   assert.is((await machine.run(["keepalive", "publish", file])).stdout, "fx, version 1, was published already\n");
   const { stdout } = await machine.run(["fetch", "kept-1.0.0", "other-1.0.0", soon]);
@@ -31,13 +37,19 @@ test("a list is signed, published and followed, and keeps what it names", async 
     utimesSync(`${root}.json`, old, old);
   }
   const shown = await machine.run(["keepalive", "show", "fx", "--refresh"]);
-  assert.match(shown.stdout, /^toolset fx, version 1, signed by fx, in force until .*\n {2}1 {2}studio:kept-1\+<2 {2}prefetch\n {2}2 {2}studio:missing\n$/);
+  assert.match(
+    shown.stdout,
+    /^toolset fx, version 1, signed by fx, in force until .*\n {2}1 {2}studio:kept-1\+<2 {2}prefetch\n {2}2 {2}studio:missing\n$/,
+  );
   assert.is(
     (await machine.run(["explain", "kept-1.0.0"])).stdout,
     "studio:kept-1.0.0 kept: toolset fx, version 1, rank 1, signed by fx\n",
   );
   const covered = await machine.run(["keepalive", "coverage", "fx"]);
-  assert.match(covered.stdout, /1 {2}studio:kept-1\.0\.0 +here +0 copies elsewhere\n2 {2}studio:missing +nothing that is known is meant\n/);
+  assert.match(
+    covered.stdout,
+    /1 {2}studio:kept-1\.0\.0 +here +0 copies elsewhere\n2 {2}studio:missing +nothing that is known is meant\n/,
+  );
   const [kept, other] = stdout.split("\n") as [string, string];
   assert.is((await machine.run(["gc"])).code, 0);
   assert.equal([existsSync(kept), existsSync(other)], [true, false]);
@@ -68,7 +80,10 @@ test("a version never goes back, at the origin or on a machine (P6)", async () =
   assert.equal([again.code, errorIn(again).code], [5, "LIST_OUTDATED"]);
   // Somebody who may write there puts the old one back.
   writeFileSync(join(machine.studio.path, "origin/policy/targets/keepalive/fx.dsse.json"), old);
-  assert.match((await machine.run(["keepalive", "show", "--refresh"])).stdout, /^toolset fx, version 2,.*\n {2}1 {2}studio:two\n$/);
+  assert.match(
+    (await machine.run(["keepalive", "show", "--refresh"])).stdout,
+    /^toolset fx, version 2,.*\n {2}1 {2}studio:two\n$/,
+  );
 });
 
 test("what is not signed by the toolset's own key, or has expired, is refused: exit 5", async () => {

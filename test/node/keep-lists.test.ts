@@ -6,7 +6,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { keepListName, OriginListSource } from "../../node/keep-alive/origin-list-source.ts";
 import { KeepLists } from "../../node/keep-lists.ts";
-import { generatePublisherKey, keyId, publicKeyText, type PublisherKey, sign } from "../../node/keys.ts";
+import { generatePublisherKey, keyId, type PublisherKey, publicKeyText, sign } from "../../node/keys.ts";
 import { MemoryRepository } from "../../node/origins/memory-origin.ts";
 import type { KeepAliveSource } from "../../node/ports.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
@@ -81,15 +81,18 @@ rule("who is not the toolset's owner is refused, and so is a list in another one
   assert.is(refused.length, 3, refused.join("\n"));
 });
 
-rule("a new owner's list counts from a higher version on; that of the old one does not count meanwhile", async (scene) => {
-  const { open, key, other } = scene;
-  await (await open()).refresh([sourceOf(sealed(key, 7, ["studio:nuke"]))]);
-  const lists = await open(other);
-  assert.equal(lists.all(), []);
-  assert.not(await lists.refresh([sourceOf(sealed(other, 7, ["studio:maya"]))]));
-  assert.not(await lists.refresh([sourceOf(sealed(other, 3, ["studio:maya"]))]));
-  assert.ok(await lists.refresh([sourceOf(sealed(other, 8, ["studio:maya"]))]));
-});
+rule(
+  "a new owner's list counts from a higher version on; that of the old one does not count meanwhile",
+  async (scene) => {
+    const { open, key, other } = scene;
+    await (await open()).refresh([sourceOf(sealed(key, 7, ["studio:nuke"]))]);
+    const lists = await open(other);
+    assert.equal(lists.all(), []);
+    assert.not(await lists.refresh([sourceOf(sealed(other, 7, ["studio:maya"]))]));
+    assert.not(await lists.refresh([sourceOf(sealed(other, 3, ["studio:maya"]))]));
+    assert.ok(await lists.refresh([sourceOf(sealed(other, 8, ["studio:maya"]))]));
+  },
+);
 
 rule("a list loses its force at the moment when it expires, while the node runs", async (scene) => {
   const lists = await scene.open();
@@ -113,14 +116,17 @@ rule("a source that cannot be asked keeps no other from being asked", async ({ o
   assert.match(refused[0]!, /from filer: the filer is down/);
 });
 
-rule("what is kept and was spoilt on the disk counts for nothing, and is told", async ({ open, key, directory, refused }) => {
-  await (await open()).refresh([sourceOf(sealed(key, 7, ["studio:nuke"]))]);
-  const file = join(directory, "lists", "fx.dsse.json");
-  writeFileSync(file, readFileSync(file).subarray(0, 100));
-  const lists = await open();
-  assert.equal([lists.all().length, refused.length], [0, 1]);
-  assert.ok(await lists.refresh([sourceOf(sealed(key, 8, ["studio:nuke"]))]));
-});
+rule(
+  "what is kept and was spoilt on the disk counts for nothing, and is told",
+  async ({ open, key, directory, refused }) => {
+    await (await open()).refresh([sourceOf(sealed(key, 7, ["studio:nuke"]))]);
+    const file = join(directory, "lists", "fx.dsse.json");
+    writeFileSync(file, readFileSync(file).subarray(0, 100));
+    const lists = await open();
+    assert.equal([lists.all().length, refused.length], [0, 1]);
+    assert.ok(await lists.refresh([sourceOf(sealed(key, 8, ["studio:nuke"]))]));
+  },
+);
 
 rule("lists lie among the files of an origin's policy", async ({ key, open }) => {
   const origin = new MemoryRepository("filer");

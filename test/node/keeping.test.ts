@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { putKeepList } from "../../node/keep-alive/put-list.ts";
-import { generatePublisherKey, keyId, publicKeyText, type PublisherKey, sign } from "../../node/keys.ts";
+import { generatePublisherKey, keyId, type PublisherKey, publicKeyText, sign } from "../../node/keys.ts";
 import type { Log } from "../../node/log.ts";
 import { CacheNode, type NodeOptions } from "../../node/node.ts";
 import { encodeKeepList, keepListForm } from "../../protocol/keep-alive.ts";
@@ -48,7 +48,11 @@ function rule(text: string, check: (scene: Scene) => Promise<void>): void {
       async open(cache, options = {}) {
         const keys = `[keepalive]\nkeys = ["fx=${publicKeyText(key)}"]`;
         const settings = studio.settings(studio.configure("machine", { more: keys }));
-        const limits = { maxBytes: cache.mb * 1e6, freeBytesMin: 0, pinnedBytesMax: (cache.pinnedMb ?? cache.mb) * 1e6 };
+        const limits = {
+          maxBytes: cache.mb * 1e6,
+          freeBytesMin: 0,
+          pinnedBytesMax: (cache.pinnedMb ?? cache.mb) * 1e6,
+        };
         return nodes.use(await CacheNode.open({ ...settings, cache: { ...settings.cache, ...limits } }, options));
       },
       async putList(version, keep) {
@@ -62,18 +66,25 @@ function rule(text: string, check: (scene: Scene) => Promise<void>): void {
   });
 }
 
-rule("a fetch takes the place of what is idle, and never of what is leased or was used just now (P4, P5)", async (scene) => {
-  const node = await scene.open({ mb: 10 });
-  const { path: one } = await node.fetch(thing("one"));
-  const { path: two } = await node.fetch(thing("two"));
-  const refused = await failureOf(node.fetch(thing("three")));
-  assert.equal([refused.code, refused.exit], ["NO_SPACE", 7]);
-  for (const path of [one, two]) age(path!, 3);
-  const lease = await node.keeping.leaseFor({ variants: [node.hashOf(thing("one"))], name: "test", process: undefined });
-  await node.fetch(thing("three"));
-  assert.equal([existsSync(one!), existsSync(two!)], [true, false]);
-  await lease.leave();
-});
+rule(
+  "a fetch takes the place of what is idle, and never of what is leased or was used just now (P4, P5)",
+  async (scene) => {
+    const node = await scene.open({ mb: 10 });
+    const { path: one } = await node.fetch(thing("one"));
+    const { path: two } = await node.fetch(thing("two"));
+    const refused = await failureOf(node.fetch(thing("three")));
+    assert.equal([refused.code, refused.exit], ["NO_SPACE", 7]);
+    for (const path of [one, two]) age(path!, 3);
+    const lease = await node.keeping.leaseFor({
+      variants: [node.hashOf(thing("one"))],
+      name: "test",
+      process: undefined,
+    });
+    await node.fetch(thing("three"));
+    assert.equal([existsSync(one!), existsSync(two!)], [true, false]);
+    await lease.leave();
+  },
+);
 
 rule("what a list names is not evicted for what none names, and is for what is more important (P5)", async (scene) => {
   await scene.putList(1, ["studio:three", "studio:one"]);
@@ -86,15 +97,28 @@ rule("what a list names is not evicted for what none names, and is for what is m
   age(two, 2);
   // There is room for two: the one that no list names goes, however young it is.
   await node.fetch(thing("three"));
-  assert.equal(node.holdings().map(({ name }) => name).sort(), ["one", "three"]);
+  assert.equal(
+    node
+      .holdings()
+      .map(({ name }) => name)
+      .sort(),
+    ["one", "three"],
+  );
   const { path: three } = node.holdings().find(({ name }) => name === "three")!;
   age(three, 50);
   assert.is((await failureOf(node.fetch(thing("two")))).code, "NO_SPACE");
-  assert.match((await node.keeping.explain(thing("one"))).reason, /^kept: toolset fx, version 1, rank 2, signed by pipeline$/);
+  assert.match(
+    (await node.keeping.explain(thing("one"))).reason,
+    /^kept: toolset fx, version 1, rank 2, signed by pipeline$/,
+  );
 });
 
 rule("what a list wants here is fetched by itself, and once", async (scene) => {
-  await scene.putList(1, [{ package: "studio:two-1+", prefetch: true }, { package: "studio:none", prefetch: true }, "studio:one"]);
+  await scene.putList(1, [
+    { package: "studio:two-1+", prefetch: true },
+    { package: "studio:none", prefetch: true },
+    "studio:one",
+  ]);
   const fetched: string[] = [];
   const log: Log = (_level, event, facts) => {
     if (event === "variant-placed") fetched.push(String(facts?.variant));
@@ -105,14 +129,23 @@ rule("what a list wants here is fetched by itself, and once", async (scene) => {
 });
 
 rule("what lists want here beforehand does not fill the disk, and the failure is told", async (scene) => {
-  await scene.putList(1, ["one", "two", "three"].map((name) => ({ package: `studio:${name}`, prefetch: true })));
+  await scene.putList(
+    1,
+    ["one", "two", "three"].map((name) => ({ package: `studio:${name}`, prefetch: true })),
+  );
   const failed = Promise.withResolvers<unknown>();
   const log: Log = (_level, event, facts) => {
     if (event === "prefetch-failed") failed.resolve(facts?.variant);
   };
   const node = await scene.open({ mb: 9 }, { log, keeping: { periodMs: 50, spreadMs: 1 } });
   assert.is(await failed.promise, "studio:three-1.0.0");
-  assert.equal(node.holdings().map(({ name }) => name).sort(), ["one", "two"]);
+  assert.equal(
+    node
+      .holdings()
+      .map(({ name }) => name)
+      .sort(),
+    ["one", "two"],
+  );
   assert.ok(node.status("1").cache.bytes <= 9_000_000);
 });
 

@@ -111,12 +111,19 @@ test("a fetch for which room is made in vain ends with an error, and not never",
   await rejects(fetch(store, payload), "NO_SPACE");
 });
 
-test("room for removals on a full disk is kept in the cache, and filled again", async ({ open, payload, cachePath }) => {
+test("room for removals on a full disk is kept in the cache, and filled again", async ({
+  open,
+  payload,
+  cachePath,
+}) => {
   const store = await open();
   const ballast = join(cachePath, ".sys", "p2pcache", "ballast");
   await fetch(store, payload);
   const sizes = readdirSync(ballast).map((name) => statSync(join(ballast, name)).size);
-  assert.equal(sizes, Array.from({ length: 8 }, () => 64 * 1024));
+  assert.equal(
+    sizes,
+    Array.from({ length: 8 }, () => 64 * 1024),
+  );
   await store.remove(payload.hash);
   assert.is(readdirSync(ballast).length, 8);
 });
