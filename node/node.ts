@@ -8,19 +8,20 @@ import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { Holders } from "./holders.ts";
+import { Keeping, type KeepingParts } from "./keeping.ts";
 import { verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import { NodeEvents } from "./node-events.ts";
-import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
+import { type Damage, type HoldingStatus, holdingsStatus, type NodeStatus, type PeerStatus } from "./node-status.ts";
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
 import { PeerTrouble } from "./peer-trouble.ts";
-import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
+import type { Clock, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { refill, withLive } from "./reload.ts";
-import { type Removed, removeHeld } from "./removal.ts";
+import type { Removed } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
@@ -36,6 +37,8 @@ export interface NodeOptions {
   readonly clock?: Clock;
   /** How long until the records of all that is held have been looked at again at the origins; an hour or more unless given. */
   readonly recordPeriodMs?: number;
+  /** Whether it cleans its cache, asks for keep-alive lists and prefetches by itself, and how often. */
+  readonly keeping?: Pick<KeepingParts, "periodMs" | "spreadMs">;
 }
 
 /** A node: opens everything, owns it, and closes it in reverse. */
@@ -59,6 +62,7 @@ export class CacheNode implements AsyncDisposable {
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
   #watch: AsyncDisposable | undefined;
+  #keeping!: Keeping;
 
   private constructor(parts: {
     settings: ReturnType<typeof resolveDiskDefaults>;
@@ -114,7 +118,10 @@ export class CacheNode implements AsyncDisposable {
       transfers: this.#transfers,
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
-      onPlaced: (holding) => this.#events.placed(holding),
+      onPlaced: (holding) => {
+        this.#events.placed(holding);
+        this.#keeping.placed();
+      },
       onWithdrawn: (withdrawal, error) => this.#events.withdrawn(withdrawal, error),
       onConflict: (variant, error) => this.#events.conflictFound(variant, error),
     });
@@ -160,6 +167,7 @@ export class CacheNode implements AsyncDisposable {
       );
     }
     if (engine.name === "wasm") node.#events.warn("the native BLAKE3 engine does not load: hashing is slower by far");
+    node.#keeping = opened.use(await Keeping.open(node.#keepingParts(options)));
     node.#watch = watchRecords(store, node.#fetcher, {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
@@ -173,6 +181,11 @@ export class CacheNode implements AsyncDisposable {
   /** Its peer id; without a network, the name that it was given. */
   get id(): string {
     return this.#swarm?.id ?? this.#settings.node.name;
+  }
+
+  /** What stays on this disk, what goes, and why. */
+  get keeping(): Keeping {
+    return this.#keeping;
   }
 
   /** What users may mean by a handle without naming the repository, and where each lies. */
@@ -204,6 +217,7 @@ export class CacheNode implements AsyncDisposable {
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
     refill(this.#publishers, publishersOf(settings));
+    await this.#keeping.reconfigure(settings);
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
@@ -262,12 +276,8 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** What `ls` lists. */
-  holdings(): (Holding & { readonly lastUsed: string | undefined; readonly state: "whole" | "damaged" })[] {
-    return this.#store.holdings().map((holding) => ({
-      ...holding,
-      lastUsed: this.#store.lastUsed(holding.variant)?.toISOString(),
-      state: this.#store.isDamaged(holding.variant) ? "damaged" : "whole",
-    }));
+  holdings(): HoldingStatus[] {
+    return holdingsStatus(this.#store);
   }
 
   /** Peers that are here, and those of whom something is known. */
@@ -286,15 +296,7 @@ export class CacheNode implements AsyncDisposable {
 
   /** Takes a held variant off this disk. @throws what `removeHeld` throws. */
   async remove(thing: NamedThing, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Removed> {
-    const parts = {
-      store: this.#store,
-      hashOf: (each: NamedThing) => this.hashOf(each),
-      isFetched: (variant: VariantHash) => this.#fetcher.isUnderWay(variant),
-      announce: () => this.#swarm?.announce(),
-    };
-    const removed = await removeHeld(parts, thing, signal);
-    this.#log("info", "variant-removed", { ...removed });
-    return removed;
+    return await this.#keeping.remove(thing, signal);
   }
 
   /** What is wrong with the bookkeeping of cache and state; nothing is hashed. */
@@ -313,7 +315,24 @@ export class CacheNode implements AsyncDisposable {
     parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
+    parts.use(this.#keeping);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
+  }
+
+  #keepingParts({ keeping }: NodeOptions): KeepingParts {
+    return {
+      ...{ store: this.#store, settings: this.#settings, clock: this.#clock, log: this.#log, ...keeping },
+      limits: () => this.#settings.cache,
+      directory: () => this.#swarm?.directory,
+      origins: () => this.#origins.current.origins,
+      hashOf: (thing) => this.hashOf(thing),
+      isFetched: (variant) => this.#fetcher.isUnderWay(variant),
+      isBusy: () => this.#fetcher.transfers().length > 0,
+      fetch: (variant, signal) => this.#fetcher.fetch(variant, { signal }),
+      announce: () => this.#swarm?.announce(),
+      id: () => this.id,
+      isOnItsOwn: keeping !== undefined,
+    };
   }
 
   /** Checks behind the start what an unclean end left in doubt; never rejects. */

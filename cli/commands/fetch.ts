@@ -7,12 +7,13 @@ import {
   formatDuration,
   type NodeClient,
   P2pCacheError,
+  type Settings,
   UnreachableError,
   UsageError,
 } from "../../node/index.ts";
 import type { Context, Run } from "../context.ts";
 import { addSharedFlags } from "../flags.ts";
-import { readHandles } from "../handles.ts";
+import { type Named, readHandles } from "../handles.ts";
 import { bytesText, FetchProgressSum, ProgressReport } from "../progress.ts";
 import { findOrStartNode } from "../session.ts";
 
@@ -68,6 +69,29 @@ async function fetch(
 ): Promise<void> {
   const { settings } = context.settings();
   const named = await readHandles(context, settings, words);
+  if (named.length === 0) return context.out.list("fetch", "variants", [], () => []);
+  const start = () => findOrStartNode(context, settings, { lingerSeconds });
+  const variants = await fetchNamed(context, settings, named, { start, traffic });
+  report(
+    context,
+    variants,
+    named.map(({ typed }) => typed),
+  );
+}
+
+/** Which node fetches, and why. */
+interface FetchWay {
+  readonly start: () => Promise<NodeClient>;
+  readonly traffic: NonNullable<FetchCall["traffic"]>;
+}
+
+/** Has a node fetch what was named, with the flags of this command line. */
+export async function fetchNamed(
+  context: Context,
+  settings: Settings,
+  named: readonly Named[],
+  { start, traffic }: FetchWay,
+): Promise<ApiVariant[]> {
   const call: FetchCall = {
     things: named.map(({ thing }) => thing),
     traffic,
@@ -76,14 +100,7 @@ async function fetch(
     ...(context.flags.peers === undefined ? {} : { peers: settings.transfer.peers }),
     ...(context.flags.timeout === undefined ? {} : { timeoutMs: settings.transfer.timeoutMs }),
   };
-  if (call.things.length === 0) return context.out.list("fetch", "variants", [], () => []);
-  const start = () => findOrStartNode(context, settings, { lingerSeconds });
-  const variants = await callNode(context, start, call, settings.transfer.timeoutMs);
-  report(
-    context,
-    variants,
-    named.map(({ typed }) => typed),
-  );
+  return await callNode(context, start, call, settings.transfer.timeoutMs);
 }
 
 /** A node may end, for lack of work, between our finding it and our call: then there is another one. */
