@@ -8,8 +8,8 @@ import { type Published, type PublishOptions, publishVariant } from "../../node/
 import type { Origin, Swarm, SwarmHandlers } from "../../node/ports.ts";
 import { MemoryPayloadStore, type MemoryStoreOptions } from "../../node/store/memory-payload-store.ts";
 import { MemoryNetwork, type MemorySwarm } from "../../node/swarm/memory-swarm.ts";
-import type { PeerName } from "../../protocol/directory.ts";
 import { Transfers, type TransfersParts } from "../../node/transfers.ts";
+import type { PeerName } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
 import { compareBytes, type VariantHash } from "../../protocol/hash.ts";
 import { defaultAttributes, type Publishers } from "../../protocol/record.ts";
