@@ -1,5 +1,5 @@
 // runs unprivileged
-// deadline: 300 s
+// deadline: 600 s
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { suite } from "uvu";
@@ -14,12 +14,14 @@ import { type Behaviour, behaviours, HostileMember, oneOf } from "../support/hos
 import { releasedAt } from "../support/lies.ts";
 import { engine, variantOf } from "../support/payloads.ts";
 import { eventually, within } from "../support/swarm-member.ts";
+import { makeTree } from "../support/trees.ts";
 
 const test = suite("hostile members");
 const seeds = 19;
 const variant = variantHash(variantOf("foo"), engine.hash);
 const repository = new MemoryRepository("filer");
-await publishSample(repository);
+// More than what is taken of one peer in one request: everybody who claims it is asked.
+await publishSample(repository, { write: (path) => makeTree(path, seededRandom(1), { smallFiles: 100, largeMib: 4 }) });
 const released = await releasedAt(repository, variant, engine.hash);
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
@@ -102,7 +104,7 @@ class MemoryPeak implements Disposable {
 
   bytes(): number {
     // Much of it may be garbage that nobody has collected yet.
-    if (memoryBytes() > this.#most + 16 * MIB) collectGarbage();
+    if (memoryBytes() > this.#most + 8 * MIB) collectGarbage();
     this.#most = Math.max(this.#most, memoryBytes());
     return this.#most - this.#before;
   }
@@ -137,8 +139,16 @@ async function honestly(crowd: Crowd): Promise<Honestly> {
   return figures;
 }
 
-/** One crowd of nodes, without the hostile member and with it. Answers what waits for its name to be known. */
-async function compare(behaviour: Behaviour, seed: number, opened: AsyncDisposableStack): Promise<() => Promise<void>> {
+/**
+ * One crowd of nodes, without the hostile member and with it. Answers what waits for its name to be known. Where it takes
+ * too long both are measured anew: this machine may have had to do something else.
+ */
+async function compare(
+  behaviour: Behaviour,
+  seed: number,
+  opened: AsyncDisposableStack,
+  triesLeft = 2,
+): Promise<() => Promise<void>> {
   const crowd = crowdOf(seededRandom(seed));
   const what = `${behaviour}, seed ${seed}, ${JSON.stringify(crowd)}`;
   const honest = await honestly(crowd);
@@ -148,6 +158,10 @@ async function compare(behaviour: Behaviour, seed: number, opened: AsyncDisposab
   const hostile = opened.use(await Scene.open(crowd, enter));
   const ms = await within(20_000, what, hostile.fetchMs());
   for (const tree of hostile.trees()) assert.equal(tree, honest.tree, what);
+  if (ms > 1.25 * honest.ms + 1_000 && triesLeft > 0) {
+    knownCrowds.delete(JSON.stringify(crowd));
+    return compare(behaviour, seed, opened, triesLeft - 1);
+  }
   assert.ok(ms <= 1.25 * honest.ms + 1_000, `${what}: ${ms} ms, ${honest.ms} ms without it`);
   const isNamed = (withinMs: number) =>
     eventually(`that the culprit is named: ${what}`, () => hostile.isCulpritNamed(), withinMs);

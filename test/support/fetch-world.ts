@@ -8,8 +8,8 @@ import { type Published, type PublishOptions, publishVariant } from "../../node/
 import type { Origin, Swarm, SwarmHandlers } from "../../node/ports.ts";
 import { MemoryPayloadStore, type MemoryStoreOptions } from "../../node/store/memory-payload-store.ts";
 import { MemoryNetwork, type MemorySwarm } from "../../node/swarm/memory-swarm.ts";
-import type { PeerName } from "../../protocol/directory.ts";
 import { Transfers, type TransfersParts } from "../../node/transfers.ts";
+import type { PeerName } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
 import { compareBytes, type VariantHash } from "../../protocol/hash.ts";
 import { defaultAttributes, type Publishers } from "../../protocol/record.ts";
@@ -29,16 +29,18 @@ export interface ReleaseOptions extends Partial<PublishOptions> {
   readonly keyid?: string;
   /** Another tree for another seed. */
   readonly seed?: number;
+  /** Another tree altogether. */
+  readonly write?: (treePath: string) => void;
 }
 
 /** Releases a sample tree into a repository: about 4 MB in some twenty items. */
 export async function publishSample(repository: MemoryRepository, options: ReleaseOptions = {}): Promise<Published> {
-  const { keyid = publisher, seed = 1, ...more } = options;
+  const { keyid = publisher, seed = 1, write = (path: string) => writeSampleTree(path, seed), ...more } = options;
   const directory = mkdtempSync(join(tmpdir(), "fetch-world-"));
   const treePath = join(directory, "tree");
   try {
     process.umask(0o022);
-    writeSampleTree(treePath, seed);
+    write(treePath);
     return await publishVariant({
       variant: variantOf("foo"),
       treePath,

@@ -81,6 +81,8 @@ export class HostileMember extends MemorySwarm {
 
   #begin(behaviour: Behaviour): void {
     switch (behaviour) {
+      case "slow-loris":
+        return this.#askInSips();
       case "oversize frames":
         return this.#askTooMuch();
       case "stream floods":
@@ -118,10 +120,7 @@ export class HostileMember extends MemorySwarm {
   /** What it was asked comes byte by byte, from the record on or once it is joined. */
   #sip(protocol: Opened, frames: MemoryFrames): boolean {
     if (protocol === "directory" || protocol === "register") return false;
-    const drip = (bytes: Uint8Array) => {
-      let at = 0;
-      this.#every(5, () => void frames.write(bytes.subarray(at, ++at)).catch(ignore));
-    };
+    const drip = (bytes: Uint8Array) => this.#drip(frames, bytes, 5);
     frames.listen(({ header }) => {
       if (protocol === "catalog") return drip(encodeFrameHead(encodeMessage({ kind: "record" }), 1_000));
       const asked = decodeSwarm(header);
@@ -130,6 +129,21 @@ export class HostileMember extends MemorySwarm {
       drip(encodeFrameHead(encodeMessage({ kind: "piece", number: asked.number, item: asked.items[0]! }), 500_000));
     }, ignore);
     return true;
+  }
+
+  /** Begins a question to everybody, and does not come to its end. */
+  #askInSips(): void {
+    const protocol = oneOf(["catalog", "directory"] as const, this.#random);
+    for (const { peer } of this.peers()) {
+      const frames = this.openStream(peer, protocol);
+      frames.listen(ignore, ignore);
+      this.#drip(frames, new Uint8Array([0, 0, 1, 0, 0, 0, 0, 0]), 200);
+    }
+  }
+
+  #drip(frames: MemoryFrames, bytes: Uint8Array, everyMs: number): void {
+    let at = 0;
+    this.#every(everyMs, () => void frames.write(bytes.subarray(at, ++at)).catch(ignore));
   }
 
   /** Asks everybody in ways that no decoder takes. */
