@@ -75,9 +75,14 @@ export class Links {
     return this.#links.size;
   }
 
-  /** Everyone who is known to want or hold the payload. */
-  known(): Iterable<PeerName> {
-    return this.#known.keys();
+  /** Everyone who is known, and has not said lately that it has no place for us, or nothing. */
+  *wanters(): Iterable<PeerName> {
+    for (const peer of this.#known.keys()) if (this.#links.has(peer) || !this.#restUntilMs.has(peer)) yield peer;
+  }
+
+  /** How many peers are remembered. */
+  get knownCount(): number {
+    return this.#known.size;
   }
 
   /** Takes in one event and gives back everything to do about it. */
@@ -145,6 +150,7 @@ export class Links {
     const distance = this.#connecting.get(peer);
     if (distance === undefined) return this.#links.has(peer) ? [] : [{ kind: "part", peer }];
     this.#connecting.delete(peer);
+    this.#restUntilMs.delete(peer);
     if (this.#isComplete || this.#links.size >= this.#limits.max) return [{ kind: "part", peer }];
     this.#links.set(peer, { distance, sinceMs: nowMs, isComplete: false });
     return this.#timed(nowMs);

@@ -110,7 +110,7 @@ export class PayloadFetch {
         hasStored: (item) => transfer.hasStored(item),
         lacks: (first, end) => transfer.lacks(first, end),
         seeks: () => this.seeks,
-        wanters: () => this.#links.known(),
+        wanters: () => this.#links.wanters(),
       },
       planLimits ?? defaultOriginPlanLimits,
       random,
