@@ -7,6 +7,7 @@ import * as assert from "uvu/assert";
 import { MemoryRepository } from "../../node/origins/memory-origin.ts";
 import { MIB } from "../../protocol/limits.ts";
 import { type Random, seededRandom } from "../../protocol/random.ts";
+import { registrarsFor } from "../../protocol/registrars.ts";
 import { defaultTransferLimits } from "../../protocol/transfer-limits.ts";
 import { variantHash } from "../../protocol/variant.ts";
 import { FetchWorld, publishSample, type TestNode } from "../support/fetch-world.ts";
@@ -33,9 +34,24 @@ interface Crowd {
   readonly hasOrigin: boolean;
 }
 
-function crowdOf(random: Random): Crowd {
-  const holders = oneOf([0, 1, 2], random);
+function crowdOf(random: Random, behaviour: Behaviour): Crowd {
+  // Where nobody holds it yet a lease lapses after seconds: simulated, with a payload that takes as long.
+  const holders = oneOf(behaviour === "leases taken and not used" ? [1, 2] : [0, 1, 2], random);
   return { holders, wanters: oneOf([1, 2], random), hasOrigin: holders === 0 || oneOf([true, false], random) };
+}
+
+/** A name by which it is the first registrar of the payload. */
+function nameFor({ holders, wanters }: Crowd): string {
+  const others = [...named("holder", holders), ...named("wanter", wanters)];
+  for (let i = 0; ; i++) {
+    const name = `hostile${i}`;
+    const members = [name, ...others].map((each) => ({ name: each, upSinceMs: 0 }));
+    if (registrarsFor(released.record.payload, members, 0)[0] === name) return name;
+  }
+}
+
+function named(name: string, count: number): string[] {
+  return Array.from({ length: count }, (_, i) => `${name}${i}`);
 }
 
 /** Nodes that hold a payload and nodes that want it, with a hostile member or without. */
@@ -75,11 +91,13 @@ class Scene implements AsyncDisposable {
     for (const { standing, name } of this.#wanters) {
       for (const peer of standing.peers()) {
         const { strikes } = standing.summary(peer);
-        assert.ok(peer === "hostile" || strikes === 0, `${name} blames ${peer}, who is honest`);
+        assert.ok(peer.startsWith("hostile") || strikes === 0, `${name} blames ${peer}, who is honest`);
       }
     }
     return this.#wanters.some(({ standing, restless }) => {
-      return standing.summary("hostile").strikes > 0 || restless.includes("hostile");
+      return [...standing.peers(), ...restless].some((peer) => {
+        return peer.startsWith("hostile") && (standing.summary(peer).strikes > 0 || restless.includes(peer));
+      });
     });
   }
 
@@ -149,11 +167,12 @@ async function compare(
   opened: AsyncDisposableStack,
   triesLeft = 2,
 ): Promise<() => Promise<void>> {
-  const crowd = crowdOf(seededRandom(seed));
+  const crowd = crowdOf(seededRandom(seed), behaviour);
   const what = `${behaviour}, seed ${seed}, ${JSON.stringify(crowd)}`;
   const honest = await honestly(crowd);
   const random = seededRandom(1_000 + seed);
-  const enter = ({ network }: FetchWorld) => HostileMember.enter("hostile", behaviour, { network, released, random });
+  const enter = ({ network }: FetchWorld) =>
+    HostileMember.enter(nameFor(crowd), behaviour, { network, released, random });
   using peak = new MemoryPeak();
   const hostile = opened.use(await Scene.open(crowd, enter));
   const ms = await within(20_000, what, hostile.fetchMs());
@@ -173,7 +192,8 @@ async function compare(
   return () => isNamed(15_000);
 }
 
-for (const behaviour of behaviours) {
+const chosen = behaviours.filter((each) => each.includes(process.env.P2PCACHE_ONLY ?? ""));
+for (const behaviour of chosen) {
   test(`${behaviour}: the tree is right, in time and in memory, and the culprit is named (${seeds} seeds)`, async () => {
     await using opened = new AsyncDisposableStack();
     const naming: (() => Promise<void>)[] = [];

@@ -122,7 +122,12 @@ export class FetchWorld {
     const standing = new Standing();
     const restless: PeerName[] = [];
     let swarm: Swarm | undefined;
+    const misbehaved: SwarmHandlers["misbehaved"] = (peer, fault, reason) => {
+      if (fault !== undefined) standing.strike(peer, fault, systemClock.monotonicMs(), reason);
+      else restless.push(peer);
+    };
     const transfers = new Transfers({
+      misbehaved,
       swarm: () => swarm,
       standing,
       clock: systemClock,
@@ -160,10 +165,7 @@ export class FetchWorld {
       learnt: (peer, added) => transfers.learnt(peer, added),
       wanted: (peer, payload) => transfers.wanted(peer, payload),
       gave: (peer, bytes) => standing.gave(peer, bytes),
-      misbehaved: (peer, fault, reason) => {
-        if (fault !== undefined) standing.strike(peer, fault, systemClock.monotonicMs(), reason);
-        else restless.push(peer);
-      },
+      misbehaved,
       registered: (peer, payload, question) => transfers.registered(peer, payload, question),
       mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
       unjoined: (peer, payload) => transfers.unjoined(peer, payload),
