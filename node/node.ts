@@ -94,6 +94,7 @@ export class CacheNode implements AsyncDisposable {
       nowMs: () => parts.clock.monotonicMs(),
     });
     this.#transfers = new Transfers({
+      misbehaved: (peer, fault, reason) => this.#trouble.misbehaved(peer, fault, reason),
       swarm: () => this.#swarm,
       standing: this.#trouble.standing,
       clock: parts.clock,
