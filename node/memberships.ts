@@ -1,5 +1,6 @@
 import type { PeerName } from "../protocol/directory.ts";
 import type { PayloadFetchEvent } from "../protocol/payload-fetch.ts";
+import type { TrafficClass } from "../protocol/politeness.ts";
 import type { Standing } from "../protocol/standing.ts";
 import type { Clock, Join, StagedTree, Swarm } from "./ports.ts";
 
@@ -12,6 +13,8 @@ export interface MembershipParts {
   /** Whether a peer that has all of it is asked without a join (DESIGN section 6, the short path). */
   readonly isSmall: boolean;
   readonly post: (event: PayloadFetchEvent) => void;
+  /** What peers are told of why. */
+  readonly traffic: () => TrafficClass | undefined;
   readonly onPiece: (peer: PeerName, item: number, bytes: Uint8Array<ArrayBuffer>) => void;
 }
 
@@ -70,7 +73,7 @@ export class Memberships {
 
   #take(swarm: Swarm, peer: PeerName, member: Membership): void {
     const { payload, index } = this.#parts.target;
-    member.join = swarm.take(peer, payload, index.items, this.#listener(peer, member));
+    member.join = swarm.take(peer, payload, index.items, this.#listener(peer, member), this.#parts.traffic());
     this.#parts.post({ kind: "joined", source: peer, have: "all" });
   }
 
@@ -79,7 +82,7 @@ export class Memberships {
     const { payload, index } = this.#parts.target;
     const isCurrent = () => !this.#isOver && this.#members.get(peer) === member;
     try {
-      const join = await swarm.join(peer, payload, index.items, this.#listener(peer, member));
+      const join = await swarm.join(peer, payload, index.items, this.#listener(peer, member), this.#parts.traffic());
       if (!isCurrent()) return join?.leave();
       if (join === undefined) return this.#lose(peer, member);
       member.join = join;

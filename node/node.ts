@@ -1,28 +1,31 @@
 import { P2pCacheError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
+import { Politeness } from "../protocol/politeness.ts";
 import { variantHash } from "../protocol/variant.ts";
 import { classRates } from "./class-rates.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { Holders } from "./holders.ts";
+import { Keeping, type KeepingParts } from "./keeping.ts";
 import { verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import { NodeEvents } from "./node-events.ts";
-import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
+import { type Damage, type HoldingStatus, holdingsStatus, type NodeStatus, type PeerStatus } from "./node-status.ts";
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
 import { PeerTrouble } from "./peer-trouble.ts";
-import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
+import type { Clock, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { refill, withLive } from "./reload.ts";
-import { type Removed, removeHeld } from "./removal.ts";
+import type { Removed } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
+import { siteCrowd } from "./site-crowd.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { storeOptions } from "./store-options.ts";
@@ -34,6 +37,8 @@ export interface NodeOptions {
   readonly clock?: Clock;
   /** How long until the records of all that is held have been looked at again at the origins; an hour or more unless given. */
   readonly recordPeriodMs?: number;
+  /** Whether it cleans its cache, asks for keep-alive lists and prefetches by itself, and how often. */
+  readonly keeping?: Pick<KeepingParts, "periodMs" | "spreadMs">;
 }
 
 /** A node: opens everything, owns it, and closes it in reverse. */
@@ -47,6 +52,7 @@ export class CacheNode implements AsyncDisposable {
   readonly #store: PayloadStore;
   readonly #origins: OriginsInUse;
   readonly #repositories: RealRepositories;
+  readonly #down: Politeness;
   readonly #trouble: PeerTrouble;
   readonly #holders: Holders;
   readonly #transfers: Transfers;
@@ -56,6 +62,7 @@ export class CacheNode implements AsyncDisposable {
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
   #watch: AsyncDisposable | undefined;
+  #keeping!: Keeping;
 
   private constructor(parts: {
     settings: ReturnType<typeof resolveDiskDefaults>;
@@ -77,6 +84,7 @@ export class CacheNode implements AsyncDisposable {
     this.#trouble = new PeerTrouble(parts.log, parts.clock, () => this.#swarm);
     this.#origins = new OriginsInUse(parts.origins);
     this.#startedMs = parts.clock.monotonicMs();
+    this.#down = new Politeness(classRates(parts.settings.transfer.downBytesPerSecond));
     this.#events = new NodeEvents(parts.log, () => this.#swarm?.announce());
     this.#holders = new Holders({
       swarm: () => this.#swarm,
@@ -99,6 +107,8 @@ export class CacheNode implements AsyncDisposable {
       store: parts.store,
       swarm: () => this.#swarm,
       origins: parts.origins.origins,
+      limitedOrigins: parts.origins.limited,
+      down: this.#down,
       recordSources: {
         peersFor: (variant) => this.#holders.forRecord(variant),
         stored: (variant) => parts.store.record(variant),
@@ -109,7 +119,10 @@ export class CacheNode implements AsyncDisposable {
       transfers: this.#transfers,
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
-      onPlaced: (holding) => this.#events.placed(holding),
+      onPlaced: (holding) => {
+        this.#events.placed(holding);
+        this.#keeping.placed();
+      },
       onWithdrawn: (withdrawal, error) => this.#events.withdrawn(withdrawal, error),
       onConflict: (variant, error) => this.#events.conflictFound(variant, error),
     });
@@ -137,13 +150,15 @@ export class CacheNode implements AsyncDisposable {
     const publishers = publishersOf(settings);
     const readRecord = trustedReader(publishers, engine.hash);
     // Beside the store: origins take their time, or the whole of it.
-    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random });
+    let node: CacheNode | undefined;
+    const crowd = () => siteCrowd(node === undefined ? undefined : node.#swarm, settings.node.site);
+    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random, crowd });
     opened.defer(async () => (await opening.catch(() => undefined))?.[Symbol.asyncDispose]());
     const store = opened.use(
       await PayloadStore.open({ ...storeOptions(resolved, clock, engine), readRecord, onProblem }),
     );
     const origins = await opening;
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
+    node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
     store.onLost = (variant, fault) => node.#events.lost(variant, fault);
     await repositories.remember();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
@@ -153,6 +168,7 @@ export class CacheNode implements AsyncDisposable {
       );
     }
     if (engine.name === "wasm") node.#events.warn("the native BLAKE3 engine does not load: hashing is slower by far");
+    node.#keeping = opened.use(await Keeping.open(node.#keepingParts(options)));
     node.#watch = watchRecords(store, node.#fetcher, {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
@@ -168,6 +184,11 @@ export class CacheNode implements AsyncDisposable {
     return this.#swarm?.id ?? this.#settings.node.name;
   }
 
+  /** What stays on this disk, what goes, and why. */
+  get keeping(): Keeping {
+    return this.#keeping;
+  }
+
   /** What users may mean by a handle without naming the repository, and where each lies. */
   get repositories(): ReadonlyMap<string, string> {
     return this.#repositories.paths;
@@ -179,7 +200,9 @@ export class CacheNode implements AsyncDisposable {
    */
   async reconfigure(next: Settings): Promise<void> {
     const settings = withLive(this.#settings, next);
-    const parts = { network: requireNetwork(settings), clock: this.#clock, log: this.#log, random: Math.random };
+    const crowd = () => siteCrowd(this.#swarm, settings.node.site);
+    const network = requireNetwork(settings);
+    const parts = { network, clock: this.#clock, log: this.#log, random: Math.random, crowd };
     await using opened = new AsyncDisposableStack();
     const origins = opened.use(await OriginSet.open({ ...settings, repositories: this.#repositories.paths }, parts));
     const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
@@ -187,12 +210,15 @@ export class CacheNode implements AsyncDisposable {
     await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
-    this.#swarm?.setRates(classRates(settings.transfer.upBytesPerSecond));
-    this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
+    const { timeoutMs, upBytesPerSecond, downBytesPerSecond } = settings.transfer;
+    this.#swarm?.setRates(classRates(upBytesPerSecond));
+    this.#down.setRates(classRates(downBytesPerSecond), this.#clock.monotonicMs());
+    this.#fetcher.reconfigure({ origins: origins.origins, limitedOrigins: origins.limited, timeoutMs });
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
     refill(this.#publishers, publishersOf(settings));
+    await this.#keeping.reconfigure(settings);
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
@@ -251,12 +277,8 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** What `ls` lists. */
-  holdings(): (Holding & { readonly lastUsed: string | undefined; readonly state: "whole" | "damaged" })[] {
-    return this.#store.holdings().map((holding) => ({
-      ...holding,
-      lastUsed: this.#store.lastUsed(holding.variant)?.toISOString(),
-      state: this.#store.isDamaged(holding.variant) ? "damaged" : "whole",
-    }));
+  holdings(): HoldingStatus[] {
+    return holdingsStatus(this.#store);
   }
 
   /** Peers that are here, and those of whom something is known. */
@@ -275,15 +297,7 @@ export class CacheNode implements AsyncDisposable {
 
   /** Takes a held variant off this disk. @throws what `removeHeld` throws. */
   async remove(thing: NamedThing, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Removed> {
-    const parts = {
-      store: this.#store,
-      hashOf: (each: NamedThing) => this.hashOf(each),
-      isFetched: (variant: VariantHash) => this.#fetcher.isUnderWay(variant),
-      announce: () => this.#swarm?.announce(),
-    };
-    const removed = await removeHeld(parts, thing, signal);
-    this.#log("info", "variant-removed", { ...removed });
-    return removed;
+    return await this.#keeping.remove(thing, signal);
   }
 
   /** What is wrong with the bookkeeping of cache and state; nothing is hashed. */
@@ -302,7 +316,24 @@ export class CacheNode implements AsyncDisposable {
     parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
+    parts.use(this.#keeping);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
+  }
+
+  #keepingParts({ keeping }: NodeOptions): KeepingParts {
+    return {
+      ...{ store: this.#store, settings: this.#settings, clock: this.#clock, log: this.#log, ...keeping },
+      limits: () => this.#settings.cache,
+      directory: () => this.#swarm?.directory,
+      origins: () => this.#origins.current.origins,
+      hashOf: (thing) => this.hashOf(thing),
+      isFetched: (variant) => this.#fetcher.isUnderWay(variant),
+      isBusy: () => this.#fetcher.transfers().length > 0,
+      fetch: (variant, signal) => this.#fetcher.fetch(variant, { signal }),
+      announce: () => this.#swarm?.announce(),
+      id: () => this.id,
+      isOnItsOwn: keeping !== undefined,
+    };
   }
 
   /** Checks behind the start what an unclean end left in doubt; never rejects. */

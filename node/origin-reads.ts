@@ -1,7 +1,8 @@
-import { ChunkCorruptError, ChunkMissingError, ReleaseChangedError } from "../protocol/errors.ts";
+import { ReleaseChangedError } from "../protocol/errors.ts";
 import type { PayloadFetchEvent } from "../protocol/payload-fetch.ts";
 import type { SourceName } from "../protocol/transfer-source.ts";
 import { isOwnBuffer } from "./chunk-buffers.ts";
+import { originRefused } from "./origin-access.ts";
 import type { Origin, StagedTree } from "./ports.ts";
 
 export interface OriginReadParts {
@@ -72,9 +73,7 @@ export class OriginReads {
       if (controller.signal.aborted) return;
       this.refusals.set(source, error as Error);
       if (error instanceof ReleaseChangedError) this.changes.set(item, error);
-      if (error instanceof ChunkMissingError) post({ kind: "missing", source, items: [item] });
-      else if (error instanceof ChunkCorruptError) post({ kind: "corrupt", source, item });
-      else post({ kind: "failed", source, items: [item] });
+      post(originRefused(error, source, item));
     } finally {
       if (this.#reading.get(item) === controller) this.#reading.delete(item);
     }

@@ -61,6 +61,18 @@ export interface Origin {
    * there is none. @throws {UnreachableError} when the origin cannot be asked; {FormatError} when it is too large.
    */
   index?(options?: WaitOptions): Promise<Uint8Array | undefined>;
+  /**
+   * A file of the network's policy by its name, as `timestamp.json` or `targets/<sha256>.deny.json`; undefined where there
+   * is none. @throws {UnreachableError} when the origin cannot be asked; {FormatError} when it is too large.
+   */
+  policyFile?(name: string, options?: WaitOptions): Promise<Uint8Array | undefined>;
+}
+
+/** Where keep-alive lists come from. Nothing that it answers is verified yet. */
+export interface KeepAliveSource {
+  readonly name: string;
+  /** The envelope of a toolset's newest list; undefined where there is none. @throws {UnreachableError} */
+  list(toolset: string, options?: WaitOptions): Promise<Uint8Array | undefined>;
 }
 
 /** An origin that this machine may publish to. Nothing in it is ever changed or removed, but for what was cut short. */
@@ -182,7 +194,7 @@ export interface Join {
 /** Who holds what, for those who only ask. */
 export type DirectoryView = Pick<
   Directory,
-  "size" | "peers" | "labels" | "holders" | "holds" | "holdersOf" | "variantsOf" | "holdingsOf"
+  "size" | "peers" | "copies" | "labels" | "holders" | "holds" | "holdersOf" | "variantsOf" | "holdingsOf"
 >;
 
 /** How neighbours are found on the local network, for `doctor`. */

@@ -4,6 +4,7 @@ import { ItemGroups } from "../protocol/item-groups.ts";
 import { smallPayloadBytesMax } from "../protocol/limits.ts";
 import type { OriginPolicy } from "../protocol/origin-plan.ts";
 import { PayloadFetch, type PayloadFetchAction, type PayloadFetchEvent } from "../protocol/payload-fetch.ts";
+import type { Pace, TrafficClass } from "../protocol/politeness.ts";
 import type { Random } from "../protocol/random.ts";
 import type { RegisterAnswer, RegisterQuestion } from "../protocol/register-messages.ts";
 import type { Standing } from "../protocol/standing.ts";
@@ -44,6 +45,12 @@ export interface TransferParts {
   /** Whether it may read from its origins: always, unless this says otherwise. */
   readonly policy?: OriginPolicy;
   readonly holdsSlot?: () => boolean;
+  /** Whether nothing but its turn keeps this node from reading: that is waited for. */
+  readonly isHeldBack?: () => boolean;
+  /** What may be asked for at a time. */
+  readonly pace?: Pace;
+  /** What peers are told of why. */
+  readonly traffic?: () => TrafficClass;
   /** Shorter ones for tests. */
   readonly limits?: TransferLimits;
 }
@@ -84,6 +91,7 @@ export class TransferDrive {
     this.#members = new Memberships({
       ...{ target, swarm, standing, clock, post },
       isSmall: target.root.bytes <= smallPayloadBytesMax,
+      traffic: parts.traffic ?? (() => undefined),
       onPiece: (peer, item, bytes) => void this.#store(peer, item, bytes),
     });
     this.#fetch = this.#newFetch();
@@ -177,7 +185,7 @@ export class TransferDrive {
   }
 
   #newFetch(): PayloadFetch {
-    const { target, swarm, random, limits, policy = "auto" } = this.#parts;
+    const { target, swarm, random, limits, policy = "auto", isHeldBack, pace } = this.#parts;
     const { root, index, payload } = target;
     const origins = this.#reads.names;
     const plan = {
@@ -187,6 +195,8 @@ export class TransferDrive {
       origins,
       access: "leased" as const,
       bytes: root.bytes,
+      ...(isHeldBack === undefined ? {} : { isHeldBack }),
+      ...(pace === undefined ? {} : { pace }),
     };
     const { segments, items } = index;
     return new PayloadFetch(

@@ -37,7 +37,7 @@ export interface TransfersParts {
 /** What one transfer is to do, and with whom. */
 export type TransferOrder = Pick<
   TransferParts,
-  "swarm" | "origins" | "signal" | "what" | "onProgress" | "policy" | "holdsSlot"
+  "swarm" | "origins" | "signal" | "what" | "onProgress" | "policy" | "holdsSlot" | "isHeldBack" | "pace" | "traffic"
 >;
 
 /**

@@ -1,4 +1,5 @@
 import type { Bitmap } from "./bitmap.ts";
+import type { Pace } from "./politeness.ts";
 import type { SourceName } from "./transfer-source.ts";
 
 /** What is known of a payload before its segments are. */
@@ -14,6 +15,10 @@ export interface TransferPlan {
   readonly access?: "open" | "leased";
   /** Of the whole payload, if that is known: one of a few MiB is asked for in one request, of one peer that has it all. */
   readonly bytes?: number;
+  /** What may be asked for at a time, of anybody; as much as windows have room for where it is absent. */
+  readonly pace?: Pace;
+  /** Whether it has to wait for something that time alone brings, as its turn at an origin: that is no lack of progress. */
+  readonly isHeldBack?: () => boolean;
 }
 
 /** What the segments say, once all of them are here and the manifest has been checked. */

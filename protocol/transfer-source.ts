@@ -28,6 +28,8 @@ export class TransferSource {
   inFlightBytes = 0;
   /** Asked for nothing before this time: it said `busy`, or it is in trouble. */
   restsUntilMs: number = Number.NEGATIVE_INFINITY;
+  /** Of an origin: when it may be this node's turn again, as it said. */
+  turnAtMs: number = Number.NEGATIVE_INFINITY;
   /** Troubles in a row. */
   troubles = 0;
   /** Items that it says it has. */
@@ -138,8 +140,16 @@ export class TransferSource {
     this.restsUntilMs = Math.max(this.restsUntilMs, this.#recoversAtMs);
   }
 
-  /** It said `busy`, and rests a little. Answers whether to bear with it: not if it has said nothing else for long. */
+  /**
+   * It said `busy`, and rests a little. Answers whether to bear with it: not if it has said nothing else for long. An origin
+   * is read by turns: it says when the next one may be, and nobody is worse for waiting.
+   */
   isBusy(retryAfterMs: number, nowMs: number): boolean {
+    if (this.isOrigin) {
+      this.turnAtMs = nowMs + Math.min(retryAfterMs, restMsMax);
+      this.restsUntilMs = Math.max(this.restsUntilMs, this.turnAtMs);
+      return true;
+    }
     this.#busySinceMs ??= nowMs;
     this.restsUntilMs = Math.max(this.restsUntilMs, nowMs + Math.min(retryAfterMs, busyRestMsMax));
     if (nowMs - this.#busySinceMs < busyMsMax) return true;

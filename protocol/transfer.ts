@@ -3,9 +3,11 @@ import type { Random } from "./random.ts";
 import { type Stretch, TransferAsks } from "./transfer-asks.ts";
 import type { ChunkDescription, TransferAction, TransferEvent, TransferPlan } from "./transfer-events.ts";
 import { TransferHedge } from "./transfer-hedge.ts";
+import { TransferHope } from "./transfer-hope.ts";
 import { TransferItems } from "./transfer-items.ts";
 import type { TransferLimits } from "./transfer-limits.ts";
-import { deadlineMsMax, type SourceName, type TransferSource } from "./transfer-source.ts";
+import { TransferPace } from "./transfer-pace.ts";
+import type { SourceName, TransferSource } from "./transfer-source.ts";
 import { TransferSources } from "./transfer-sources.ts";
 import { WantedItems } from "./wanted-items.ts";
 
@@ -19,6 +21,7 @@ export type { ChunkDescription, Distance, TransferAction, TransferEvent, Transfe
 export class Transfer {
   readonly #plan: TransferPlan;
   readonly #limits: TransferLimits;
+  readonly #pace: TransferPace;
   readonly #wanted: WantedItems;
   readonly #sources: TransferSources;
   readonly #asks: TransferAsks;
@@ -26,15 +29,12 @@ export class Transfer {
   /** By peer that is being asked what it has: whether it is likely to have something. */
   readonly #joining = new Map<SourceName, boolean>();
   readonly #items: TransferItems;
-  readonly #wrongAtOrigins = new Set<number>();
+  readonly #hope: TransferHope;
   /** Undefined: everything may be asked of origins and far peers. */
   #leases: Stretch[] | undefined;
   #inFlightBytes = 0;
   #phase: "new" | "segments" | "checking" | "chunks" | "over" = "new";
   #joinsUntilMs = 0;
-  /** When an item last came; at first, when it began. */
-  #progressMs = 0;
-  #hopelessSinceMs: number | undefined;
   /** Before this time no deadline has passed and no source has rested enough. */
   #nextMs = Number.NEGATIVE_INFINITY;
   #wakeAtMs = Number.POSITIVE_INFINITY;
@@ -43,6 +43,7 @@ export class Transfer {
   constructor(plan: TransferPlan, limits: TransferLimits, random: Random, wanted?: WantedItems) {
     this.#plan = plan;
     this.#limits = limits;
+    this.#pace = new TransferPace(plan, random);
     this.#leases = plan.access === "leased" ? [] : undefined;
     this.#items = new TransferItems(plan);
     this.#wanted = wanted ?? new WantedItems(plan.items, random);
@@ -56,24 +57,29 @@ export class Transfer {
       isSmall,
       sizeOf: (item) => this.#items.sizeOf(item),
       mayCarry: (sizeBytes) =>
-        this.#inFlightBytes === 0 || this.#inFlightBytes + sizeBytes <= this.#limits.inFlightBytesMax,
+        (this.#inFlightBytes === 0 || this.#inFlightBytes + sizeBytes <= this.#limits.inFlightBytesMax) &&
+        this.#pace.mayAsk(),
       onAsked: (_source, item) => {
         this.#inFlightBytes += this.#items.sizeOf(item);
+        this.#pace.asked(this.#items.sizeOf(item));
       },
     });
+    const { sources, items, pace } = { sources: this.#sources, items: this.#items, pace: this.#pace };
+    this.#hope = new TransferHope({ limits, items, wanted: this.#wanted, sources, pace });
     this.#hedge = new TransferHedge(this.#sources, this.#asks);
   }
 
   /** Takes in one event and gives back everything to do about it; nothing before it has started. */
   step(event: TransferEvent, nowMs: number): TransferAction[] {
     if (this.#phase === "over") return [];
+    this.#pace.nowMs = nowMs;
     const actions = this.#take(event, nowMs);
     if (this.#phase === "new") return actions;
     // News is the most frequent event by far, and mostly nobody has room for more.
     if (event.kind === "has" && nowMs < this.#nextMs && this.#inFlightBytes >= this.#limits.inFlightBytesMax)
       return actions;
     this.#expire(nowMs, actions);
-    if (this.#advance(actions) === "complete") return actions;
+    if (this.#advance(actions)) return actions;
     this.#assign(nowMs);
     actions.push(...this.#asks.take(), ...this.#watch(nowMs));
     return actions;
@@ -81,9 +87,7 @@ export class Transfer {
 
   /** Whether an item of `first…end-1` is wanted that no near peer can be relied on to give. */
   lacks(first: number, end: number): boolean {
-    for (let item = first; item < end; item++) {
-      if (this.#wanted.has(item) && this.#sources.isLacking(item)) return true;
-    }
+    for (let item = first; item < end; item++) if (this.#wanted.has(item) && this.#sources.isLacking(item)) return true;
     return false;
   }
 
@@ -162,7 +166,7 @@ export class Transfer {
 
   #begin(nowMs: number): void {
     this.#phase = "segments";
-    this.#progressMs = nowMs;
+    this.#hope.progress(nowMs);
     this.#joinsUntilMs = nowMs + this.#limits.joinMs;
     for (const segment of this.#plan.storedSegments) this.#mark(segment);
     for (const segment of this.#plan.segmentSizesBytes.keys()) this.#want(segment);
@@ -171,7 +175,7 @@ export class Transfer {
   #describe(description: ChunkDescription, nowMs: number): void {
     this.#items.describe(description);
     this.#phase = "chunks";
-    this.#progressMs = nowMs;
+    this.#hope.progress(nowMs);
     for (const item of description.stored) this.#mark(item);
     for (const item of this.#items.ownChunks()) this.#want(item);
   }
@@ -187,7 +191,7 @@ export class Transfer {
     if (source === undefined) return;
     for (const item of items) {
       // Others still bring in what is missing here: that is hope.
-      if (this.#sources.gain(source, item) && this.#wrongAtOrigins.size === 0) this.#hopelessSinceMs = undefined;
+      if (this.#sources.gain(source, item)) this.#hope.rise();
     }
   }
 
@@ -213,7 +217,7 @@ export class Transfer {
       // Others, asked later, gave what it claims: it is as good as gone.
       actions.push({ kind: "strike", source: asked.name, fault: "claim", item }, ...this.#trouble(asked, nowMs));
     }
-    if (!this.#items.hasStored(item)) this.#progressMs = nowMs;
+    if (!this.#items.hasStored(item)) this.#hope.progress(nowMs);
     this.#mark(item);
     for (const copy of this.#items.copiesOf(item)) this.#mark(copy);
     return actions;
@@ -222,7 +226,7 @@ export class Transfer {
   #refuse(name: SourceName, item: number): TransferAction[] {
     const source = this.#sources.get(name);
     if (source !== undefined) this.#giveBack(source, item);
-    if (source?.isOrigin) this.#wrongAtOrigins.add(item);
+    if (source?.isOrigin) this.#hope.wrongAtOrigin(item);
     this.#sources.distrust(name, item);
     return [{ kind: "strike", source: name, fault: "corrupt", item }];
   }
@@ -249,7 +253,7 @@ export class Transfer {
     const source = this.#sources.get(name);
     if (source === undefined) return [];
     this.#trust(source);
-    const isBorneWith = source.isBusy(retryAfterMs, nowMs) || source.isOrigin || this.#plan.origins.length === 0;
+    const isBorneWith = source.isBusy(retryAfterMs, nowMs) || this.#plan.origins.length === 0;
     for (const item of items) this.#giveBack(source, item, !isBorneWith);
     return isBorneWith ? [] : this.#drop(source);
   }
@@ -309,16 +313,16 @@ export class Transfer {
     for (const item of source.inFlight.keys()) this.#wanted.remove(item, this.#sources.copies(item));
   }
 
-  #advance(actions: TransferAction[]): "complete" | undefined {
+  /** Answers whether that was the end. */
+  #advance(actions: TransferAction[]): boolean {
     if (this.#phase === "segments" && this.#items.storedCount === this.#plan.segmentSizesBytes.length) {
       this.#phase = "checking";
       actions.push({ kind: "segmentsComplete" });
     } else if (this.#phase === "chunks" && this.#items.missingCount === 0) {
       this.#phase = "over";
       actions.push({ kind: "complete" });
-      return "complete";
     }
-    return undefined;
+    return this.#phase === "over";
   }
 
   /** What a lease allows comes first, since others wait for it. */
@@ -337,7 +341,8 @@ export class Transfer {
 
   /** Sees to it that time alone can never leave the transfer asleep: a wake-up for whatever is next, or its end. */
   #watch(nowMs: number): TransferAction[] {
-    const hope = this.#phase === "checking" ? Number.POSITIVE_INFINITY : this.#hope(nowMs);
+    const hope =
+      this.#phase === "checking" ? Number.POSITIVE_INFINITY : this.#hope.until(nowMs, this.#inFlightBytes === 0);
     if (typeof hope !== "number") {
       this.#phase = "over";
       return [hope];
@@ -346,35 +351,17 @@ export class Transfer {
     this.#nextMs = this.#sources.nextMs(nowMs);
     atMs = Math.min(atMs, this.#nextMs);
     if (this.#phase === "chunks") atMs = Math.min(atMs, this.#hedge.nextMs(nowMs, this.#wanted.length === 0));
+    atMs = Math.min(atMs, this.#pace.nextMs());
     if (atMs >= this.#wakeAtMs) return [];
     this.#wakeAtMs = atMs;
     return [{ kind: "wakeAt", atMs }];
   }
 
-  /** Until when there is hope that another item comes, or the end of it. */
-  #hope(nowMs: number): number | TransferAction {
-    const isIdle = this.#inFlightBytes === 0;
-    const isLost = (item: number) => this.#sources.isLost(item);
-    // What the origins have wrong will not come, however much else is still on its way.
-    const wrong = [...this.#wrongAtOrigins].find((item) => !this.#items.hasStored(item) && isLost(item));
-    const lost = wrong ?? (isIdle ? this.#wanted.find("nobody's", isLost) : undefined);
-    this.#hopelessSinceMs = lost === undefined ? undefined : (this.#hopelessSinceMs ?? nowMs);
-    // An item may be asked of two peers in vain before it is the origin's turn.
-    const isUnderWay = !isIdle || this.#wanted.find("all", (item) => this.#sources.isWithin(item)) !== undefined;
-    const stalledMs = this.#progressMs + this.#limits.patienceMs + (isUnderWay ? 2 * deadlineMsMax : 0);
-    const untilMs = Math.min(stalledMs, (this.#hopelessSinceMs ?? Number.POSITIVE_INFINITY) + this.#limits.hopelessMs);
-    if (nowMs < untilMs) return untilMs;
-    const missingItems = this.#items.missingCount;
-    if (lost === undefined) {
-      return { kind: "gaveUp", fault: "unreachable", item: this.#items.firstMissing(), missingItems };
-    }
-    const fault = this.#sources.isWrongAtOrigin(lost) ? "corrupt" : "missing";
-    return { kind: "gaveUp", fault, item: lost, missingItems };
-  }
-
   #giveBack(source: TransferSource, item: number, isFault = true): void {
     if (!source.inFlight.has(item)) return;
-    this.#inFlightBytes -= source.settled(item);
+    const sizeBytes = source.settled(item);
+    this.#inFlightBytes -= sizeBytes;
+    this.#pace.gaveUp(sizeBytes);
     if (isFault) this.#sources.askedInVain(source, item);
     this.#wantAgain(item);
   }

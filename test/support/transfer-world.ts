@@ -2,6 +2,7 @@ import * as assert from "uvu/assert";
 import { Bitmap } from "../../protocol/bitmap.ts";
 import { MIB } from "../../protocol/limits.ts";
 import { type Random, randomBelow, seededRandom } from "../../protocol/random.ts";
+import { TokenBucket } from "../../protocol/token-bucket.ts";
 import { Transfer, type TransferAction, type TransferEvent } from "../../protocol/transfer.ts";
 import type { TransferLimits } from "../../protocol/transfer-limits.ts";
 
@@ -36,6 +37,8 @@ export interface WorldPlan {
   readonly peers: readonly PeerPlan[];
   readonly origins: readonly OriginPlan[];
   readonly inFlightBytesMax: number;
+  /** What it may ask for in a millisecond; undefined: as much as it likes. */
+  readonly paceBytesPerMs: number | undefined;
   readonly seed: number;
 }
 
@@ -88,8 +91,10 @@ export class TransferWorld {
     const origins = plan.origins.map((_, i) => `origin${i}`);
     const storedSegments = plan.segmentSizes.flatMap((_, i) => (plan.stored[i] ? [i] : []));
     for (const item of storedSegments) this.#stored.add(item);
+    const { paceBytesPerMs } = plan;
+    const pace = paceBytesPerMs === undefined ? {} : { pace: new TokenBucket(paceBytesPerMs, 64 * 1024) };
     this.#transfer = new Transfer(
-      { items: this.#sizes.length, segmentSizesBytes: plan.segmentSizes, storedSegments, origins },
+      { items: this.#sizes.length, segmentSizesBytes: plan.segmentSizes, storedSegments, origins, ...pace },
       this.#limits,
       seededRandom(plan.seed + 1),
     );
