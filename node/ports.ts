@@ -57,6 +57,11 @@ export interface Origin {
    * there is none. @throws {UnreachableError} when the origin cannot be asked; {FormatError} when it is too large.
    */
   index?(options?: WaitOptions): Promise<Uint8Array | undefined>;
+  /**
+   * A file of the network's policy by its name, as `timestamp.json` or `targets/<sha256>.deny.json`; undefined where there
+   * is none. @throws {UnreachableError} when the origin cannot be asked; {FormatError} when it is too large.
+   */
+  policyFile?(name: string, options?: WaitOptions): Promise<Uint8Array | undefined>;
 }
 
 /** An origin that this machine may publish to. Nothing in it is ever changed or removed, but for what was cut short. */

@@ -12,7 +12,7 @@ import { requireNetwork } from "./settings/load.ts";
 import type { FolderOriginSettings, Settings } from "./settings/schema.ts";
 
 /** The folder origin that releases go to. @throws {UsageError} where none is configured. */
-function publishingOrigin(settings: Settings): FolderOriginSettings {
+export function publishingOrigin(settings: Settings): FolderOriginSettings {
   const folders = settings.origins.filter((origin) => origin.kind === "folder");
   const origin = folders.find(({ name }) => settings.publish.origin === undefined || name === settings.publish.origin);
   if (origin !== undefined) return origin;

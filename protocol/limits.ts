@@ -85,3 +85,16 @@ export const directoryBodyBytesMax: number = Math.max(64 * pairsPerFrameMax, 4 *
 export const knownBytesMax: number = fingerprintBytes * peersMax;
 /** A payload of at most this many bytes is fetched without a join: one request, one answer (DESIGN section 6). */
 export const smallPayloadBytesMax: number = 4 * MIB;
+
+/** A file of the policy, metadata or target: one body of a frame, so that any peer can give it. */
+export const policyFileBytesMax: number = recordBytesMax;
+/** Digests in one list of a retired key's records: 1.1 MiB. */
+export const retiredRecordsPerFileMax = 16_384;
+/** Publishers, retired and revoked keys together: far more than a studio has people. */
+export const publishersMax = 2_000;
+/** Members of one site: 120 bytes each fill a file. */
+export const membersPerSiteMax = 16_000;
+/** Denied payloads: 180 bytes each. */
+export const denialsMax = 10_000;
+/** Sites and toolsets that the policy delegates to. */
+export const delegationsMax = 1_000;

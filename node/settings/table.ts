@@ -167,7 +167,11 @@ const schema = z.strictObject({
     down: classRates("What is fetched, for each class by itself."),
   }),
   trust: z.strictObject({
-    publishers: publicKeys("Public keys whose releases are trusted."),
+    root: path(
+      { text: "none" },
+      "Root of the network's policy (TUF), by which everything else in it is checked.",
+    ).optional(),
+    publishers: publicKeys("Public keys whose releases are trusted, where there is no policy."),
     mode: choice(["signed", "hash-only"], { value: "signed" }, "Whether releases must be signed."),
   }),
   publish: z.strictObject({
@@ -293,7 +297,7 @@ function toSettings(parsed: Parsed): Settings {
       upBytesPerSecond: transfer.up,
       downBytesPerSecond: transfer.down,
     },
-    trust,
+    trust: { rootFile: trust.root, publishers: trust.publishers, mode: trust.mode },
     publish: {
       keyFile: publish.key,
       origin: publishOrigin(publish.origin, origins),

@@ -52,7 +52,7 @@ test("without any file everything has its default", ({ home }) => {
       upBytesPerSecond: { interactive: undefined, jobStart: undefined, prefetch: undefined, repair: undefined },
       downBytesPerSecond: { interactive: undefined, jobStart: undefined, prefetch: undefined, repair: undefined },
     },
-    trust: { publishers: [], mode: "signed" },
+    trust: { rootFile: undefined, publishers: [], mode: "signed" },
     publish: {
       keyFile: join(home, ".local", "state", "p2pcache", "keys", "publisher.pem"),
       origin: undefined,
