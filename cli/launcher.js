@@ -42,5 +42,12 @@ function tuneMemory() {
 /** Too often yes is no harm: the command does the same either way. */
 function touchesMounts(words) {
   const has = (word) => words.includes(word);
-  return has("publish") || has("unpublish") || (has("origin") && has("gc")) || (has("ls") && has("--origin"));
+  return (
+    has("trust") ||
+    has("rotate") ||
+    has("publish") ||
+    has("unpublish") ||
+    (has("origin") && has("gc")) ||
+    (has("ls") && has("--origin"))
+  );
 }

@@ -14,6 +14,7 @@ import { addOrigin } from "./commands/origin.ts";
 import { addPeers } from "./commands/peers.ts";
 import { addPublish } from "./commands/publish.ts";
 import { addRm } from "./commands/rm.ts";
+import { addTrust } from "./commands/trust.ts";
 import { addUnpublish } from "./commands/unpublish.ts";
 import { addVerify } from "./commands/verify.ts";
 import { type Context, type Run, readVersion } from "./context.ts";
@@ -68,6 +69,7 @@ function program(run: Run): Command {
     addOrigin,
     addNode,
     addKey,
+    addTrust,
     addConfig,
     addDoctor,
     addDemo,

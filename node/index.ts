@@ -19,15 +19,24 @@ export { type Log, type LogFormat, type LogLevel, openLog } from "./log.ts";
 export type { CacheNode } from "./node.ts";
 export type { NodeStatus } from "./node-status.ts";
 export {
+  beginPolicy,
+  changePolicy,
   collectOrigin,
+  deniedPayload,
   doctor,
   initialise,
   listOrigin,
+  listPolicyKeys,
   nodeId,
   openNode,
   publish,
+  resetTrust,
+  rotatePolicyKey,
   runNode,
+  showPolicy,
+  signRoot,
   unpublish,
+  verifyOrigins,
 } from "./open.ts";
 export type { OriginGc } from "./origin-gc.ts";
 export type { OriginRelease } from "./origin-releases.ts";
@@ -42,3 +51,6 @@ export { settingsReference } from "./settings/reference.ts";
 export type { Settings } from "./settings/schema.ts";
 export { checkSettings, showSettings, showSettingsJson } from "./settings/show.ts";
 export { formatBytes, formatDuration, formatRate, parseDuration } from "./settings/units.ts";
+export type { WrittenPolicy } from "./trust/policy-author.ts";
+export type { BegunPolicy, TrustChange } from "./trust-admin.ts";
+export type { PolicyReport } from "./trust-look.ts";

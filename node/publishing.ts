@@ -7,7 +7,7 @@ import { enterInIndex, rebuildIndex } from "./origins/folder-index.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import { walkVariants } from "./origins/folder-walk.ts";
 import type { RecordSigner } from "./payloads/latest-record.ts";
-import type { Origin, Repository } from "./ports.ts";
+import type { Origin } from "./ports.ts";
 import { requireNetwork } from "./settings/load.ts";
 import type { FolderOriginSettings, Settings } from "./settings/schema.ts";
 
@@ -25,7 +25,7 @@ export function publishingOrigin(settings: Settings): FolderOriginSettings {
 export async function openPublishing(
   settings: Settings,
   { publishes = true }: { readonly publishes?: boolean } = {},
-): Promise<{ repository: Repository; path: string }> {
+): Promise<{ repository: FolderRepository; path: string }> {
   const network = requireNetwork(settings);
   const { name, path } = publishingOrigin(settings);
   const { compress } = settings.publish;

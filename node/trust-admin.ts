@@ -1,7 +1,11 @@
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { NotFoundError } from "../protocol/errors.ts";
+import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId } from "../protocol/hash.ts";
 import type { MemberLine } from "../protocol/policy-files.ts";
+import { decodeEnvelope, decodeRecord } from "../protocol/record.ts";
+import { variantHash } from "../protocol/variant.ts";
 import { openHashEngine } from "./hasher.ts";
 import { generatePublisherKey, keyId, loadPublisherKey, type PublisherKey, parsePublicKey } from "./keys.ts";
 import { recordsSignedBy } from "./publisher-records.ts";
@@ -12,7 +16,7 @@ import { KeyRing } from "./trust/key-ring.ts";
 import { type AuthorParts, PolicyAuthor, type WrittenPolicy } from "./trust/policy-author.ts";
 import * as changes from "./trust/policy-changes.ts";
 import { PolicyFolder } from "./trust/policy-folder.ts";
-import { parseRole } from "./trust/policy-names.ts";
+import { metadataName, parseRole } from "./trust/policy-names.ts";
 import { firstRoot } from "./trust/role-files.ts";
 import { rotateKeys } from "./trust/rotate-keys.ts";
 import { fileBytes, rootOf, signAll } from "./trust/tuf.ts";
@@ -57,6 +61,8 @@ export interface TrustInit {
 export interface BegunPolicy {
   /** Undefined while more signatures are needed. */
   readonly written: WrittenPolicy | undefined;
+  /** Where the first root lies, by which machines check all else; undefined unless it was just written. */
+  readonly root?: string;
   /** Where the root lies that has to be signed. */
   readonly draft: string | undefined;
   /** Keys that were made. */
@@ -85,7 +91,7 @@ export async function beginPolicy(
     return await generatePublisherKey(path);
   };
   // The folder is one of our network, or becomes it.
-  await openPublishing(settings);
+  await (await openPublishing(settings)).repository.found();
   const given = init.rootKeys.map(parsePublicKey);
   const rootKeys = given.length === 0 && init.rootFile === undefined ? [(await have("root")).rawPublic] : given;
   const [targets, online] = [await have("targets"), await have("online")];
@@ -105,7 +111,8 @@ export async function beginPolicy(
   }
   const author = await PolicyAuthor.begin(parts, root);
   changes.beginContents(author, settings.trust.publishers);
-  return { written: await author.write(), draft: undefined, made };
+  const written = await author.write();
+  return { written, draft: undefined, made, root: join(parts.folder.path, metadataName("root", 1)) };
 }
 
 /** Changes the policy. @throws what `PolicyAuthor` throws. */
@@ -156,6 +163,18 @@ export async function rotatePolicyKey(
   const draft = join(settings.node.state, `policy-root.${rotated.draft.signed.version}.draft.json`);
   await writeNew(draft, fileBytes(rotated.draft));
   return { written: undefined, draft, made: [rotated.path] };
+}
+
+/** The payload that a handle means: by its id, or what its newest record at the origin names. @throws {NotFoundError} */
+export async function deniedPayload(settings: Settings, thing: NamedThing): Promise<PayloadId> {
+  if (thing.kind === "payload") return thing.payload;
+  const { hash } = openHashEngine();
+  const { repository } = await openPublishing(settings, { publishes: false });
+  const variant = thing.kind === "variant" ? variantHash(thing.variant, hash) : thing.hash;
+  const envelope = await repository.latestRecord(variant);
+  if (envelope === undefined) throw new NotFoundError(`${repository.name} has no release of it`);
+  const record = decodeRecord(decodeEnvelope(envelope).body, hash);
+  return record.withdrawn ? record.supersedes : record.payload;
 }
 
 async function authorParts(settings: Settings, { keyFiles, nowMs = Date.now() }: TrustOptions): Promise<AuthorParts> {

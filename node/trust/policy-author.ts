@@ -1,8 +1,10 @@
 import type { Metadata, Root, Targets } from "@tufjs/models";
 import { UsageError } from "../../protocol/errors.ts";
+import { policyFileBytesMax } from "../../protocol/limits.ts";
 import type { PublisherKey } from "../keys.ts";
 import type { KeyRing } from "./key-ring.ts";
 import { findPending } from "./pending-roles.ts";
+import { policyContent } from "./policy-content.ts";
 import { checkFloor, rememberPolicy, trustedRootOf } from "./policy-floor.ts";
 import type { PolicyFolder } from "./policy-folder.ts";
 import { contentPath, metadataName, targetName, timestampName } from "./policy-names.ts";
@@ -244,6 +246,7 @@ export class PolicyAuthor {
         hint: `it says ${new Date(nowMs).toISOString()}, and the policy was signed at ${new Date(floorMs).toISOString()}`,
       });
     }
+    this.#checkContents();
     const { snapshot: forSnapshot, timestamp: forTimestamp } = this.#root.signed.roles;
     const isOnline = [forSnapshot!, forTimestamp!].every((role) => ring.of(role.keyIDs).length >= role.threshold);
     const online = isOnline
@@ -273,6 +276,18 @@ export class PolicyAuthor {
         code: "KEY_MISSING",
         hint: "name their files with --with FILE, or name one of the old keys too",
       });
+    }
+  }
+
+  /** No node could read a policy that breaks its own format. @throws {UsageError} */
+  #checkContents(): void {
+    const large = [...this.#files].find(([, bytes]) => bytes.length > policyFileBytesMax);
+    if (large !== undefined)
+      throw new UsageError(`${large[0]} would have ${large[1].length} bytes, more than ${policyFileBytesMax}`);
+    try {
+      policyContent({ contents: this.#contents });
+    } catch (cause) {
+      throw new UsageError(`nothing was signed: ${(cause as Error).message}`, { cause, hint: "check what was typed" });
     }
   }
 
