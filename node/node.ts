@@ -3,6 +3,7 @@ import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import { Standing } from "../protocol/standing.ts";
 import { variantHash } from "../protocol/variant.ts";
+import { classRates } from "./class-rates.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
@@ -17,6 +18,7 @@ import { OriginSet } from "./origins-of.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
+import { registrarOf } from "./registrar-of.ts";
 import { refill, withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
@@ -174,6 +176,7 @@ export class CacheNode implements AsyncDisposable {
     await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
+    this.#swarm?.setRates(classRates(settings.transfer.upBytesPerSecond));
     this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
@@ -308,6 +311,7 @@ export class CacheNode implements AsyncDisposable {
   }
 
   #handlers(): SwarmHandlers {
+    const registrar = registrarOf(this.#clock, Math.random);
     return {
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
       serve: (payload) => this.#store.serve(payload),
@@ -321,10 +325,15 @@ export class CacheNode implements AsyncDisposable {
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });
         this.#fetcher.left(peer);
+        registrar.left(peer);
       },
       learnt: (peer, added) => this.#fetcher.learnt(peer, added),
       wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
       gave: (peer, bytes) => this.#standing.gave(peer, bytes),
+      registered: registrar.registered,
+      mayJoin: () => true,
+      unjoined: () => undefined,
+      demand: () => undefined,
     };
   }
 

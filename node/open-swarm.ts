@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Hasher } from "../protocol/hash.ts";
+import { classRates } from "./class-rates.ts";
 import { loadNetworkKey, networkPrologue } from "./keys.ts";
 import type { Log } from "./log.ts";
 import type { Swarm, SwarmHandlers } from "./ports.ts";
@@ -32,8 +33,9 @@ export async function openSwarm(settings: Settings, parts: SwarmParts, handlers:
     onDiscoveryFault: (reason: string) => log("warn", "discovery-fault", { reason }),
   };
   const hello = { network, name, site, rack };
+  const up = classRates(settings.transfer.upBytesPerSecond);
   return await Libp2pSwarm.open(
-    { key, prologue, hello, listen, bootstrap, hash, epoch, mdns, announceLoopback, ...told },
+    { key, prologue, hello, listen, bootstrap, hash, epoch, mdns, announceLoopback, up, ...told },
     handlers,
   );
 }

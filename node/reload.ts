@@ -32,6 +32,7 @@ const liveKeys: ReadonlySet<string> = new Set([
   "node.log_level",
   "origin",
   "transfer.timeout",
+  "transfer.up",
   "trust.publishers",
   "local_packages",
   "publish.key",
@@ -93,12 +94,13 @@ function isLive(key: string): boolean {
 /** What runs, with what a new configuration may change of it. */
 export function withLive(running: Settings, next: Settings): Settings {
   const { maxBytes, freeBytesMin } = next.cache;
+  const { timeoutMs, upBytesPerSecond } = next.transfer;
   return {
     ...running,
     cache: { ...running.cache, maxBytes, freeBytesMin },
     repositories: next.repositories,
     origins: next.origins,
-    transfer: { ...running.transfer, timeoutMs: next.transfer.timeoutMs },
+    transfer: { ...running.transfer, timeoutMs, upBytesPerSecond },
     trust: { ...running.trust, publishers: next.trust.publishers },
   };
 }

@@ -40,6 +40,12 @@ export const originIndexBytesMax: number = 64 * MIB;
 export const frameHeaderBytesMax: number = 128 * KIB;
 /** The raw bytes behind a frame's header: one item. Far below the 4 MiB at which js-libp2p gives up on a stream. */
 export const frameBodyBytesMax: number = chunkBytesMax;
+/** What a wanter tells its registrar: a bit for each of 65,537 groups, and a site's name. */
+export const registerQuestionBytesMax: number = 10 * KIB;
+/** What it is told: names of 512 peers, 66 bytes each at most. */
+export const registerAnswerBytesMax: number = 40 * KIB;
+/** Questions of one stream that are not answered yet: a wanter asks about each payload once a second. */
+export const registerQuestionsMax = 16;
 /** Items asked for in one frame. */
 export const requestItemsMax = 256;
 /** Holdings remembered of one peer (DESIGN section 6: 1,000 are expected). */

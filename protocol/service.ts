@@ -139,22 +139,27 @@ export class Service {
 
   #fillSlots(nowMs: number): ServiceAction[] {
     const actions: ServiceAction[] = [];
+    // Classes that have used up their rate, and until when: the others go on.
+    const spent = new Map<TrafficClass, number>();
     while (this.#sendingBytes === 0 || this.#sendingBytes < this.#limits.sendingBytesMax) {
-      const queue = this.#next();
-      if (queue === undefined) break;
-      const request = queue[0]!;
+      const request = this.#next(spent);
+      if (request === undefined) break;
       const { traffic = "interactive", sizeBytes } = request;
       if (this.#politeness?.take(traffic, sizeBytes, nowMs) === false) {
-        actions.push({ kind: "wakeAt", atMs: this.#politeness.readyAtMs(traffic, nowMs) });
-        break;
+        spent.set(traffic, this.#politeness.readyAtMs(traffic, nowMs));
+        continue;
       }
-      queue.shift();
+      const queue = this.#queues.get(request.stream)!;
+      queue.splice(queue.indexOf(request), 1);
       if (queue.length === 0) this.#queues.delete(request.stream);
       this.#count(request, 1);
       this.#levelBytes = this.#givenBytes.get(request.peer)!;
       this.#givenBytes.set(request.peer, this.#levelBytes + sizeBytes);
       actions.push({ kind: "send", request });
     }
+    const wakeAtMs = Math.min(...spent.values());
+    // A rate of nothing has no end but another rate.
+    if (Number.isFinite(wakeAtMs)) actions.push({ kind: "wakeAt", atMs: wakeAtMs });
     // Nobody waits: nobody is behind.
     if (this.#queues.size === 0) {
       this.#givenBytes.clear();
@@ -176,18 +181,19 @@ export class Service {
     this.#sendingBytes += change * sizeBytes;
   }
 
-  /** The queue of the peer that has least, and among equals that got least since anyone had to wait. */
-  #next(): ServiceRequest[] | undefined {
-    let best: { queue: ServiceRequest[]; has: number; given: number } | undefined;
+  /** Of what may go now: of the peer that has least, and among equals that got least since anyone had to wait. */
+  #next(spent: ReadonlyMap<TrafficClass, number>): ServiceRequest | undefined {
+    let best: { request: ServiceRequest; has: number; given: number } | undefined;
     for (const [stream, queue] of this.#queues) {
-      const request = queue[0]!;
+      const request = spent.size === 0 ? queue[0] : queue.find(({ traffic = "interactive" }) => !spent.has(traffic));
+      if (request === undefined) continue;
       if ((this.#held.get(stream) ?? 0) >= this.#limits.slotsPerStreamMax || !this.#hasSlot(request)) continue;
       const given = this.#givenBytes.get(request.peer) ?? 0;
       const has = request.peerItems ?? 0;
       if (best === undefined || has < best.has || (has === best.has && given < best.given))
-        best = { queue, has, given };
+        best = { request, has, given };
     }
-    return best?.queue;
+    return best?.request;
   }
 
   #hasSlot({ payload = "", isRare }: ServiceRequest): boolean {

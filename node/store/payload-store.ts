@@ -241,7 +241,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const staged = this.#staging.get(payload);
     if (staged !== undefined) {
       const load = (item: number) => this.#load(payload, staged.record, item);
-      return { index: staged.index, root: staged.record.root, have: () => staged.have, load };
+      const { index, record, have } = staged;
+      return { index, root: record.root, have: () => have, sizeOf: (item) => staged.sizeOf(item), load };
     }
     const entry = this.#holdings.soundWith(payload);
     const record = entry === undefined ? undefined : await this.#holdings.record(entry);
