@@ -1,6 +1,7 @@
 import type { FetchProgress } from "./fetcher.ts";
 import type { OriginStatus } from "./origins-of.ts";
 import type { DiscoveryState } from "./ports.ts";
+import type { TrustStatus } from "./record-trust.ts";
 
 /** What `peers` says of one (CONTRACTS). */
 export interface PeerStatus {
@@ -39,7 +40,7 @@ export interface NodeStatus {
   readonly discovery: DiscoveryState | undefined;
   readonly transfers: readonly FetchProgress[];
   readonly origins: readonly OriginStatus[];
-  readonly trust: { readonly mode: string; readonly publishers: number };
+  readonly trust: TrustStatus;
   readonly warnings: readonly string[];
 }
 

@@ -15,11 +15,13 @@ import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
+import { sweepVoided } from "./policy-sweep.ts";
+import { type PolicyPartners, PolicyWatch } from "./policy-watch.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
-import { publishersOf } from "./publishing.ts";
+import { RecordTrust } from "./record-trust.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { registrarOf } from "./registrar-of.ts";
-import { refill, withLive } from "./reload.ts";
+import { withLive } from "./reload.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
@@ -34,13 +36,14 @@ export interface NodeOptions {
   readonly clock?: Clock;
   /** How long until the records of all that is held have been looked at again at the origins; an hour or more unless given. */
   readonly recordPeriodMs?: number;
+  /** How long between two looks for a newer policy at the origins; about ten minutes unless given. */
+  readonly policyPeriodMs?: number;
 }
 
 /** A node: opens everything, owns it, and closes it in reverse. */
 export class CacheNode implements AsyncDisposable {
   #settings: ReturnType<typeof resolveDiskDefaults>;
-  /** They may change while others hold on to the map. */
-  readonly #publishers: Map<string, Uint8Array> | undefined;
+  readonly #trust: RecordTrust;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #engine: HashEngine;
@@ -55,6 +58,8 @@ export class CacheNode implements AsyncDisposable {
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
   #watch: AsyncDisposable | undefined;
+  #policy: PolicyWatch | undefined;
+  readonly #closing = new AbortController();
 
   private constructor(parts: {
     settings: ReturnType<typeof resolveDiskDefaults>;
@@ -62,12 +67,12 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
-    publishers: Map<string, Uint8Array> | undefined;
+    trust: RecordTrust;
     origins: OriginSet;
     repositories: RealRepositories;
   }) {
     this.#settings = parts.settings;
-    this.#publishers = parts.publishers;
+    this.#trust = parts.trust;
     this.#repositories = parts.repositories;
     this.#log = parts.log;
     this.#clock = parts.clock;
@@ -90,7 +95,7 @@ export class CacheNode implements AsyncDisposable {
       recordSources: {
         peersFor: (variant) => this.#holders.forRecord(variant),
         stored: (variant) => parts.store.record(variant),
-        publishers: this.#publishers,
+        publishers: this.#trust,
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
@@ -98,7 +103,11 @@ export class CacheNode implements AsyncDisposable {
       standing: this.#standing,
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
-      onPlaced: (holding) => this.#events.placed(holding),
+      onPlaced: (holding) => {
+        this.#events.placed(holding);
+        // The policy may have changed while it was on its way.
+        void this.#sweep(this.#closing.signal, holding.variant);
+      },
       onWithdrawn: (withdrawal, error) => this.#events.withdrawn(withdrawal, error),
       onConflict: (variant, error) => this.#events.conflictFound(variant, error),
     });
@@ -123,8 +132,10 @@ export class CacheNode implements AsyncDisposable {
     const repositories = opened.use(await looking);
     const settings = { ...written, repositories: repositories.paths };
     const resolved = resolveDiskDefaults(settings, disk);
-    const publishers = publishersOf(settings);
-    const readRecord = trustedReader(publishers, engine.hash);
+    const trust = new RecordTrust(settings.trust, engine.hash, () => clock.wallMs());
+    const { policyPeriodMs: periodMs } = options;
+    const policy = await PolicyWatch.open({ settings, clock, log, trust, random: Math.random, periodMs });
+    const readRecord = trustedReader(trust, engine.hash);
     // Beside the store: origins take their time, or the whole of it.
     const opening = OriginSet.open(settings, { network, clock, log, random: Math.random });
     opened.defer(async () => (await opening.catch(() => undefined))?.[Symbol.asyncDispose]());
@@ -132,7 +143,7 @@ export class CacheNode implements AsyncDisposable {
       await PayloadStore.open({ ...storeOptions(resolved, clock, engine), readRecord, onProblem }),
     );
     const origins = await opening;
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, trust });
     store.onLost = (variant, fault) => node.#events.lost(variant, fault);
     await repositories.remember();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
@@ -146,6 +157,8 @@ export class CacheNode implements AsyncDisposable {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
     });
+    policy?.start(node.#policyPartners());
+    node.#policy = policy;
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();
@@ -181,11 +194,12 @@ export class CacheNode implements AsyncDisposable {
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
-    refill(this.#publishers, publishersOf(settings));
+    this.#trust.reconfigure(settings.trust);
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
+    this.#trust.checkAnybody();
     const hash = this.hashOf(thing);
     this.#log("debug", "fetch-asked", { variant: hash });
     const fetched = this.#fetcher.fetch(hash, options);
@@ -234,8 +248,8 @@ export class CacheNode implements AsyncDisposable {
       discovery: this.#swarm?.discovery(),
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.current.status(),
-      trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
-      warnings: [...this.#events.warnings, ...this.#repositories.warnings],
+      trust: this.#trust.status(),
+      warnings: [...this.#events.warnings, ...this.#repositories.warnings, ...[this.#trust.warning() ?? []].flat()],
     };
   }
 
@@ -282,6 +296,7 @@ export class CacheNode implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const { id } = this;
+    this.#closing.abort(new Error("the node stops"));
     // Each in turn, also when one before it fails.
     await using parts = new AsyncDisposableStack();
     parts.defer(() => this.#log("info", "node-stopped", { node: id }));
@@ -291,6 +306,7 @@ export class CacheNode implements AsyncDisposable {
     parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
+    parts.use(this.#policy);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
 
@@ -304,6 +320,18 @@ export class CacheNode implements AsyncDisposable {
     }
   }
 
+  #policyPartners(): PolicyPartners {
+    return { origins: () => this.#origins.current.origins, onFollowed: (signal) => this.#sweep(signal) };
+  }
+
+  /** Never rejects. */
+  #sweep(signal: AbortSignal, only?: VariantHash): Promise<void> {
+    if (this.#trust.inForce === undefined) return Promise.resolve();
+    const announce = () => this.#swarm?.announce();
+    const parts = { store: this.#store, publishers: this.#trust, hasher: this.#engine.hash, log: this.#log, announce };
+    return sweepVoided(parts, signal, only);
+  }
+
   async #openSwarm(network: string): Promise<Swarm> {
     const epoch = await this.#store.nextEpoch();
     const parts = { network, hash: this.#engine.hash, epoch, log: this.#log };
@@ -314,7 +342,7 @@ export class CacheNode implements AsyncDisposable {
     const registrar = registrarOf(this.#clock, Math.random);
     return {
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
-      serve: (payload) => this.#store.serve(payload),
+      serve: async (payload) => (this.#trust.denial(payload) ? undefined : await this.#store.serve(payload)),
       whole: () => this.#store.announced(),
       raiseEpoch: async (epoch) => void (await this.#store.nextEpoch(epoch)),
       peerReady: (peer) => {

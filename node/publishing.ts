@@ -38,11 +38,10 @@ export async function openSigner(settings: Settings): Promise<RecordSigner> {
   return { keyid: keyId(key.rawPublic), sign: (message) => sign(key, message) };
 }
 
-/** Who may publish, by key id; undefined for anybody. The map is the caller's own. */
-export function publishersOf({ trust }: Settings): Map<string, Uint8Array> | undefined {
-  if (trust.mode === "hash-only") return undefined;
+/** The raw keys of `trust.publishers`, by key id. */
+export function publisherKeys({ publishers }: Settings["trust"]): Map<string, Uint8Array> {
   return new Map(
-    trust.publishers.map((text) => {
+    publishers.map((text) => {
       const raw = parsePublicKey(text);
       return [keyId(raw), raw];
     }),

@@ -7,6 +7,7 @@ import { systemClock } from "./clock.ts";
 import { publicKeyText } from "./keys.ts";
 import { noLog } from "./log.ts";
 import { OriginSet } from "./origins-of.ts";
+import { newestPolicy } from "./record-trust.ts";
 import { requireNetwork } from "./settings/load.ts";
 import type { Settings } from "./settings/schema.ts";
 import { openAuthorState, readRoot, trustRoot } from "./trust/first-contact.ts";
@@ -14,7 +15,7 @@ import { KeyRing } from "./trust/key-ring.ts";
 import { policyContent } from "./trust/policy-content.ts";
 import { effectiveMs, type PolicyFacts, storedContents, termOf } from "./trust/policy-facts.ts";
 import { checkFloor, factsOf, trustedRootOf } from "./trust/policy-floor.ts";
-import { PolicyState, type StoredPolicy } from "./trust/policy-state.ts";
+import { PolicyState } from "./trust/policy-state.ts";
 import { sha256 } from "./trust/sha256.ts";
 import { policyRefused, rootOf } from "./trust/tuf.ts";
 import { verifyPolicy } from "./trust/verify-policy.ts";
@@ -60,9 +61,7 @@ export interface VerifiedOrigin {
 
 /** What this machine has verified: its node, or whoever changes policies here. @throws {NotFoundError} where nothing was. */
 export async function showPolicy(settings: Settings, nowMs: number = Date.now()): Promise<PolicyReport> {
-  const { state } = settings.node;
-  const found = [await PolicyState.look(state), await PolicyState.look(state, "policy-author")];
-  const stored = found.reduce((a, b) => (versionOf(a) >= versionOf(b) ? a : b));
+  const stored = await newestPolicy(settings.node.state);
   if (stored === undefined) throw noPolicy();
   const { publishers, retired, revoked, members, denied } = policyContent({ contents: storedContents(stored) });
   const term = termOf(stored.facts);
@@ -196,11 +195,6 @@ function shownRoles({ roles }: PolicyFacts): ShownRole[] {
   return roles.map(({ role, version, expiresMs, keyids, threshold }) => {
     return { role, version, expires: isoOf(expiresMs), keyids, threshold };
   });
-}
-
-function versionOf(stored: StoredPolicy | undefined): number {
-  if (stored === undefined) return -1;
-  return stored.facts.roles.find(({ role }) => role === "timestamp")?.version ?? 0;
 }
 
 function isoOf(ms: number): string {

@@ -1,0 +1,148 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { NotFoundError, NotTrustedError } from "../protocol/errors.ts";
+import type { Log } from "./log.ts";
+import type { Clock, Origin } from "./ports.ts";
+import type { RecordTrust } from "./record-trust.ts";
+import type { Settings } from "./settings/schema.ts";
+import { PolicyState } from "./trust/policy-state.ts";
+
+export interface PolicyWatchParts {
+  readonly settings: Settings;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly trust: RecordTrust;
+  readonly random: () => number;
+  /** How long between two looks at the origins; ten minutes unless given. */
+  readonly periodMs?: number | undefined;
+}
+
+/** Whom a policy is asked of, and what is done about a new one. */
+export interface PolicyPartners {
+  readonly origins: () => readonly Origin[];
+  /** A newer policy is in force: what is held, and who is connected, must be looked at. Must not reject. */
+  readonly onFollowed: (signal: AbortSignal) => Promise<void>;
+}
+
+/** A file of a policy by its name, from somewhere; undefined where there is none. */
+export type PolicySource = (name: string, signal: AbortSignal) => Promise<Uint8Array | undefined>;
+
+/** Follows the network's policy for as long as a node runs: asks the origins now and then, and peers that have a newer one. */
+export class PolicyWatch implements AsyncDisposable {
+  readonly #parts: PolicyWatchParts;
+  readonly #state: PolicyState;
+  readonly #stop = new AbortController();
+  #partners: PolicyPartners | undefined;
+  #running: Promise<void> = Promise.resolve();
+  /** One after the other: each builds upon what the one before has verified. */
+  #last: Promise<unknown> = Promise.resolve();
+  #isWarned = false;
+
+  private constructor(parts: PolicyWatchParts, state: PolicyState) {
+    this.#parts = parts;
+    this.#state = state;
+  }
+
+  /**
+   * Puts the policy into force that was verified last; one that has its root only is followed once it is started.
+   * Undefined where this machine has no policy and no root to find one by.
+   * @throws {UsageError} for a root that is none; {UnusableError}.
+   */
+  static async open(parts: PolicyWatchParts): Promise<PolicyWatch | undefined> {
+    const { settings, trust, log, clock } = parts;
+    const { rootFile } = settings.trust;
+    let state = await PolicyState.open(settings.node.state);
+    if (state.stored === undefined) {
+      if (rootFile === undefined) return undefined;
+      // What knows TUF is loaded by whoever needs it: most starts do not.
+      const { openNodeState } = await import("./trust/first-contact.ts");
+      state = await openNodeState({ statePath: settings.node.state, rootFile, nowMs: clock.wallMs() });
+    }
+    trust.follow(state.stored);
+    if (trust.inForce === undefined) log("warn", "policy-root-trusted", { since: state.stored?.since });
+    return new PolicyWatch(parts, state);
+  }
+
+  get state(): PolicyState {
+    return this.#state;
+  }
+
+  /** Begins to look, soon and then with jitter. */
+  start(partners: PolicyPartners): void {
+    this.#partners = partners;
+    this.#running = this.#run().catch(() => undefined);
+  }
+
+  /**
+   * Looks whether a source has a newer policy, and puts it into force. Answers whether it had.
+   * @throws {NotTrustedError} POLICY_…; {NotFoundError}; what the source throws.
+   */
+  follow(from: string, source: PolicySource): Promise<boolean> {
+    const { signal } = this.#stop;
+    const followed = this.#last.then(async () => {
+      signal.throwIfAborted();
+      const { followPolicy } = await import("./trust/policy-follower.ts");
+      const { settings, clock, trust, log } = this.#parts;
+      const parts = { state: this.#state, workPath: settings.node.state, nowMs: clock.wallMs() };
+      const isNew = await followPolicy(parts, (name) => source(name, signal));
+      if (!isNew) return false;
+      trust.follow(this.#state.stored);
+      this.#isWarned = false;
+      const version = this.#state.stored?.facts.roles.find(({ role }) => role === "timestamp")?.version;
+      log("info", "policy-followed", { version, from });
+      await this.#partners?.onFollowed(signal);
+      return true;
+    });
+    this.#last = followed.catch(() => undefined);
+    return followed;
+  }
+
+  /** Asks each origin. Never rejects. */
+  async look(): Promise<void> {
+    for (const origin of this.#partners?.origins() ?? []) {
+      if (this.#stop.signal.aborted) return;
+      try {
+        await this.follow(origin.name, async (name, signal) => await origin.policyFile?.(name, { signal }));
+      } catch (error) {
+        this.#note(origin.name, error);
+      }
+    }
+    this.#warnOfEnd();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new Error("the node stops"));
+    await Promise.all([this.#running, this.#last]);
+  }
+
+  /** Ends by a rejection, once it is closed. */
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    const { random, periodMs = defaultPeriodMs, trust } = this.#parts;
+    // Whoever has no policy yet can do nothing; others need not all ask when they are switched on at nine.
+    let waitMs = trust.inForce === undefined ? 0 : Math.min(periodMs, firstMs) * random();
+    for (;;) {
+      await sleep(waitMs, undefined, { signal, ref: false });
+      await this.look();
+      await this.#partners?.onFollowed(signal); // What could not be taken off before, or has ended since.
+      waitMs = periodMs * (0.5 + random());
+    }
+  }
+
+  /** A source that is away, or has no policy, is no news: `status` shows how origins do. */
+  #note(from: string, error: unknown): void {
+    if (this.#stop.signal.aborted || error instanceof NotFoundError) return;
+    if (!(error instanceof NotTrustedError)) return;
+    this.#parts.log("error", "policy-refused", { from, code: error.code, reason: error.message });
+  }
+
+  #warnOfEnd(): void {
+    const warning = this.#parts.trust.warning();
+    if (warning === undefined || this.#isWarned) return;
+    this.#isWarned = true;
+    this.#parts.log("warn", "policy-ending", { reason: warning });
+  }
+}
+
+const defaultPeriodMs = 10 * 60_000;
+/** The first look of a node that has a policy. */
+const firstMs = 60_000;
