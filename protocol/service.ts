@@ -23,7 +23,8 @@ export type ServiceEvent =
   | { readonly kind: "cancelled"; readonly stream: number; readonly number: number; readonly items: readonly number[] }
   /** It was sent, or could not be: its slot is free. */
   | { readonly kind: "done"; readonly request: ServiceRequest }
-  | { readonly kind: "left"; readonly stream: number }
+  /** A stream has ended, or only what it asked for under one number: what waits for it is forgotten. */
+  | { readonly kind: "left"; readonly stream: number; readonly number?: number }
   /** The last `wakeAt` has come. */
   | { readonly kind: "woke" };
 
@@ -95,7 +96,7 @@ export class Service {
         this.#count(event.request, -1);
         return this.#fillSlots(nowMs);
       case "left":
-        this.#queues.delete(event.stream);
+        this.#leave(event.stream, event.number);
         return [];
       case "woke":
         return this.#fillSlots(nowMs);
@@ -129,10 +130,16 @@ export class Service {
   }
 
   #cancel(stream: number, number: number, items: readonly number[]): void {
-    const queue = this.#queues.get(stream);
-    if (queue === undefined) return;
     const gone = new Set(items);
-    const rest = queue.filter((request) => request.number !== number || !gone.has(request.item));
+    this.#keep(stream, (request) => request.number !== number || !gone.has(request.item));
+  }
+
+  #leave(stream: number, number: number | undefined): void {
+    this.#keep(stream, (request) => number !== undefined && request.number !== number);
+  }
+
+  #keep(stream: number, test: (request: ServiceRequest) => boolean): void {
+    const rest = this.#queues.get(stream)?.filter(test) ?? [];
     if (rest.length === 0) this.#queues.delete(stream);
     else this.#queues.set(stream, rest);
   }

@@ -193,6 +193,8 @@ export class ExchangeServer {
   #drop(join: ServedJoin): void {
     const { stream, number, payload } = join;
     stream.joins.delete(number);
+    // What it still waits for must not cost others their rate.
+    this.#step({ kind: "left", stream: stream.id, number });
     const joins = this.#joins.get(payload);
     joins?.delete(join);
     if (joins?.size === 0) this.#joins.delete(payload);

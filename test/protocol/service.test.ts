@@ -114,6 +114,15 @@ test("of a stream that has left nothing more is sent, and the others go on", () 
   assert.equal(service.step(done(request("a", 1))), []);
 });
 
+test("of a payload that a peer has left nothing more is sent, nor counted against its rate, and its others go on", () => {
+  const service = new Service(limits, new Politeness({ interactive: 1 }));
+  const other = { ...request("a", 9), number: 1 };
+  service.step(requested(request("a", 0, 5 * MIB), request("a", 1), other), 0);
+  service.step({ kind: "left", stream: "a".charCodeAt(0), number: 0 }, 0);
+  service.step(done(request("a", 0, 5 * MIB)), 0);
+  assert.equal(sent(service.step({ kind: "woke" }, 5 * MIB)), ["a9"]);
+});
+
 test("by default no more is sent at a time than a node may, nor fewer items than disks like", () => {
   assert.is(defaultServiceLimits.sendingBytesMax, 32 * 1024 * 1024);
   assert.ok(defaultServiceLimits.slots >= 8 && defaultServiceLimits.queuedPerStreamMax >= defaultServiceLimits.slots);
