@@ -11,14 +11,12 @@ import { Holders } from "./holders.ts";
 import { verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import { NodeEvents } from "./node-events.ts";
+import { NodePolicy } from "./node-policy.ts";
 import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
-import { sweepVoided } from "./policy-sweep.ts";
-import { type PolicyPartners, PolicyWatch } from "./policy-watch.ts";
 import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
-import { RecordTrust } from "./record-trust.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { registrarOf } from "./registrar-of.ts";
 import { withLive } from "./reload.ts";
@@ -43,7 +41,7 @@ export interface NodeOptions {
 /** A node: opens everything, owns it, and closes it in reverse. */
 export class CacheNode implements AsyncDisposable {
   #settings: ReturnType<typeof resolveDiskDefaults>;
-  readonly #trust: RecordTrust;
+  readonly #policy: NodePolicy;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #engine: HashEngine;
@@ -58,8 +56,6 @@ export class CacheNode implements AsyncDisposable {
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
   #watch: AsyncDisposable | undefined;
-  #policy: PolicyWatch | undefined;
-  readonly #closing = new AbortController();
 
   private constructor(parts: {
     settings: ReturnType<typeof resolveDiskDefaults>;
@@ -67,12 +63,12 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
-    trust: RecordTrust;
+    policy: NodePolicy;
     origins: OriginSet;
     repositories: RealRepositories;
   }) {
     this.#settings = parts.settings;
-    this.#trust = parts.trust;
+    this.#policy = parts.policy;
     this.#repositories = parts.repositories;
     this.#log = parts.log;
     this.#clock = parts.clock;
@@ -95,7 +91,7 @@ export class CacheNode implements AsyncDisposable {
       recordSources: {
         peersFor: (variant) => this.#holders.forRecord(variant),
         stored: (variant) => parts.store.record(variant),
-        publishers: this.#trust,
+        publishers: this.#policy.trust,
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
@@ -105,8 +101,7 @@ export class CacheNode implements AsyncDisposable {
       timeoutMs: parts.settings.transfer.timeoutMs,
       onPlaced: (holding) => {
         this.#events.placed(holding);
-        // The policy may have changed while it was on its way.
-        void this.#sweep(this.#closing.signal, holding.variant);
+        this.#policy.placed(holding.variant);
       },
       onWithdrawn: (withdrawal, error) => this.#events.withdrawn(withdrawal, error),
       onConflict: (variant, error) => this.#events.conflictFound(variant, error),
@@ -120,7 +115,6 @@ export class CacheNode implements AsyncDisposable {
    */
   static async open(written: Settings, options: NodeOptions = {}): Promise<CacheNode> {
     const network = requireNetwork(written);
-    if (written.transfer.peers !== "never") checkAdmission(written);
     // Modes are given explicitly everywhere; what is made for everybody must not lose its bits (DESIGN section 5).
     process.umask(0);
     await using opened = new AsyncDisposableStack();
@@ -132,10 +126,10 @@ export class CacheNode implements AsyncDisposable {
     const repositories = opened.use(await looking);
     const settings = { ...written, repositories: repositories.paths };
     const resolved = resolveDiskDefaults(settings, disk);
-    const trust = new RecordTrust(settings.trust, engine.hash, () => clock.wallMs());
     const { policyPeriodMs: periodMs } = options;
-    const policy = await PolicyWatch.open({ settings, clock, log, trust, random: Math.random, periodMs });
-    const readRecord = trustedReader(trust, engine.hash);
+    const policy = opened.use(await NodePolicy.open({ settings, clock, log, hasher: engine.hash, periodMs }));
+    if (written.transfer.peers !== "never") checkAdmission(written, { policy: policy.isFollowed });
+    const readRecord = trustedReader(policy.trust, engine.hash);
     // Beside the store: origins take their time, or the whole of it.
     const opening = OriginSet.open(settings, { network, clock, log, random: Math.random });
     opened.defer(async () => (await opening.catch(() => undefined))?.[Symbol.asyncDispose]());
@@ -143,7 +137,7 @@ export class CacheNode implements AsyncDisposable {
       await PayloadStore.open({ ...storeOptions(resolved, clock, engine), readRecord, onProblem }),
     );
     const origins = await opening;
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, trust });
+    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, policy });
     store.onLost = (variant, fault) => node.#events.lost(variant, fault);
     await repositories.remember();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
@@ -157,8 +151,7 @@ export class CacheNode implements AsyncDisposable {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
     });
-    policy?.start(node.#policyPartners());
-    node.#policy = policy;
+    policy.start({ store, origins: () => node.#origins.current.origins, swarm: () => node.#swarm });
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();
@@ -194,12 +187,12 @@ export class CacheNode implements AsyncDisposable {
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
-    this.#trust.reconfigure(settings.trust);
+    this.#policy.trust.reconfigure(settings.trust);
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
-    this.#trust.checkAnybody();
+    this.#policy.trust.checkAnybody();
     const hash = this.hashOf(thing);
     this.#log("debug", "fetch-asked", { variant: hash });
     const fetched = this.#fetcher.fetch(hash, options);
@@ -248,8 +241,12 @@ export class CacheNode implements AsyncDisposable {
       discovery: this.#swarm?.discovery(),
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.current.status(),
-      trust: this.#trust.status(),
-      warnings: [...this.#events.warnings, ...this.#repositories.warnings, ...[this.#trust.warning() ?? []].flat()],
+      trust: this.#policy.trust.status(),
+      warnings: [
+        ...this.#events.warnings,
+        ...this.#repositories.warnings,
+        ...[this.#policy.trust.warning() ?? []].flat(),
+      ],
     };
   }
 
@@ -296,7 +293,6 @@ export class CacheNode implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const { id } = this;
-    this.#closing.abort(new Error("the node stops"));
     // Each in turn, also when one before it fails.
     await using parts = new AsyncDisposableStack();
     parts.defer(() => this.#log("info", "node-stopped", { node: id }));
@@ -320,18 +316,6 @@ export class CacheNode implements AsyncDisposable {
     }
   }
 
-  #policyPartners(): PolicyPartners {
-    return { origins: () => this.#origins.current.origins, onFollowed: (signal) => this.#sweep(signal) };
-  }
-
-  /** Never rejects. */
-  #sweep(signal: AbortSignal, only?: VariantHash): Promise<void> {
-    if (this.#trust.inForce === undefined) return Promise.resolve();
-    const announce = () => this.#swarm?.announce();
-    const parts = { store: this.#store, publishers: this.#trust, hasher: this.#engine.hash, log: this.#log, announce };
-    return sweepVoided(parts, signal, only);
-  }
-
   async #openSwarm(network: string): Promise<Swarm> {
     const epoch = await this.#store.nextEpoch();
     const parts = { network, hash: this.#engine.hash, epoch, log: this.#log };
@@ -341,14 +325,16 @@ export class CacheNode implements AsyncDisposable {
   #handlers(): SwarmHandlers {
     const registrar = registrarOf(this.#clock, Math.random);
     return {
+      policy: this.#policy.handlers,
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
-      serve: async (payload) => (this.#trust.denial(payload) ? undefined : await this.#store.serve(payload)),
+      serve: async (payload) => (this.#policy.trust.denial(payload) ? undefined : await this.#store.serve(payload)),
       whole: () => this.#store.announced(),
       raiseEpoch: async (epoch) => void (await this.#store.nextEpoch(epoch)),
       peerReady: (peer) => {
         const facts = this.#swarm?.peers().find((each) => each.peer === peer);
         this.#log("info", "peer-joined", { peer, name: facts?.name });
         this.#fetcher.consider(peer);
+        this.#policy.peerReady(peer);
       },
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });

@@ -21,6 +21,8 @@ export interface PolicyPartners {
   readonly origins: () => readonly Origin[];
   /** A newer policy is in force: what is held, and who is connected, must be looked at. Must not reject. */
   readonly onFollowed: (signal: AbortSignal) => Promise<void>;
+  /** The origins were asked: time to look what has ended, and what peers have. Must not reject. */
+  readonly onLooked: (signal: AbortSignal) => Promise<void>;
 }
 
 /** A file of a policy by its name, from somewhere; undefined where there is none. */
@@ -97,13 +99,13 @@ export class PolicyWatch implements AsyncDisposable {
   }
 
   /** Asks each origin. Never rejects. */
-  async look(): Promise<void> {
+  async #look(): Promise<void> {
     for (const origin of this.#partners?.origins() ?? []) {
       if (this.#stop.signal.aborted) return;
       try {
         await this.follow(origin.name, async (name, signal) => await origin.policyFile?.(name, { signal }));
       } catch (error) {
-        this.#note(origin.name, error);
+        this.note(origin.name, error);
       }
     }
     this.#warnOfEnd();
@@ -122,14 +124,14 @@ export class PolicyWatch implements AsyncDisposable {
     let waitMs = trust.inForce === undefined ? 0 : Math.min(periodMs, firstMs) * random();
     for (;;) {
       await sleep(waitMs, undefined, { signal, ref: false });
-      await this.look();
-      await this.#partners?.onFollowed(signal); // What could not be taken off before, or has ended since.
+      await this.#look();
+      await this.#partners?.onLooked(signal);
       waitMs = periodMs * (0.5 + random());
     }
   }
 
   /** A source that is away, or has no policy, is no news: `status` shows how origins do. */
-  #note(from: string, error: unknown): void {
+  note(from: string, error: unknown): void {
     if (this.#stop.signal.aborted || error instanceof NotFoundError) return;
     if (!(error instanceof NotTrustedError)) return;
     this.#parts.log("error", "policy-refused", { from, code: error.code, reason: error.message });

@@ -104,3 +104,5 @@ export const membersPerSiteMax = 16_000;
 export const denialsMax = 10_000;
 /** Sites and toolsets that the policy delegates to. */
 export const delegationsMax = 1_000;
+/** What a member says it has of the policy: its timestamp, and its newest roots; 60 bytes each. */
+export const policyHeadsMax = 32;

@@ -6,11 +6,21 @@ import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
 import type { ClassRates } from "../../protocol/politeness.ts";
 import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
 import type { SeenMember } from "../../protocol/registrars.ts";
-import type { DirectoryView, DiscoveryState, Join, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
+import type {
+  DirectoryView,
+  DiscoveryState,
+  Join,
+  PeerFacts,
+  PolicyPeers,
+  Swarm,
+  SwarmHandlers,
+  WaitOptions,
+} from "../ports.ts";
 import { announcedAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { Bootstrap } from "./bootstrap.ts";
-import { answerRecord, askRecord } from "./catalog.ts";
+import { answerCatalog, askRecord } from "./catalog.ts";
+import { DeniedPeers } from "./denied-peers.ts";
 import { openAnnouncement, sealAnnouncement } from "./envelope.ts";
 import { Exchange } from "./exchange.ts";
 import { FrameStream } from "./frame-stream.ts";
@@ -21,6 +31,7 @@ import { usableSegments } from "./interfaces.ts";
 import { Mdns } from "./mdns.ts";
 import { Neighbours } from "./neighbours.ts";
 import { PeerGate } from "./peer-gate.ts";
+import { PolicyAsker } from "./policy-peers.ts";
 import { type ProtocolName, protocols } from "./protocols.ts";
 import type { SwarmOptions, SwarmTimings } from "./swarm-options.ts";
 
@@ -39,6 +50,7 @@ export class Libp2pSwarm implements Swarm {
   readonly #timings: SwarmTimings;
   #looking: NodeJS.Timeout | undefined;
   #labels = "";
+  readonly policy: PolicyPeers;
   readonly #met = Promise.withResolvers<void>();
   #settled: Promise<void> = Promise.resolve();
 
@@ -59,6 +71,8 @@ export class Libp2pSwarm implements Swarm {
     const listener = {
       onReady: (peer: PeerName) => this.#joined(peer),
       onLeft: (peer: PeerName) => this.#left(peer),
+      onPolicyOnly: (peer: PeerName) => handlers.policy?.reached(peer),
+      admits: (peer: PeerName) => handlers.policy?.admits(peer) ?? "member",
       onRefused: (peer: PeerName, reason: string) => {
         this.#neighbours.step({ kind: "refused", peer });
         options.onRefused?.(peer, reason);
@@ -66,6 +80,17 @@ export class Libp2pSwarm implements Swarm {
     };
     this.#gate = new PeerGate(host, options.hello, listener, this.#timings.helloMs);
     this.#announcer = this.#newAnnouncer();
+    this.policy = new PolicyAsker({
+      handlers,
+      open: async (peer) => {
+        const undecided = this.#gate.policyConnectionOf(peer);
+        return await (undecided ? this.#newStream(undecided, "catalog") : this.#openStream(peer, "catalog"));
+      },
+      recheck: () => {
+        this.#gate.recheck();
+        this.#bootstrap.hurry();
+      },
+    });
     const { announceLoopback: withLoopback = false, neighbours: limits } = options;
     this.#neighbours = new Neighbours({
       host,
@@ -93,7 +118,9 @@ export class Libp2pSwarm implements Swarm {
       onNuisance: (peer, reason) => swarm.#letGo(peer, reason),
     });
     const { key, prologue } = options;
-    const host = await createHost({ key, prologue, listen, gossip: mesh.service() });
+    const denied = new DeniedPeers((peer, reason) => options.onRefused?.(peer, reason));
+    const admits = (peer: PeerName) => denied.note(peer, handlers.policy?.admits(peer) ?? "member");
+    const host = await createHost({ key, prologue, listen, admits, gossip: mesh.service() });
     const { timings: { retryMs } = {}, onUnreachable } = options;
     const bootstrap = new Bootstrap(host, known, {
       isAlone: () => swarm.peers().length === 0,
@@ -286,7 +313,7 @@ export class Libp2pSwarm implements Swarm {
 
   async #handleAll(handlers: SwarmHandlers): Promise<void> {
     await this.#handle("hello", (frames, connection) => this.#gate.answer(frames, connection));
-    await this.#handle("catalog", (frames) => answerRecord(frames, handlers));
+    await this.#handle("catalog", (frames, { remotePeer }) => answerCatalog(frames, handlers, remotePeer.toString()));
     await this.#handle("directory", (frames) => this.#announcer.answer(frames));
     const { server, registrar } = this.#exchange;
     await this.#handle("swarm", (frames, { remotePeer }) => server.accept(remotePeer.toString(), frames));

@@ -8,11 +8,12 @@ import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-m
 import type { SeenMember } from "../../protocol/registrars.ts";
 import type { Frame } from "../../protocol/wire.ts";
 import { openHashEngine } from "../hasher.ts";
-import type { DirectoryView, Join, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
+import type { DirectoryView, Join, PeerFacts, PolicyPeers, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
 import { Announcer } from "./announcer.ts";
-import { answerRecord, askRecord } from "./catalog.ts";
+import { answerCatalog, askRecord } from "./catalog.ts";
 import { Exchange } from "./exchange.ts";
 import { type Frames, headerOf } from "./frames.ts";
+import { PolicyAsker } from "./policy-peers.ts";
 
 /** Members in one process, each connected to all others unless told otherwise: for tests. */
 export class MemoryNetwork {
@@ -41,6 +42,7 @@ export class MemoryNetwork {
 /** The twin of the libp2p swarm: the same exchange over streams in memory, without sockets and without admission. */
 export class MemorySwarm implements Swarm {
   readonly id: PeerName;
+  readonly policy: PolicyPeers;
   readonly #handlers: SwarmHandlers;
   readonly #exchange: Exchange;
   readonly #announcer: Announcer;
@@ -54,6 +56,11 @@ export class MemorySwarm implements Swarm {
     this.id = id;
     this.#handlers = handlers;
     this.#onClose = onClose;
+    this.policy = new PolicyAsker({
+      handlers,
+      open: async (peer) => this.#open(peer, (other, theirs) => void answerCatalog(theirs, other.#handlers, id)),
+      recheck: () => undefined,
+    });
     this.#exchange = new Exchange({ handlers, open: async (peer, protocol) => this.#openStream(peer, protocol) });
     this.#announcer = new Announcer({
       network: "memory",
@@ -102,7 +109,7 @@ export class MemorySwarm implements Swarm {
   async record(peer: PeerName, variant: VariantHash, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
     options.signal?.throwIfAborted();
     this.asked.push({ peer, what: "record" });
-    const frames = this.#open(peer, (other, theirs) => void answerRecord(theirs, other.#handlers));
+    const frames = this.#open(peer, (other, theirs) => void answerCatalog(theirs, other.#handlers, this.id));
     try {
       return await askRecord(frames, variant, options.signal ?? new AbortController().signal);
     } catch (cause) {

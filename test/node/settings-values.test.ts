@@ -208,7 +208,7 @@ test("a check finds what opening a node would refuse", async ({ home }) => {
     );
   await generateNetworkKey(key);
   const [members] = await check(`network.admission = "members"\nnetwork.key_file = "${key}"`);
-  assert.match(members!.message, "no member lists yet");
+  assert.match(members!.message, "no policy that names them");
   assert.match(members!.hint!, /"key".*"open"/);
   const peersNever = 'network.admission = "members"\ntransfer.peers = "never"';
   assert.equal(await check(peersNever), []);
