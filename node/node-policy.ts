@@ -44,6 +44,7 @@ export class NodePolicy implements AsyncDisposable {
       swarm: () => this.#reach?.swarm(),
       admitsMembersOnly: admitsMembersOnly(parts.settings),
       random: Math.random,
+      monotonicMs: () => parts.clock.monotonicMs(),
     });
   }
 

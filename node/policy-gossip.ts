@@ -16,7 +16,12 @@ export interface PolicyGossipParts {
   /** Whether members are those whom the policy names. */
   readonly admitsMembersOnly: boolean;
   readonly random: () => number;
+  readonly monotonicMs: () => number;
 }
+
+const distrustMs = 60_000;
+const liarsMax = 1_000;
+const reachedMax = 100;
 
 /**
  * Tells neighbours what this node has of the policy, and follows it from whoever has a newer one: nodes that never reach
@@ -28,6 +33,11 @@ export class PolicyGossip implements PolicyHandlers {
   #shown: ShownPolicy | undefined;
   /** Peers of whom a policy is just being followed. */
   readonly #asked = new Set<PeerName>();
+
+  /** Who could be asked while there was no policy by which to let anybody in. */
+  readonly #reached = new Set<PeerName>();
+  /** Until when peers are not asked whose policy could not be followed, by the clock that never goes back. */
+  readonly #liars = new Map<PeerName, number>();
 
   constructor(parts: PolicyGossipParts) {
     this.#parts = parts;
@@ -51,6 +61,7 @@ export class PolicyGossip implements PolicyHandlers {
   heard(peer: PeerName, heads: readonly PolicyHead[]): void {
     const { watch } = this.#parts;
     if (watch === undefined || this.#asked.has(peer) || !this.#isNews(heads)) return;
+    if ((this.#liars.get(peer) ?? 0) > this.#parts.monotonicMs()) return;
     this.#asked.add(peer);
     const source = new PeerSource(
       heads,
@@ -58,11 +69,22 @@ export class PolicyGossip implements PolicyHandlers {
     );
     void watch
       .follow(peer, (name, signal) => source.read(name, signal))
-      .catch((error: unknown) => watch.note(peer, error))
+      .catch((error: unknown) => {
+        watch.note(peer, error);
+        this.#distrust(peer);
+      })
       .finally(() => this.#asked.delete(peer));
   }
 
+  /** Whoever had nothing behind its word is not asked again for a while. */
+  #distrust(peer: PeerName): void {
+    this.#liars.delete(peer);
+    this.#liars.set(peer, this.#parts.monotonicMs() + distrustMs);
+    if (this.#liars.size > liarsMax) this.#liars.delete(this.#liars.keys().next().value!);
+  }
+
   reached(peer: PeerName): void {
+    if (this.#reached.size < reachedMax) this.#reached.add(peer);
     void this.exchange(peer);
   }
 
@@ -85,6 +107,9 @@ export class PolicyGossip implements PolicyHandlers {
   /** Now and then with anybody, for what was not heard. Never rejects. */
   async compare(): Promise<void> {
     this.#peers()?.recheck(); // Memberships end by themselves, too.
+    if (this.#parts.trust.inForce === undefined)
+      await Promise.all([...this.#reached].map((peer) => this.exchange(peer)));
+    else this.#reached.clear();
     const neighbours = this.#neighbours();
     const peer = neighbours[randomBelow(neighbours.length, this.#parts.random)];
     if (peer !== undefined) await this.exchange(peer);

@@ -79,19 +79,24 @@ export class PolicyWatch implements AsyncDisposable {
    * @throws {NotTrustedError} POLICY_…; {NotFoundError}; what the source throws.
    */
   follow(from: string, source: PolicySource): Promise<boolean> {
-    const { signal } = this.#stop;
     const followed = this.#last.then(async () => {
+      // A source that answers just in time, each time, must not keep others from their turn.
+      const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(followMs)]);
       signal.throwIfAborted();
       const { followPolicy } = await import("./trust/policy-follower.ts");
       const { settings, clock, trust, log } = this.#parts;
       const parts = { state: this.#state, workPath: settings.node.state, nowMs: clock.wallMs() };
-      const isNew = await followPolicy(parts, (name) => source(name, signal));
+      const read = async (name: string) => {
+        signal.throwIfAborted();
+        return await source(name, signal);
+      };
+      const isNew = await followPolicy(parts, read);
       if (!isNew) return false;
       trust.follow(this.#state.stored);
       this.#isWarned = false;
       const version = this.#state.stored?.facts.roles.find(({ role }) => role === "timestamp")?.version;
       log("info", "policy-followed", { version, from });
-      await this.#partners?.onFollowed(signal);
+      await this.#partners?.onFollowed(this.#stop.signal);
       return true;
     });
     this.#last = followed.catch(() => undefined);
@@ -145,6 +150,8 @@ export class PolicyWatch implements AsyncDisposable {
   }
 }
 
+/** All files of a policy from one source: a few round trips, and megabytes at most. */
+const followMs = 60_000;
 const defaultPeriodMs = 10 * 60_000;
 /** The first look of a node that has a policy. */
 const firstMs = 60_000;

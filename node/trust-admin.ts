@@ -135,8 +135,8 @@ export async function signRoot(
 ): Promise<{ readonly signatures: number; readonly needed: number }> {
   const root = rootOf(await readRoot(file));
   const ring = await KeyRing.open(policyKeysPath(settings), options.keyFiles);
-  const known = Object.keys(root.signed.keys);
-  // The keys of the root in force must sign the next one as well, and it may name them no more.
+  const known = root.signed.roles.root!.keyIDs;
+  // The keys of the root in force must sign the next one as well, and it may name them no more: their owners name them.
   signAll(
     root,
     ring.of(known).map(({ key }) => key),

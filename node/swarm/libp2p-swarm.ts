@@ -87,8 +87,7 @@ export class Libp2pSwarm implements Swarm {
         return await (undecided ? this.#newStream(undecided, "catalog") : this.#openStream(peer, "catalog"));
       },
       recheck: () => {
-        this.#gate.recheck();
-        this.#bootstrap.hurry();
+        if (this.#gate.recheck()) this.#bootstrap.hurry();
       },
     });
     const { announceLoopback: withLoopback = false, neighbours: limits } = options;

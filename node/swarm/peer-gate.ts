@@ -81,18 +81,26 @@ export class PeerGate {
     return this.connectionOf(peer) ?? this.#undecided.get(peer)?.connection;
   }
 
-  /** The policy has changed: lets in who belongs here, and ends all connections of who does not any more. */
-  recheck(): void {
+  /**
+   * The policy may have changed: lets in who belongs here, and ends all connections of who does not any more. Answers
+   * whether there was anybody.
+   */
+  recheck(): boolean {
     const { admits } = this.#listener;
+    let hasChanged = false;
     for (const connection of this.#host.getConnections()) {
       const peer = connection.remotePeer.toString();
-      if (admits(peer) === "stranger") endSoon(connection, new Error("it is no member of this network"));
+      if (admits(peer) !== "stranger") continue;
+      endSoon(connection, new Error("it is no member of this network"));
+      hasChanged = true;
     }
     for (const [peer, { connection, hello }] of this.#undecided) {
       if (admits(peer) !== "member") continue;
       this.#undecided.delete(peer);
       this.#admit(connection, hello);
+      hasChanged = true;
     }
+    return hasChanged;
   }
 
   /** Ends all connections of an admitted peer. */

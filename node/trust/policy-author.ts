@@ -1,4 +1,4 @@
-import type { Metadata, Root, Targets } from "@tufjs/models";
+import type { Key, Metadata, Root, Targets } from "@tufjs/models";
 import { UsageError } from "../../protocol/errors.ts";
 import { policyFileBytesMax } from "../../protocol/limits.ts";
 import type { PublisherKey } from "../keys.ts";
@@ -129,7 +129,7 @@ export class PolicyAuthor {
     for (const { name, keyids, threshold } of delegationsOf(this.#targets)) {
       if (!keyids.includes(oldKeyid)) continue;
       const raw = keyids.map((keyid) => {
-        return keyid === oldKeyid ? newKey : new Uint8Array(Buffer.from(keys[keyid]!.keyVal.public!, "hex"));
+        return keyid === oldKeyid ? newKey : rawKey(keys[keyid]);
       });
       this.delegate(name, raw, threshold);
     }
@@ -139,7 +139,7 @@ export class PolicyAuthor {
   get ownKeys(): { readonly keys: readonly Uint8Array[]; readonly threshold: number } {
     const { roles, keys } = this.#root.signed;
     const { keyIDs, threshold } = roles.targets!;
-    return { keys: keyIDs.map((keyid) => Buffer.from(keys[keyid]!.keyVal.public!, "hex")), threshold };
+    return { keys: keyIDs.map((keyid) => rawKey(keys[keyid])), threshold };
   }
 
   /** The content of a target, as it is to be; undefined where there is none. */
@@ -202,12 +202,21 @@ export class PolicyAuthor {
         `the root in force is version ${this.#root.signed.version}: this one has ${root.signed.version}`,
       );
     }
+    const before = this.#root.signed.roles.targets!.keyIDs;
     this.#root = root;
     this.#write("root", root);
     try {
       checkSigned(root, "targets", this.#targets);
     } catch {
       this.#signTargets(this.#targets);
+    }
+    // A key that signs the targets no more has no say in what they delegate either.
+    const now = root.signed.roles.targets!.keyIDs;
+    const added = now.filter((keyid) => !before.includes(keyid));
+    const gone = before.filter((keyid) => !now.includes(keyid));
+    for (const [at, keyid] of gone.entries()) {
+      const fresh = added[at];
+      if (fresh !== undefined) this.swapDelegated(keyid, rawKey(root.signed.keys[fresh]));
     }
   }
 
@@ -329,4 +338,8 @@ export class PolicyAuthor {
 
 function isRoot(name: string): boolean {
   return name.endsWith(".root.json");
+}
+
+function rawKey(key: Key | undefined): Uint8Array {
+  return new Uint8Array(Buffer.from(key?.keyVal.public ?? "", "hex"));
 }

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Updater } from "tuf-js";
@@ -14,7 +13,7 @@ import { isOptional, type ReadPolicyFile, type VerifiedPolicy, verifyPolicy } fr
 
 export interface FollowParts {
   readonly state: PolicyState;
-  /** A directory that tuf-js may have for itself for a moment. */
+  /** A directory in which tuf-js has one for itself for a moment; one call at a time. */
   readonly workPath: string;
   /** Milliseconds since 1970. */
   readonly nowMs: number;
@@ -60,9 +59,10 @@ export async function followPolicy(parts: FollowParts, source: ReadPolicyFile): 
 
 /** Lets tuf-js follow the roots, and verify every role's metadata, in a directory of its own. */
 async function runUpdater({ state, workPath }: FollowParts, root: Uint8Array, read: ReadPolicyFile): Promise<void> {
-  const metadataDir = join(workPath, `.work-${randomBytes(8).toString("hex")}`);
+  const metadataDir = join(workPath, ".policy-work");
   const fetcher = new PolicyFetcher(read);
   try {
+    await rm(metadataDir, { recursive: true, force: true }); // What a crash has left.
     await mkdir(metadataDir, { recursive: true, mode: 0o700 });
     for (const [name, bytes] of knownMetadata(state.stored)) await writeFile(join(metadataDir, name), bytes);
     await writeFile(join(metadataDir, "root.json"), root);

@@ -48,6 +48,5 @@ export async function rotateKeys(
   });
   if (!isEnough) return { path, draft: next };
   author.replaceRoot(next);
-  author.swapDelegated(old.keyid, fresh.rawPublic);
   return { path, draft: undefined };
 }

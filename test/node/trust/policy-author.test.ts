@@ -159,6 +159,22 @@ for (const name of ["root", "targets", "online"]) {
   });
 }
 
+test("a targets key that others had to rotate out has no say in what was delegated to it", async ({ world }) => {
+  const holders = [await world.key("a"), await world.key("b")];
+  const draft = join(world.path, "draft.json");
+  await world.begin({ rootKeys: holders.map(({ text }) => text), threshold: 2, draftFile: draft });
+  const keyFiles = holders.map(({ path }) => path);
+  await signRoot(world.settings(), draft, { keyFiles });
+  await world.begin({ rootFile: draft });
+  const before = (await read(world)).root.signed.roles.targets!.keyIDs;
+  const rotated = await rotatePolicyKey(world.settings(), "targets", { nowMs: world.nowMs });
+  await signRoot(world.settings(), rotated.draft!, { keyFiles });
+  await world.change({ kind: "refresh", rootFile: rotated.draft! });
+  const { root, targets } = await read(world);
+  const keyids = Object.values(targets.signed.delegations?.roles ?? {}).flatMap((role) => role.keyIDs);
+  assert.equal([root.signed.version, keyids.some((keyid) => before.includes(keyid))], [2, false]);
+});
+
 test("an admin builds upon nothing older than what it has seen", async ({ world }) => {
   await world.begin();
   const old = await world.folder.read("timestamp.json");
