@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { NotFoundError, NotTrustedError } from "../protocol/errors.ts";
+import { FormatError, NotFoundError, NotTrustedError, VersionError } from "../protocol/errors.ts";
 import type { Log } from "./log.ts";
 import type { Clock, Origin } from "./ports.ts";
 import type { RecordTrust } from "./record-trust.ts";
@@ -38,6 +38,8 @@ export class PolicyWatch implements AsyncDisposable {
   /** One after the other: each builds upon what the one before has verified. */
   #last: Promise<unknown> = Promise.resolve();
   #isWarned = false;
+  /** By source: what was said of it last, so that it is said once. */
+  readonly #refused = new Map<string, string>();
 
   private constructor(parts: PolicyWatchParts, state: PolicyState) {
     this.#parts = parts;
@@ -91,6 +93,7 @@ export class PolicyWatch implements AsyncDisposable {
         return await source(name, signal);
       };
       const isNew = await followPolicy(parts, read);
+      this.#refused.delete(from);
       if (!isNew) return false;
       trust.follow(this.#state.stored);
       this.#isWarned = false;
@@ -138,7 +141,10 @@ export class PolicyWatch implements AsyncDisposable {
   /** A source that is away, or has no policy, is no news: `status` shows how origins do. */
   note(from: string, error: unknown): void {
     if (this.#stop.signal.aborted || error instanceof NotFoundError) return;
-    if (!(error instanceof NotTrustedError)) return;
+    const isRefusal = error instanceof NotTrustedError || error instanceof FormatError || error instanceof VersionError;
+    if (!isRefusal || this.#refused.get(from) === error.message) return;
+    if (this.#refused.size >= refusedMax) this.#refused.clear();
+    this.#refused.set(from, error.message);
     this.#parts.log("error", "policy-refused", { from, code: error.code, reason: error.message });
   }
 
@@ -153,5 +159,6 @@ export class PolicyWatch implements AsyncDisposable {
 /** All files of a policy from one source: a few round trips, and megabytes at most. */
 const followMs = 60_000;
 const defaultPeriodMs = 10 * 60_000;
+const refusedMax = 1_000;
 /** The first look of a node that has a policy. */
 const firstMs = 60_000;

@@ -134,7 +134,23 @@ export class RecordTrust implements PublisherKeys {
     const state = this.nowMs >= term.expiresMs ? "expired" : this.nowMs >= term.warnMs ? "ending" : "in-force";
     const { publishers, denied } = policy.content;
     const expires = new Date(term.expiresMs).toISOString();
-    return { mode, publishers: publishers.length, policy: { version, state, expires, denied } };
+    const lists = this.lists().map(({ toolset, version: of, expiresMs }) => {
+      return { toolset, version: of, expires: new Date(expiresMs).toISOString() };
+    });
+    return { mode, publishers: publishers.length, policy: { version, state, expires, denied, lists } };
+  }
+
+  /** The keep-alive lists that are in force, as their toolsets' owners signed them. */
+  lists(): ToolsetList[] {
+    if (this.#inForce === undefined) return [];
+    const { stored } = this.#inForce;
+    const contents = storedContents(stored);
+    return stored.facts.roles.flatMap(({ role, version, expiresMs, keyids }) => {
+      const toolset = /^keepalive\/(.+)$/.exec(role)?.[1];
+      const bytes = toolset === undefined ? undefined : contents.get(`${role}.json`);
+      if (toolset === undefined || bytes === undefined || this.nowMs >= expiresMs) return [];
+      return [{ toolset, version, expiresMs, keyids, bytes }];
+    });
   }
 
   /** @throws {NotTrustedError} where nobody's releases could ever count. */
@@ -158,7 +174,19 @@ export interface TrustStatus {
     /** ISO 8601, UTC. */
     readonly expires: string;
     readonly denied: readonly Denial[];
+    /** Keep-alive lists in force. */
+    readonly lists: readonly { readonly toolset: string; readonly version: number; readonly expires: string }[];
   };
+}
+
+/** A toolset's keep-alive list, verified. */
+export interface ToolsetList {
+  readonly toolset: string;
+  readonly version: number;
+  readonly expiresMs: number;
+  /** Who may sign it. */
+  readonly keyids: readonly string[];
+  readonly bytes: Uint8Array;
 }
 
 /** The newest policy that was verified on a machine. @throws {UnusableError} where it cannot be read. */

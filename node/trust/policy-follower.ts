@@ -2,6 +2,7 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Updater } from "tuf-js";
 import { NotFoundError, NotTrustedError, P2pCacheError } from "../../protocol/errors.ts";
+import { policyContent } from "./policy-content.ts";
 import { effectiveMs, termOf } from "./policy-facts.ts";
 import { PolicyFetcher, policyUrl } from "./policy-fetcher.ts";
 import { checkFloor, factsOf, rememberPolicy, trustedRootOf } from "./policy-floor.ts";
@@ -22,7 +23,8 @@ export interface FollowParts {
 /**
  * Looks whether a source has a newer policy, and keeps it once all of it was found right by tuf-js, and by what tuf-js does
  * not look at: the newest signed time that was seen, and the content of targets (decision 0080). Answers whether anything
- * is new. @throws {NotTrustedError} POLICY_…, with nothing changed; {NotFoundError} where there is none; what the source
+ * is new. @throws {NotTrustedError} POLICY_…, with nothing changed; {FormatError} {VersionError} for
+ * content that cannot be read, likewise; {NotFoundError} where there is none; what the source
  * throws.
  */
 export async function followPolicy(parts: FollowParts, source: ReadPolicyFile): Promise<boolean> {
@@ -53,6 +55,7 @@ export async function followPolicy(parts: FollowParts, source: ReadPolicyFile): 
     );
   }
   if (isSame(stored, policy)) return false;
+  policyContent(policy); // What nobody here could read must not be kept: nothing would lead back.
   await rememberPolicy(state, policy, nowMs);
   return true;
 }

@@ -45,6 +45,7 @@ rule("a node that never reaches the origin learns a new list from a peer, over a
     found = await list();
   }
   assert.is(Buffer.from(found).toString(), '{"toolset":"fx"}');
+  assert.equal(second.status("1").trust.policy?.lists.map(({ toolset, version }) => [toolset, version]), [["fx", 1]]);
   assert.is((await second.fetch(thing)).outcome, "fetched");
 });
 

@@ -7,6 +7,8 @@ import { openNodeState, readRoot, trustRoot } from "../../../node/trust/first-co
 import { effectiveMs, storedContents, termOf } from "../../../node/trust/policy-facts.ts";
 import { followPolicy } from "../../../node/trust/policy-follower.ts";
 import { PolicyState } from "../../../node/trust/policy-state.ts";
+import { newSnapshot, newTargets, newTimestamp } from "../../../node/trust/role-files.ts";
+import { sha256 } from "../../../node/trust/sha256.ts";
 import { fileBytes, rootOf, signAll, snapshotOf, targetsOf, timestampOf } from "../../../node/trust/tuf.ts";
 import type { ReadPolicyFile } from "../../../node/trust/verify-policy.ts";
 import { policyKeysPath, rotatePolicyKey } from "../../../node/trust-admin.ts";
@@ -106,6 +108,25 @@ test("tampered target: publishers that nobody signed are refused", async (scene)
   const bytes = (await scene.origin(`targets/${hash}.publishers.json`))!.slice();
   bytes[20]! ^= 1;
   await refused(scene, { [`targets/${hash}.publishers.json`]: bytes }, "POLICY_MIXED");
+});
+
+test("content of a version that this program does not know is refused, and not kept", async (scene) => {
+  const { world } = scene;
+  const bytes = Buffer.from('{"version":2,"denied":[]}');
+  const deny = newTargets(2, world.nowMs, new Map([["deny.json", bytes]]));
+  const denyBytes = await signed(world, "targets", deny);
+  const before = timestampOf((await scene.origin("timestamp.json"))!);
+  const { version } = before.signed.snapshotMeta;
+  const snapshot = newSnapshot(snapshotOf((await scene.origin(`${version}.snapshot.json`))!), world.nowMs, [["deny", deny]]);
+  const snapshotBytes = await signed(world, "online", snapshot);
+  const timestamp = newTimestamp(before.signed.version + 1, world.nowMs, snapshot);
+  const files = {
+    [`targets/${sha256(bytes)}.deny.json`]: bytes,
+    "2.deny.json": denyBytes,
+    [`${version + 1}.snapshot.json`]: snapshotBytes,
+    "timestamp.json": await signed(world, "online", timestamp),
+  };
+  await refused(scene, files, "UNKNOWN_VERSION");
 });
 
 test("a file that is missing is refused like one that is wrong", async (scene) => {
@@ -282,7 +303,7 @@ function bytesOf(json: object): Uint8Array {
 async function signed(
   world: PolicyWorld,
   key: string,
-  metadata: ReturnType<typeof timestampOf> | ReturnType<typeof snapshotOf>,
+  metadata: ReturnType<typeof timestampOf> | ReturnType<typeof snapshotOf> | ReturnType<typeof targetsOf>,
 ): Promise<Uint8Array> {
   signAll(metadata, [await loadPublisherKey(join(policyKeysPath(world.settings()), `${key}.pem`))]);
   return fileBytes(metadata);
