@@ -9,6 +9,8 @@ import { variantHash } from "../protocol/variant.ts";
 import { openHashEngine } from "./hasher.ts";
 import { generatePublisherKey, keyId, loadPublisherKey, type PublisherKey, parsePublicKey } from "./keys.ts";
 import { recordsSignedBy } from "./publisher-records.ts";
+import { FileLock } from "./origins/file-lock.ts";
+import { folderError } from "./origins/folder-walk.ts";
 import { openPublishing, publishingOrigin } from "./publishing.ts";
 import type { Settings } from "./settings/schema.ts";
 import { openAuthorState, readRoot } from "./trust/first-contact.ts";
@@ -16,7 +18,7 @@ import { KeyRing } from "./trust/key-ring.ts";
 import { type AuthorParts, PolicyAuthor, type WrittenPolicy } from "./trust/policy-author.ts";
 import * as changes from "./trust/policy-changes.ts";
 import { PolicyFolder } from "./trust/policy-folder.ts";
-import { metadataName, parseRole } from "./trust/policy-names.ts";
+import { metadataName, parseRole, timestampName } from "./trust/policy-names.ts";
 import { firstRoot } from "./trust/role-files.ts";
 import { rotateKeys } from "./trust/rotate-keys.ts";
 import { fileBytes, rootOf, signAll } from "./trust/tuf.ts";
@@ -95,7 +97,8 @@ export async function beginPolicy(
   const given = init.rootKeys.map(parsePublicKey);
   const rootKeys = given.length === 0 && init.rootFile === undefined ? [(await have("root")).rawPublic] : given;
   const [targets, online] = [await have("targets"), await have("online")];
-  const parts = await authorParts(settings, options);
+  await using lock = await takeTurn(settings, { begins: true });
+  const parts = await authorParts(settings, options, lock.folder);
   const { threshold } = init;
   const root =
     init.rootFile === undefined
@@ -121,7 +124,8 @@ export async function changePolicy(
   change: TrustChange,
   options: TrustOptions = {},
 ): Promise<WrittenPolicy> {
-  const parts = await authorParts(settings, options);
+  await using lock = await takeTurn(settings);
+  const parts = await authorParts(settings, options, lock.folder);
   const author = await PolicyAuthor.open(parts);
   await apply(author, change, { originPath: publishingOrigin(settings).path, nowMs: parts.nowMs });
   return await author.write();
@@ -156,7 +160,8 @@ export async function rotatePolicyKey(
   name: string,
   options: TrustOptions = {},
 ): Promise<BegunPolicy> {
-  const parts = await authorParts(settings, options);
+  await using lock = await takeTurn(settings);
+  const parts = await authorParts(settings, options, lock.folder);
   const author = await PolicyAuthor.open(parts);
   const rotated = await rotateKeys(author, parts, { name, directory: policyKeysPath(settings) });
   if (rotated.draft === undefined) return { written: await author.write(), draft: undefined, made: [rotated.path] };
@@ -177,9 +182,34 @@ export async function deniedPayload(settings: Settings, thing: NamedThing): Prom
   return record.withdrawn ? record.supersedes : record.payload;
 }
 
-async function authorParts(settings: Settings, { keyFiles, nowMs = Date.now() }: TrustOptions): Promise<AuthorParts> {
+/**
+ * One admin after the other, on whatever machine: each builds upon what the one before has written.
+ * @throws {BusyError} when others keep the lock; {NotFoundError} where there is no policy, unless one begins.
+ */
+async function takeTurn(
+  settings: Settings,
+  { begins = false }: { readonly begins?: boolean } = {},
+): Promise<AsyncDisposable & { readonly folder: PolicyFolder }> {
+  const folder = new PolicyFolder(publishingOrigin(settings).path);
+  if (begins) await folder.prepare();
+  else if ((await folder.read(timestampName)) === undefined) {
+    throw new NotFoundError(`there is no policy in ${folder.path}`, {
+      hint: "see that it is mounted, or begin one with `p2pcache trust init`",
+    });
+  }
+  const lock = await FileLock.take(join(folder.path, ".lock")).catch((error: unknown) => {
+    throw folderError(folder.path, error);
+  });
+  return { folder, [Symbol.asyncDispose]: () => lock[Symbol.asyncDispose]() };
+}
+
+async function authorParts(
+  settings: Settings,
+  { keyFiles, nowMs = Date.now() }: TrustOptions,
+  folder: PolicyFolder,
+): Promise<AuthorParts> {
   return {
-    folder: new PolicyFolder(publishingOrigin(settings).path),
+    folder,
     state: await openAuthorState({ statePath: settings.node.state, rootFile: settings.trust.rootFile, nowMs }),
     ring: await KeyRing.open(policyKeysPath(settings), keyFiles),
     nowMs,

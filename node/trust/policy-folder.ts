@@ -18,6 +18,15 @@ export class PolicyFolder {
     this.path = join(originPath, policyDirectory);
   }
 
+  /** Makes the directory. @throws {UnusableError} where the origin's folder is not there, or may not be written. */
+  async prepare(): Promise<void> {
+    try {
+      await this.#makeDirectory(this.path);
+    } catch (error) {
+      throw unusable(this.path, error);
+    }
+  }
+
   /** @throws {UnusableError} where it cannot be read. */
   async read(name: string): Promise<Uint8Array | undefined> {
     const path = this.#place(name);

@@ -1,4 +1,4 @@
-import { readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -181,6 +181,29 @@ test("an admin builds upon nothing older than what it has seen", async ({ world 
   await world.change({ kind: "refresh" });
   await world.folder.replace("timestamp.json", old!);
   await fails(world.change({ kind: "refresh" }), "POLICY_ROLLBACK", 5);
+});
+
+test("admins who change things at once lose nothing of each other's", async ({ world }) => {
+  await world.begin();
+  const peers = ["12D3KooWa", "12D3KooWb", "12D3KooWc", "12D3KooWd"];
+  await Promise.all(peers.map((peer) => world.change({ kind: "add-member", site: "lyon", member: { peer, labels: [] } })));
+  const policy = new Policy(policyContent(await read(world)));
+  assert.equal(
+    peers.map((peer) => policy.member(peer, 0).kind),
+    peers.map(() => "member"),
+  );
+  assert.equal(
+    readdirSync(world.folder.path).filter((name) => name.startsWith(".")),
+    [],
+    "no lock and no draft stays",
+  );
+});
+
+test("an origin whose folder is not there is not made", async ({ world }) => {
+  await world.begin();
+  rmSync(world.originPath, { recursive: true });
+  await fails(world.change({ kind: "refresh" }), "NOT_FOUND", 3);
+  assert.is(existsSync(world.originPath), false);
 });
 
 test("an admin whose clock is behind signs nothing", async ({ world }) => {

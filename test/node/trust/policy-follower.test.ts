@@ -12,8 +12,9 @@ import { sha256 } from "../../../node/trust/sha256.ts";
 import { fileBytes, rootOf, signAll, snapshotOf, targetsOf, timestampOf } from "../../../node/trust/tuf.ts";
 import type { ReadPolicyFile } from "../../../node/trust/verify-policy.ts";
 import { policyKeysPath, rotatePolicyKey } from "../../../node/trust-admin.ts";
-import { NotTrustedError, type P2pCacheError } from "../../../protocol/errors.ts";
+import { NotTrustedError, P2pCacheError } from "../../../protocol/errors.ts";
 import { parsePayloadId } from "../../../protocol/hash.ts";
+import { randomBelow, seededRandom } from "../../../protocol/random.ts";
 import { dayMs, PolicyWorld } from "../../support/policy-world.ts";
 
 interface Scene {
@@ -127,6 +128,24 @@ test("content of a version that this program does not know is refused, and not k
     "timestamp.json": await signed(world, "online", timestamp),
   };
   await refused(scene, files, "UNKNOWN_VERSION");
+});
+
+test("whichever byte of whichever file is changed: what is taken says the same, or nothing is", async (scene) => {
+  await follow(scene);
+  const honest = storedContents(scene.state.stored!);
+  const names = [...scene.state.stored!.files.keys()].filter((name) => name !== "1.root.json");
+  const random = seededRandom(7);
+  const rootFile = join(scene.world.folder.path, "1.root.json");
+  for (let run = 0; run < 60; run++) {
+    const name = names[randomBelow(names.length, random)]!;
+    const bytes = (await scene.origin(name))!.slice();
+    bytes[randomBelow(bytes.length, random)] = randomBelow(256, random);
+    const statePath = join(scene.world.path, `fuzz-${run}`);
+    const state = await openNodeState({ statePath, rootFile, nowMs: Date.now() });
+    const error = await follow({ ...scene, state, statePath }, { [name]: bytes }).catch((thrown: Error) => thrown);
+    if (error instanceof P2pCacheError) assert.ok([4, 5].includes(error.exit), `${name}, run ${run}: ${error.stack}`);
+    else assert.equal([error, storedContents(state.stored!)], [true, honest], `${name}, run ${run}`);
+  }
 });
 
 test("a file that is missing is refused like one that is wrong", async (scene) => {
