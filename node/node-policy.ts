@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Hasher, VariantHash } from "../protocol/hash.ts";
 import type { Log } from "./log.ts";
 import { PolicyGossip } from "./policy-gossip.ts";
@@ -82,6 +83,22 @@ export class NodePolicy implements AsyncDisposable {
     });
   }
 
+  /**
+   * Waits on a machine that has no policy yet until it has looked for one.
+   * @throws {NotTrustedError} where nobody's releases could count after all.
+   */
+  async ready(): Promise<void> {
+    if (this.trust.isBlind && this.#watch !== undefined) {
+      const { looked, followed } = this.#watch;
+      // Origins that hang are not waited for longer, and peers need a moment to be reached at all.
+      const late = sleep(originsMs, undefined, { ref: false });
+      const isAlone = this.#reach?.swarm() === undefined;
+      const missing = looked.then(() => (isAlone ? undefined : sleep(peersMs, undefined, { ref: false })));
+      await Promise.race([followed, missing, late]);
+    }
+    this.trust.checkAnybody();
+  }
+
   /** A peer was let in: compares what both have. */
   peerReady(peer: string): void {
     void this.#gossip.exchange(peer);
@@ -106,3 +123,7 @@ export class NodePolicy implements AsyncDisposable {
     await sweepVoided({ store, publishers: this.trust, hasher, log, announce }, this.#stop.signal, only);
   }
 }
+
+/** How long a first fetch waits for the first policy at all, and from peers once no origin has it. */
+const originsMs = 15_000;
+const peersMs = 3_000;

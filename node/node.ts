@@ -192,7 +192,7 @@ export class CacheNode implements AsyncDisposable {
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
-    this.#policy.trust.checkAnybody();
+    await this.#policy.ready();
     const hash = this.hashOf(thing);
     this.#log("debug", "fetch-asked", { variant: hash });
     const fetched = this.#fetcher.fetch(hash, options);

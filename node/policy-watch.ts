@@ -37,6 +37,8 @@ export class PolicyWatch implements AsyncDisposable {
   #running: Promise<void> = Promise.resolve();
   /** One after the other: each builds upon what the one before has verified. */
   #last: Promise<unknown> = Promise.resolve();
+  readonly #looked = Promise.withResolvers<void>();
+  readonly #followed = Promise.withResolvers<void>();
   #isWarned = false;
   /** By source: what was said of it last, so that it is said once. */
   readonly #refused = new Map<string, string>();
@@ -61,6 +63,7 @@ export class PolicyWatch implements AsyncDisposable {
       const { openNodeState } = await import("./trust/first-contact.ts");
       state = await openNodeState({ statePath: settings.node.state, rootFile, nowMs: clock.wallMs() });
     }
+    trust.awaitPolicy();
     trust.follow(state.stored);
     if (trust.inForce === undefined) log("warn", "policy-root-trusted", { since: state.stored?.since });
     return new PolicyWatch(parts, state);
@@ -70,10 +73,20 @@ export class PolicyWatch implements AsyncDisposable {
     return this.#state;
   }
 
+  /** Resolves once origins and peers were asked for the first time; never rejects. */
+  get looked(): Promise<void> {
+    return this.#looked.promise;
+  }
+
+  /** Resolves with the first policy that is followed; never rejects. */
+  get followed(): Promise<void> {
+    return this.#followed.promise;
+  }
+
   /** Begins to look, soon and then with jitter. */
   start(partners: PolicyPartners): void {
     this.#partners = partners;
-    this.#running = this.#run().catch(() => undefined);
+    this.#running = this.#run().catch(() => this.#looked.resolve());
   }
 
   /**
@@ -99,6 +112,7 @@ export class PolicyWatch implements AsyncDisposable {
       this.#isWarned = false;
       const version = this.#state.stored?.facts.roles.find(({ role }) => role === "timestamp")?.version;
       log("info", "policy-followed", { version, from });
+      this.#followed.resolve();
       await this.#partners?.onFollowed(this.#stop.signal);
       return true;
     });
@@ -134,6 +148,7 @@ export class PolicyWatch implements AsyncDisposable {
       await sleep(waitMs, undefined, { signal, ref: false });
       await this.#look();
       await this.#partners?.onLooked(signal);
+      this.#looked.resolve();
       waitMs = periodMs * (0.5 + random());
     }
   }

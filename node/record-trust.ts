@@ -26,6 +26,8 @@ export class RecordTrust implements PublisherKeys {
   #settings: Settings["trust"];
   #keys: ReadonlyMap<string, Uint8Array>;
   #inForce: PolicyInForce | undefined;
+  /** Whether there is a root by which to find a policy: until it is found nobody counts. */
+  #awaitsPolicy = false;
 
   /** `wallMs`: milliseconds since 1970. */
   constructor(settings: Settings["trust"], hasher: Hasher, wallMs: () => number) {
@@ -38,7 +40,9 @@ export class RecordTrust implements PublisherKeys {
   /** As the node of this machine trusts, or whoever changes policies on it: for commands. */
   static async look(settings: Settings, hasher: Hasher): Promise<RecordTrust> {
     const trust = new RecordTrust(settings.trust, hasher, Date.now);
-    trust.follow(await newestPolicy(settings.node.state));
+    const stored = await newestPolicy(settings.node.state);
+    if (stored !== undefined || settings.trust.rootFile !== undefined) trust.awaitPolicy();
+    trust.follow(stored);
     return trust;
   }
 
@@ -54,6 +58,16 @@ export class RecordTrust implements PublisherKeys {
     this.#inForce = { policy, stored, term };
   }
 
+  /** There is a root, and so a policy somewhere: `trust.publishers` may name keys that it has revoked. */
+  awaitPolicy(): void {
+    this.#awaitsPolicy = true;
+  }
+
+  /** Whether nothing can be judged yet. */
+  get isBlind(): boolean {
+    return this.#awaitsPolicy && this.#inForce === undefined;
+  }
+
   /** `trust` of the settings has changed. */
   reconfigure(settings: Settings["trust"]): void {
     this.#settings = settings;
@@ -66,7 +80,7 @@ export class RecordTrust implements PublisherKeys {
   }
 
   get takesAnybody(): boolean {
-    return this.#settings.mode === "hash-only" && this.#inForce === undefined;
+    return this.#settings.mode === "hash-only" && this.#inForce === undefined && !this.#awaitsPolicy;
   }
 
   has(keyid: string): boolean {
@@ -74,7 +88,8 @@ export class RecordTrust implements PublisherKeys {
   }
 
   get(keyid: string): Uint8Array | undefined {
-    return this.#inForce === undefined ? this.#keys.get(keyid) : this.#inForce.policy.keyOf(keyid);
+    if (this.#inForce !== undefined) return this.#inForce.policy.keyOf(keyid);
+    return this.#awaitsPolicy ? undefined : this.#keys.get(keyid);
   }
 
   /** Why nothing that is signed by these keys alone counts. */
@@ -85,6 +100,7 @@ export class RecordTrust implements PublisherKeys {
       const verdict = this.#inForce.policy.signer(keyid, "", "");
       return verdictError(verdict, by, "it");
     }
+    if (this.isBlind) return notFollowed();
     if (this.#keys.size === 0) return nobodyTrusted();
     return new NotTrustedError(`${by}, which is not a publisher that we trust`, {
       hint: "add the publisher's key to trust.publishers, if it should be trusted",
@@ -155,6 +171,7 @@ export class RecordTrust implements PublisherKeys {
 
   /** @throws {NotTrustedError} where nobody's releases could ever count. */
   checkAnybody(): void {
+    if (this.isBlind) throw notFollowed();
     if (this.#inForce === undefined && this.#keys.size === 0 && !this.takesAnybody) throw nobodyTrusted();
   }
 
@@ -240,4 +257,13 @@ function nobodyTrusted(): NotTrustedError {
   return new NotTrustedError("nobody's releases are trusted on this machine: it has neither publishers nor a policy", {
     hint: "set trust.publishers, or trust.root for the network's policy",
   });
+}
+
+function notFollowed(): NotTrustedError {
+  return new NotTrustedError(
+    "nobody's releases are trusted on this machine yet: no policy was found that its root leads to",
+    {
+      hint: "see that an origin, or a peer, has the policy: `p2pcache trust verify`",
+    },
+  );
 }

@@ -144,7 +144,12 @@ async function publisherKeyProblem(loaded: LoadedSettings): Promise<SettingProbl
 function* sourceProblems({ settings }: LoadedSettings): Generator<SettingProblem> {
   const { network, node, origins, transfer, trust } = settings;
   if (trust.mode === "signed" && trust.publishers.length === 0 && trust.rootFile === undefined) {
-    yield problem("warning", "trust.publishers", "nobody's releases are trusted", "name the publishers' keys, or set trust.root");
+    yield problem(
+      "warning",
+      "trust.publishers",
+      "nobody's releases are trusted",
+      "name the publishers' keys, or set trust.root",
+    );
   }
   const origin = origins.some(({ policy }) => policy !== "never");
   const peers = transfer.peers !== "never" && (node.mdns || node.bootstrap.length > 0);

@@ -103,6 +103,21 @@ rule("past its expiry what is here goes on being used, and nothing new is taken;
   assert.equal([error.code, error.exit], ["POLICY_EXPIRED", 5]);
 });
 
+rule("the first fetch of a machine waits for its first policy", async (scene) => {
+  await scene.begin();
+  const node = await scene.node("machine");
+  assert.is((await node.fetch(thing)).outcome, "fetched");
+});
+
+rule("where there is a root, and no policy that it leads to, trust.publishers do not count", async (scene) => {
+  await scene.begin();
+  const settings = scene.settings("machine", { publishers: [await scene.publisher()] });
+  rmSync(join(scene.studio.path, "origin", "policy", "timestamp.json"));
+  const node = await scene.node("machine", settings);
+  const error = await failureOf(node.fetch(thing));
+  assert.equal([error.code, error.exit], ["NOT_TRUSTED", 5]);
+});
+
 rule("with neither publishers nor a policy every fetch is refused", async (scene) => {
   const node = await scene.node("machine", scene.settings("machine", { rootFile: undefined }));
   const error = await failureOf(node.fetch(thing));

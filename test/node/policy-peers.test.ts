@@ -45,7 +45,19 @@ rule("a node that never reaches the origin learns a new list from a peer, over a
     found = await list();
   }
   assert.is(Buffer.from(found).toString(), '{"toolset":"fx"}');
-  assert.equal(second.status("1").trust.policy?.lists.map(({ toolset, version }) => [toolset, version]), [["fx", 1]]);
+  assert.equal(
+    second.status("1").trust.policy?.lists.map(({ toolset, version }) => [toolset, version]),
+    [["fx", 1]],
+  );
+  assert.is((await second.fetch(thing)).outcome, "fetched");
+});
+
+rule("the first fetch of a machine waits for a peer's policy too", async (scene) => {
+  await scene.begin();
+  const first = await scene.following("first");
+  await first.fetch(thing);
+  const bootstrap = first.status("1").addresses;
+  const second = await scene.node("second", scene.settings("second", {}, { bootstrap, originPolicy: "never" }));
   assert.is((await second.fetch(thing)).outcome, "fetched");
 });
 

@@ -186,7 +186,9 @@ test("an admin builds upon nothing older than what it has seen", async ({ world 
 test("admins who change things at once lose nothing of each other's", async ({ world }) => {
   await world.begin();
   const peers = ["12D3KooWa", "12D3KooWb", "12D3KooWc", "12D3KooWd"];
-  await Promise.all(peers.map((peer) => world.change({ kind: "add-member", site: "lyon", member: { peer, labels: [] } })));
+  await Promise.all(
+    peers.map((peer) => world.change({ kind: "add-member", site: "lyon", member: { peer, labels: [] } })),
+  );
   const policy = new Policy(policyContent(await read(world)));
   assert.equal(
     peers.map((peer) => policy.member(peer, 0).kind),

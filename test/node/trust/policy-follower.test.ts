@@ -118,7 +118,9 @@ test("content of a version that this program does not know is refused, and not k
   const denyBytes = await signed(world, "targets", deny);
   const before = timestampOf((await scene.origin("timestamp.json"))!);
   const { version } = before.signed.snapshotMeta;
-  const snapshot = newSnapshot(snapshotOf((await scene.origin(`${version}.snapshot.json`))!), world.nowMs, [["deny", deny]]);
+  const snapshot = newSnapshot(snapshotOf((await scene.origin(`${version}.snapshot.json`))!), world.nowMs, [
+    ["deny", deny],
+  ]);
   const snapshotBytes = await signed(world, "online", snapshot);
   const timestamp = newTimestamp(before.signed.version + 1, world.nowMs, snapshot);
   const files = {
