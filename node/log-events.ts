@@ -11,6 +11,14 @@ export const logEvents = {
   "fetch-failed": { level: "warn", text: "A variant could not be had; code and reason of the error." },
   "variant-placed": { level: "info", text: "A variant lies where Rez finds it, and is announced." },
   "variant-removed": { level: "info", text: "Somebody had a variant taken off this disk." },
+  "variant-evicted": {
+    level: "info",
+    text: "A variant was taken off this disk to make room, or for its age, and why.",
+  },
+  "eviction-failed": { level: "warn", text: "A variant that should go could not be taken off, or no plan was made." },
+  "cache-too-full": { level: "warn", text: "All has gone that may, and the cache or its disk is too full still." },
+  "lists-refused": { level: "warn", text: "A keep-alive list was not believed, and why; the last one stays in force." },
+  "prefetch-failed": { level: "warn", text: "What a list wants here beforehand could not be had; it is tried again." },
   "variant-withdrawn": {
     level: "info",
     text: "A held variant was taken off this disk, since its publisher withdrew it.",
@@ -35,6 +43,10 @@ export const logEvents = {
   "peer-joined": { level: "info", text: "A peer was let in." },
   "peer-left": { level: "info", text: "A peer has gone." },
   "peer-refused": { level: "warn", text: "A peer was not let in, and why." },
+  "peer-misbehaves": {
+    level: "warn",
+    text: "A peer gave what is wrong, gave nothing, or broke the protocol: what it did, its strikes and standing.",
+  },
   "bootstrap-unreachable": { level: "warn", text: "A peer of node.bootstrap does not answer; it is tried again." },
   "origin-ok": { level: "info", text: "An origin that was unsteady or down answers again, or for the first time." },
   "origin-unsteady": { level: "warn", text: "An origin has failed once, and why." },

@@ -1,32 +1,35 @@
 import { P2pCacheError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
-import { Standing } from "../protocol/standing.ts";
+import { Politeness } from "../protocol/politeness.ts";
 import { variantHash } from "../protocol/variant.ts";
 import { classRates } from "./class-rates.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { Holders } from "./holders.ts";
+import { Keeping, type KeepingParts } from "./keeping.ts";
 import { verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import { NodeEvents } from "./node-events.ts";
 import { NodePolicy } from "./node-policy.ts";
-import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
+import { type Damage, type HoldingStatus, holdingsStatus, type NodeStatus, type PeerStatus } from "./node-status.ts";
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
-import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
+import { PeerTrouble } from "./peer-trouble.ts";
+import type { Clock, Swarm, SwarmHandlers } from "./ports.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
-import { registrarOf } from "./registrar-of.ts";
 import { withLive } from "./reload.ts";
-import { type Removed, removeHeld } from "./removal.ts";
+import type { Removed } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
+import { siteCrowd } from "./site-crowd.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { storeOptions } from "./store-options.ts";
+import { Transfers } from "./transfers.ts";
 import { verifyHeld } from "./verify-held.ts";
 
 export interface NodeOptions {
@@ -36,6 +39,8 @@ export interface NodeOptions {
   readonly recordPeriodMs?: number;
   /** How long between two looks for a newer policy at the origins; about ten minutes unless given. */
   readonly policyPeriodMs?: number;
+  /** Whether it cleans its cache, asks for keep-alive lists and prefetches by itself, and how often. */
+  readonly keeping?: Pick<KeepingParts, "periodMs" | "spreadMs">;
 }
 
 /** A node: opens everything, owns it, and closes it in reverse. */
@@ -48,14 +53,17 @@ export class CacheNode implements AsyncDisposable {
   readonly #store: PayloadStore;
   readonly #origins: OriginsInUse;
   readonly #repositories: RealRepositories;
-  readonly #standing = new Standing();
+  readonly #down: Politeness;
+  readonly #trouble: PeerTrouble;
   readonly #holders: Holders;
+  readonly #transfers: Transfers;
   readonly #fetcher: Fetcher;
   readonly #startedMs: number;
   readonly #events: NodeEvents;
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
   #watch: AsyncDisposable | undefined;
+  #keeping!: Keeping;
 
   private constructor(parts: {
     settings: ReturnType<typeof resolveDiskDefaults>;
@@ -74,20 +82,33 @@ export class CacheNode implements AsyncDisposable {
     this.#clock = parts.clock;
     this.#engine = parts.engine;
     this.#store = parts.store;
+    this.#trouble = new PeerTrouble(parts.log, parts.clock, () => this.#swarm);
     this.#origins = new OriginsInUse(parts.origins);
     this.#startedMs = parts.clock.monotonicMs();
+    this.#down = new Politeness(classRates(parts.settings.transfer.downBytesPerSecond));
     this.#events = new NodeEvents(parts.log, () => this.#swarm?.announce());
     this.#holders = new Holders({
       swarm: () => this.#swarm,
-      standing: this.#standing,
+      standing: this.#trouble.standing,
       own: parts.settings.node,
       random: Math.random,
       nowMs: () => parts.clock.monotonicMs(),
+    });
+    this.#transfers = new Transfers({
+      swarm: () => this.#swarm,
+      standing: this.#trouble.standing,
+      clock: parts.clock,
+      random: Math.random,
+      site: parts.settings.node.site,
+      distanceTo: (peer) => this.#holders.distanceTo(peer),
+      holdersFor: (payload) => this.#holders.forPayload(payload),
     });
     this.#fetcher = new Fetcher({
       store: parts.store,
       swarm: () => this.#swarm,
       origins: parts.origins.origins,
+      limitedOrigins: parts.origins.limited,
+      down: this.#down,
       recordSources: {
         peersFor: (variant) => this.#holders.forRecord(variant),
         stored: (variant) => parts.store.record(variant),
@@ -95,13 +116,13 @@ export class CacheNode implements AsyncDisposable {
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
-      holdersFor: (payload) => this.#holders.forPayload(payload),
-      standing: this.#standing,
+      transfers: this.#transfers,
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
       onPlaced: (holding) => {
         this.#events.placed(holding);
         this.#policy.placed(holding.variant);
+        this.#keeping.placed();
       },
       onWithdrawn: (withdrawal, error) => this.#events.withdrawn(withdrawal, error),
       onConflict: (variant, error) => this.#events.conflictFound(variant, error),
@@ -131,13 +152,15 @@ export class CacheNode implements AsyncDisposable {
     if (written.transfer.peers !== "never") checkAdmission(written, { policy: policy.isFollowed });
     const readRecord = trustedReader(policy.trust, engine.hash);
     // Beside the store: origins take their time, or the whole of it.
-    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random });
+    let node: CacheNode | undefined;
+    const crowd = () => siteCrowd(node === undefined ? undefined : node.#swarm, settings.node.site);
+    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random, crowd });
     opened.defer(async () => (await opening.catch(() => undefined))?.[Symbol.asyncDispose]());
     const store = opened.use(
       await PayloadStore.open({ ...storeOptions(resolved, clock, engine), readRecord, onProblem }),
     );
     const origins = await opening;
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, policy });
+    node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, policy });
     store.onLost = (variant, fault) => node.#events.lost(variant, fault);
     await repositories.remember();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
@@ -147,6 +170,7 @@ export class CacheNode implements AsyncDisposable {
       );
     }
     if (engine.name === "wasm") node.#events.warn("the native BLAKE3 engine does not load: hashing is slower by far");
+    node.#keeping = opened.use(await Keeping.open(node.#keepingParts(options)));
     node.#watch = watchRecords(store, node.#fetcher, {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
@@ -163,6 +187,11 @@ export class CacheNode implements AsyncDisposable {
     return this.#swarm?.id ?? this.#settings.node.name;
   }
 
+  /** What stays on this disk, what goes, and why. */
+  get keeping(): Keeping {
+    return this.#keeping;
+  }
+
   /** What users may mean by a handle without naming the repository, and where each lies. */
   get repositories(): ReadonlyMap<string, string> {
     return this.#repositories.paths;
@@ -174,7 +203,9 @@ export class CacheNode implements AsyncDisposable {
    */
   async reconfigure(next: Settings): Promise<void> {
     const settings = withLive(this.#settings, next);
-    const parts = { network: requireNetwork(settings), clock: this.#clock, log: this.#log, random: Math.random };
+    const crowd = () => siteCrowd(this.#swarm, settings.node.site);
+    const network = requireNetwork(settings);
+    const parts = { network, clock: this.#clock, log: this.#log, random: Math.random, crowd };
     await using opened = new AsyncDisposableStack();
     const origins = opened.use(await OriginSet.open({ ...settings, repositories: this.#repositories.paths }, parts));
     const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
@@ -182,12 +213,15 @@ export class CacheNode implements AsyncDisposable {
     await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
-    this.#swarm?.setRates(classRates(settings.transfer.upBytesPerSecond));
-    this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
+    const { timeoutMs, upBytesPerSecond, downBytesPerSecond } = settings.transfer;
+    this.#swarm?.setRates(classRates(upBytesPerSecond));
+    this.#down.setRates(classRates(downBytesPerSecond), this.#clock.monotonicMs());
+    this.#fetcher.reconfigure({ origins: origins.origins, limitedOrigins: origins.limited, timeoutMs });
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
     this.#policy.trust.reconfigure(settings.trust);
+    await this.#keeping.reconfigure(settings);
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
@@ -251,12 +285,8 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** What `ls` lists. */
-  holdings(): (Holding & { readonly lastUsed: string | undefined; readonly state: "whole" | "damaged" })[] {
-    return this.#store.holdings().map((holding) => ({
-      ...holding,
-      lastUsed: this.#store.lastUsed(holding.variant)?.toISOString(),
-      state: this.#store.isDamaged(holding.variant) ? "damaged" : "whole",
-    }));
+  holdings(): HoldingStatus[] {
+    return holdingsStatus(this.#store);
   }
 
   /** Peers that are here, and those of whom something is known. */
@@ -275,15 +305,7 @@ export class CacheNode implements AsyncDisposable {
 
   /** Takes a held variant off this disk. @throws what `removeHeld` throws. */
   async remove(thing: NamedThing, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Removed> {
-    const parts = {
-      store: this.#store,
-      hashOf: (each: NamedThing) => this.hashOf(each),
-      isFetched: (variant: VariantHash) => this.#fetcher.isUnderWay(variant),
-      announce: () => this.#swarm?.announce(),
-    };
-    const removed = await removeHeld(parts, thing, signal);
-    this.#log("info", "variant-removed", { ...removed });
-    return removed;
+    return await this.#keeping.remove(thing, signal);
   }
 
   /** What is wrong with the bookkeeping of cache and state; nothing is hashed. */
@@ -303,7 +325,24 @@ export class CacheNode implements AsyncDisposable {
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
     parts.use(this.#policy);
+    parts.use(this.#keeping);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
+  }
+
+  #keepingParts({ keeping }: NodeOptions): KeepingParts {
+    return {
+      ...{ store: this.#store, settings: this.#settings, clock: this.#clock, log: this.#log, ...keeping },
+      limits: () => this.#settings.cache,
+      directory: () => this.#swarm?.directory,
+      origins: () => this.#origins.current.origins,
+      hashOf: (thing) => this.hashOf(thing),
+      isFetched: (variant) => this.#fetcher.isUnderWay(variant),
+      isBusy: () => this.#fetcher.transfers().length > 0,
+      fetch: (variant, signal) => this.#fetcher.fetch(variant, { signal }),
+      announce: () => this.#swarm?.announce(),
+      id: () => this.id,
+      isOnItsOwn: keeping !== undefined,
+    };
   }
 
   /** Checks behind the start what an unclean end left in doubt; never rejects. */
@@ -323,7 +362,7 @@ export class CacheNode implements AsyncDisposable {
   }
 
   #handlers(): SwarmHandlers {
-    const registrar = registrarOf(this.#clock, Math.random);
+    const transfers = this.#transfers;
     return {
       policy: this.#policy.handlers,
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
@@ -333,21 +372,21 @@ export class CacheNode implements AsyncDisposable {
       peerReady: (peer) => {
         const facts = this.#swarm?.peers().find((each) => each.peer === peer);
         this.#log("info", "peer-joined", { peer, name: facts?.name });
-        this.#fetcher.consider(peer);
+        transfers.peerReady(peer);
         this.#policy.peerReady(peer);
       },
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });
-        this.#fetcher.left(peer);
-        registrar.left(peer);
+        transfers.peerLeft(peer);
       },
-      learnt: (peer, added) => this.#fetcher.learnt(peer, added),
-      wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
-      gave: (peer, bytes) => this.#standing.gave(peer, bytes),
-      registered: registrar.registered,
-      mayJoin: () => true,
-      unjoined: () => undefined,
-      demand: () => undefined,
+      learnt: (peer, added) => transfers.learnt(peer, added),
+      wanted: (peer, payload) => transfers.wanted(peer, payload),
+      gave: (peer, bytes) => this.#trouble.standing.gave(peer, bytes),
+      misbehaved: (peer, fault, reason) => this.#trouble.misbehaved(peer, fault, reason),
+      registered: (peer, payload, question) => transfers.registered(peer, payload, question),
+      mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
+      unjoined: (peer, payload) => transfers.unjoined(peer, payload),
+      demand: (payload) => transfers.demand(payload),
     };
   }
 

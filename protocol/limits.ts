@@ -72,8 +72,8 @@ export const envelopeBytesMax: number = announcementBytesMax + KIB;
 export const lifetimeMsMax: number = 24 * 3_600_000;
 /** Peers of which a node knows: four times the largest network (DESIGN section 2, P7). */
 export const peersMax = 20_000;
-/** Different pairs of variant and payload in a directory: 20 times a large studio's 50,000; 64 bytes each. */
-export const pairsMax = 1_000_000;
+/** Different pairs of variant and payload in a directory: ten times a large studio's 50,000; 64 bytes each. */
+export const pairsMax = 500_000;
 /** Holdings in a directory, of all peers together: twice 5,000 × 1,000; 4 bytes each. */
 export const holdingsMax = 10_000_000;
 /** Peers whose lists are asked for at once: their names, 55 bytes each, fit in one frame's header. */
@@ -106,3 +106,19 @@ export const denialsMax = 10_000;
 export const delegationsMax = 1_000;
 /** What a member says it has of the policy: its timestamp, and its newest roots; 60 bytes each. */
 export const policyHeadsMax = 32;
+
+/** Lines of one keep-alive list: five times what a large toolset names (issue 5: 2,000). */
+export const keepEntriesMax = 10_000;
+/** One list, in its envelope: `keepEntriesMax` lines of 140 bytes; no larger than a file of the policy. */
+export const keepListBytesMax: number = policyFileBytesMax;
+/** Patterns for one part of a list's scope: a wing of racks by name. */
+export const scopePatternsMax = 256;
+
+/** Of `maxBytes`: past the first the cache is cleaned by itself, down to the second, so that it is not done for each fetch. */
+export const highWatermark = 0.95;
+export const lowWatermark = 0.9;
+/** The same for the disk, in multiples of `freeBytesMin`. */
+export const diskHighWatermark = 1.25;
+export const diskLowWatermark = 1.5;
+/** Inodes that are left to whoever else writes on this disk. */
+export const evictionInodesMin = 1000;

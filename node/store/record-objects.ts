@@ -11,7 +11,8 @@ import {
   type SignedRecord,
 } from "../../protocol/record.ts";
 import { variantText } from "../../protocol/variant.ts";
-import { cacheError } from "./rez-guard.ts";
+import { spendBallast } from "./ballast.ts";
+import { cacheError, hasCode } from "./rez-guard.ts";
 
 /** Where the envelope of the newest release record of a variant lies. */
 function recordPath(objectsPath: string, variant: VariantHash): string {
@@ -44,9 +45,12 @@ export class RecordKeeper {
    * was is of the same revision and says something else.
    */
   keep(variant: VariantHash, envelope: Uint8Array, held: () => PayloadId | undefined): Promise<void> {
-    return this.#inTurn(variant, () => this.#keep(variant, envelope, held())).catch((error: unknown) => {
-      throw cacheError(this.#objectsPath, error);
-    });
+    const keepOnce = () => this.#keep(variant, envelope, held());
+    return this.#inTurn(variant, () => keepOnce().catch((error) => this.#keepOnFull(error, keepOnce))).catch(
+      (error: unknown) => {
+        throw cacheError(this.#objectsPath, error);
+      },
+    );
   }
 
   /**
@@ -62,6 +66,12 @@ export class RecordKeeper {
       }
       return await place();
     });
+  }
+
+  /** A record comes before anything makes room for its tree, and a withdrawal is kept in any case. */
+  async #keepOnFull(error: unknown, keepOnce: () => Promise<void>): Promise<void> {
+    if (!hasCode(error, "ENOSPC", "EDQUOT") || !spendBallast(dirname(this.#objectsPath))) throw error;
+    await keepOnce();
   }
 
   /** What is done about the record of one variant, one after the other. */

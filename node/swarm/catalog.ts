@@ -1,8 +1,8 @@
-import { FormatError } from "../../protocol/errors.ts";
+import { FormatError, UnreachableError } from "../../protocol/errors.ts";
 import type { VariantHash } from "../../protocol/hash.ts";
 import { type CatalogMessage, decodeCatalog, type PolicyHead } from "../../protocol/messages.ts";
-import type { SwarmHandlers } from "../ports.ts";
-import { type Frames, nextFrame } from "./frames.ts";
+import type { SwarmHandlers, WaitOptions } from "../ports.ts";
+import { type Frames, nextFrame, nextQuestion } from "./frames.ts";
 
 /** What the catalogue is answered from. */
 type CatalogHandlers = Pick<SwarmHandlers, "record" | "policy">;
@@ -16,7 +16,7 @@ export async function askRecord(
   const { answer, body } = await ask(frames, { kind: "want-record", variant }, signal);
   if (answer.kind === "absent") return undefined;
   if (answer.kind === "record") return body;
-  throw unreadable();
+  throw unreadable(frames);
 }
 
 /** Asks for a file of the policy by its SHA-256; undefined when the peer has none. The bytes are not verified. */
@@ -28,7 +28,7 @@ export async function askPolicyFile(
   const { answer, body } = await ask(frames, { kind: "want-policy", hash }, signal);
   if (answer.kind === "absent") return undefined;
   if (answer.kind === "policy") return body;
-  throw unreadable();
+  throw unreadable(frames);
 }
 
 /** Says what this node has of the policy, and hears what the peer has. */
@@ -40,13 +40,13 @@ export async function exchangeHeads(
   const { answer } = await ask(frames, { kind: "policy-heads", heads }, signal);
   if (answer.kind === "absent") return [];
   if (answer.kind === "policy-heads") return answer.heads;
-  throw unreadable();
+  throw unreadable(frames);
 }
 
 /** Answers one question of a peer and ends the stream; never rejects. */
 export async function answerCatalog(frames: Frames, handlers: CatalogHandlers, peer: string): Promise<void> {
   try {
-    const { header } = await nextFrame(frames, AbortSignal.timeout(questionMs));
+    const { header } = await nextQuestion(frames, questionMs);
     const question = decodeCatalog(header);
     const { message, body } = await answerTo(question, handlers, peer);
     if (body === undefined) await frames.send(message);
@@ -82,6 +82,35 @@ async function answerTo(
   }
 }
 
+/**
+ * Asks a peer one thing over a stream of its own, for 5 s at most.
+ * @throws {UnreachableError} when it gives nothing; the signal's reason when it is aborted.
+ */
+export async function askPeer<Answer>(
+  { peer, open, what, options }: PeerQuestion,
+  work: (frames: Frames, signal: AbortSignal) => Promise<Answer>,
+): Promise<Answer> {
+  const wait = AbortSignal.timeout(answerMs);
+  const signal = options.signal === undefined ? wait : AbortSignal.any([wait, options.signal]);
+  const frames = await open();
+  try {
+    return await work(frames, signal);
+  } catch (cause) {
+    options.signal?.throwIfAborted();
+    throw new UnreachableError(`the peer ${peer} gives no ${what}`, { cause });
+  } finally {
+    void frames.close();
+  }
+}
+
+interface PeerQuestion {
+  readonly peer: string;
+  readonly open: () => Promise<Frames>;
+  /** For people. */
+  readonly what: string;
+  readonly options: WaitOptions;
+}
+
 async function ask(
   frames: Frames,
   question: CatalogMessage,
@@ -90,13 +119,17 @@ async function ask(
   await frames.send(question);
   const { header, body } = await nextFrame(frames, signal);
   const answer = decodeCatalog(header);
-  if (answer === undefined) throw unreadable();
+  if (answer === undefined) throw unreadable(frames);
   return { answer, body };
 }
 
-function unreadable(): FormatError {
-  return new FormatError("an answer that cannot be read");
+/** It breaks the protocol, of which the end of the stream tells whoever keeps count. */
+function unreadable(frames: Frames): FormatError {
+  const error = new FormatError("an answer that cannot be read");
+  frames.abort(error);
+  return error;
 }
 
 /** Who opens a stream has its question ready. */
 const questionMs = 5_000;
+const answerMs = 5_000;

@@ -19,11 +19,12 @@ import type {
 import { announcedAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { Bootstrap } from "./bootstrap.ts";
-import { answerCatalog, askRecord } from "./catalog.ts";
+import { answerCatalog, askPeer, askRecord } from "./catalog.ts";
+import { Conduct } from "./conduct.ts";
 import { DeniedPeers } from "./denied-peers.ts";
 import { openAnnouncement, sealAnnouncement } from "./envelope.ts";
 import { Exchange } from "./exchange.ts";
-import { FrameStream } from "./frame-stream.ts";
+import { FrameStream, type FrameStreamOptions } from "./frame-stream.ts";
 import type { Frames } from "./frames.ts";
 import { GossipMesh } from "./gossip-mesh.ts";
 import { createHost, parseAddress } from "./host.ts";
@@ -33,6 +34,7 @@ import { Neighbours } from "./neighbours.ts";
 import { PeerGate } from "./peer-gate.ts";
 import { PolicyAsker } from "./policy-peers.ts";
 import { type ProtocolName, protocols } from "./protocols.ts";
+import { othersOpen, surplusStreams } from "./surplus-streams.ts";
 import type { SwarmOptions, SwarmTimings } from "./swarm-options.ts";
 
 /** The swarm over libp2p: tcp, noise, yamux, gossipsub. */
@@ -41,6 +43,7 @@ export class Libp2pSwarm implements Swarm {
   readonly #options: SwarmOptions;
   readonly #handlers: SwarmHandlers;
   readonly #gate: PeerGate;
+  readonly #conduct: Conduct;
   readonly #mesh: GossipMesh;
   readonly #exchange: Exchange;
   readonly #bootstrap: Bootstrap;
@@ -66,9 +69,20 @@ export class Libp2pSwarm implements Swarm {
     this.#mesh = parts.mesh;
     this.#bootstrap = parts.bootstrap;
     this.#timings = options.timings ?? {};
+    this.#conduct = new Conduct({
+      onFault: (peer, fault, reason) => handlers.misbehaved(peer, fault, reason),
+      onOutlaw: (peer, reason) => this.#letGo(peer, reason),
+    });
     const { timings = {}, up = {} } = options;
-    this.#exchange = new Exchange({ handlers, open: (peer, name) => this.#openStream(peer, name), timings, up });
+    this.#exchange = new Exchange({
+      handlers,
+      open: (peer, name) => this.#openStream(peer, name),
+      onSilent: (peer, fault, reason) => this.#conduct.blame(peer, fault, reason),
+      timings,
+      up,
+    });
     const listener = {
+      refusal: (peer: PeerName) => this.#conduct.refusal(peer),
       onReady: (peer: PeerName) => this.#joined(peer),
       onLeft: (peer: PeerName) => this.#left(peer),
       onPolicyOnly: (peer: PeerName) => handlers.policy?.reached(peer),
@@ -165,18 +179,9 @@ export class Libp2pSwarm implements Swarm {
     return this.#mdns?.state();
   }
 
-  async record(peer: PeerName, variant: VariantHash, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
-    const wait = AbortSignal.timeout(recordMs);
-    const signal = options.signal === undefined ? wait : AbortSignal.any([wait, options.signal]);
-    const frames = await this.#openStream(peer, "catalog");
-    try {
-      return await askRecord(frames, variant, signal);
-    } catch (cause) {
-      options.signal?.throwIfAborted();
-      throw new UnreachableError(`the peer ${peer} gives no record`, { cause });
-    } finally {
-      void frames.close();
-    }
+  record(peer: PeerName, variant: VariantHash, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    const open = () => this.#openStream(peer, "catalog");
+    return askPeer({ peer, open, what: "record", options }, (frames, signal) => askRecord(frames, variant, signal));
   }
 
   join(...what: Parameters<Swarm["join"]>): Promise<Join | undefined> {
@@ -249,6 +254,7 @@ export class Libp2pSwarm implements Swarm {
       labels: () => ({ addresses: this.#ownAddresses(), name, site, rack }),
       whole: () => this.#handlers.whole(),
       onLearnt: (peer, added) => this.#handlers.learnt(peer, added),
+      onFault: (peer, fault, reason) => this.#conduct.blame(peer, fault, reason),
       onMembers: () => {
         this.#neighbours.step({ kind: "learnt" });
         this.#mdns?.neighbours(this.#gate.peers().length, this.directory.size);
@@ -287,7 +293,7 @@ export class Libp2pSwarm implements Swarm {
     if (length === 0) this.#bootstrap.hurry();
   }
 
-  /** A neighbour that misuses gossip goes, and is not dialled again soon. */
+  /** A neighbour that misbehaves goes, and is not dialled again soon. */
   #letGo(peer: PeerName, reason: string): void {
     this.#neighbours.step({ kind: "refused", peer });
     this.#options.onRefused?.(peer, reason);
@@ -323,19 +329,30 @@ export class Libp2pSwarm implements Swarm {
   async #handle(name: ProtocolName, accept: (frames: Frames, connection: Connection) => unknown): Promise<void> {
     const { id, asks, streamsMax } = protocols[name];
     const handler = async (stream: Stream, connection: Connection) => {
+      const peer = connection.remotePeer.toString();
+      if (!this.#conduct.mayOpen(peer, othersOpen(connection, stream), streamsMax)) {
+        return stream.abort(new Error("too many streams"));
+      }
       if (name !== "hello") {
         // Nothing of a stranger is read: its window keeps it from sending more than 256 KiB.
         stream.pause();
-        const isReady = await this.#gate.isReady(connection.remotePeer.toString());
+        const isReady = await this.#gate.isReady(peer);
         if (!isReady) return stream.abort(new Error("no hello was said"));
         if (stream.status !== "open") return;
-        this.#neighbours.used(connection.remotePeer.toString());
+        this.#neighbours.used(peer);
       }
-      const frames = new FrameStream(stream, asks, this.#timings.stallMs);
+      const frames = new FrameStream(stream, asks, this.#frameOptions(peer));
       accept(frames, connection);
       if (name !== "hello") stream.resume();
     };
-    await this.#host.handle(id, handler, { maxInboundStreams: streamsMax, maxOutboundStreams: streamsMax });
+    // libp2p would reset what is too much without a word: who does it is to be known.
+    const maxInboundStreams = streamsMax + surplusStreams;
+    await this.#host.handle(id, handler, { maxInboundStreams, maxOutboundStreams: streamsMax });
+  }
+
+  #frameOptions(peer: PeerName): FrameStreamOptions {
+    const { stallMs } = this.#timings;
+    return { stallMs, onBroken: (reason) => this.#conduct.broke(peer, reason) };
   }
 
   /** Never rejects. */
@@ -366,7 +383,7 @@ export class Libp2pSwarm implements Swarm {
     try {
       const signal = AbortSignal.timeout(openStreamMs);
       const stream = await connection.newStream(id, { signal, maxOutboundStreams: streamsMax });
-      return new FrameStream(stream, answers, this.#timings.stallMs);
+      return new FrameStream(stream, answers, this.#frameOptions(connection.remotePeer.toString()));
     } catch (cause) {
       throw new UnreachableError(`the peer ${connection.remotePeer.toString()} takes no stream`, { cause });
     }
@@ -378,5 +395,4 @@ const lookMs = 5_000;
 /** How long the first fetch of a node waits for answers from the local network, and then for those that answered. */
 const answersMs = 250;
 const neighbourMs = 1_000;
-const recordMs = 5_000;
 const openStreamMs = 5_000;

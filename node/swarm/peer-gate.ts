@@ -23,6 +23,8 @@ interface GateListener {
   /** A peer may be asked for the policy, and for nothing else yet. */
   readonly onPolicyOnly: (peer: PeerName) => void;
   readonly admits: (peer: PeerName) => Admission;
+  /** Why a peer that comes must not be let in, if it must not. */
+  readonly refusal: (peer: PeerName) => string | undefined;
 }
 
 interface AdmittedPeer {
@@ -133,6 +135,8 @@ export class PeerGate {
       await frames.close();
       if (typeof hello === "string") await connection.close();
     } catch (error) {
+      const isOpen = connection.status === "open";
+      if (isOpen) this.#listener.onRefused(connection.remotePeer.toString(), "it says no hello that can be read");
       connection.abort(error as Error);
     }
   }
@@ -177,6 +181,7 @@ export class PeerGate {
   #expectHello(connection: Connection): void {
     if (connection.status !== "open") return;
     if (this.#peers.get(connection.remotePeer.toString())?.connections.has(connection)) return;
+    this.#listener.onRefused(connection.remotePeer.toString(), "it connects and says nothing");
     connection.abort(new Error("no hello was said"));
   }
 
@@ -188,7 +193,8 @@ export class PeerGate {
       this.#listener.onRefused(peer, `it refused us: ${message.reason}`);
       return message.reason;
     }
-    const fault = helloFault(this.#own, message);
+    const isNew = connection.direction === "inbound" && !this.#peers.has(peer);
+    const fault = helloFault(this.#own, message) ?? (isNew ? this.#listener.refusal(peer) : undefined);
     if (fault === undefined) return message;
     this.#listener.onRefused(peer, fault);
     return fault;
