@@ -1,6 +1,7 @@
 import type { FetchProgress } from "./fetcher.ts";
 import type { OriginStatus } from "./origins-of.ts";
 import type { DiscoveryState, Holding } from "./ports.ts";
+import type { TrustStatus } from "./record-trust.ts";
 import type { PayloadStore } from "./store/payload-store.ts";
 
 /** What `peers` says of one (CONTRACTS). */
@@ -40,7 +41,7 @@ export interface NodeStatus {
   readonly discovery: DiscoveryState | undefined;
   readonly transfers: readonly FetchProgress[];
   readonly origins: readonly OriginStatus[];
-  readonly trust: { readonly mode: string; readonly publishers: number };
+  readonly trust: TrustStatus;
   readonly warnings: readonly string[];
 }
 

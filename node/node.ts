@@ -12,15 +12,15 @@ import { Keeping, type KeepingParts } from "./keeping.ts";
 import { verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import { NodeEvents } from "./node-events.ts";
+import { NodePolicy } from "./node-policy.ts";
 import { type Damage, type HoldingStatus, holdingsStatus, type NodeStatus, type PeerStatus } from "./node-status.ts";
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
 import { PeerTrouble } from "./peer-trouble.ts";
 import type { Clock, Swarm, SwarmHandlers } from "./ports.ts";
-import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
-import { refill, withLive } from "./reload.ts";
+import { withLive } from "./reload.ts";
 import type { Removed } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
@@ -37,6 +37,8 @@ export interface NodeOptions {
   readonly clock?: Clock;
   /** How long until the records of all that is held have been looked at again at the origins; an hour or more unless given. */
   readonly recordPeriodMs?: number;
+  /** How long between two looks for a newer policy at the origins; about ten minutes unless given. */
+  readonly policyPeriodMs?: number;
   /** Whether it cleans its cache, asks for keep-alive lists and prefetches by itself, and how often. */
   readonly keeping?: Pick<KeepingParts, "periodMs" | "spreadMs">;
 }
@@ -44,8 +46,7 @@ export interface NodeOptions {
 /** A node: opens everything, owns it, and closes it in reverse. */
 export class CacheNode implements AsyncDisposable {
   #settings: ReturnType<typeof resolveDiskDefaults>;
-  /** They may change while others hold on to the map. */
-  readonly #publishers: Map<string, Uint8Array> | undefined;
+  readonly #policy: NodePolicy;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #engine: HashEngine;
@@ -70,12 +71,12 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
-    publishers: Map<string, Uint8Array> | undefined;
+    policy: NodePolicy;
     origins: OriginSet;
     repositories: RealRepositories;
   }) {
     this.#settings = parts.settings;
-    this.#publishers = parts.publishers;
+    this.#policy = parts.policy;
     this.#repositories = parts.repositories;
     this.#log = parts.log;
     this.#clock = parts.clock;
@@ -112,7 +113,7 @@ export class CacheNode implements AsyncDisposable {
       recordSources: {
         peersFor: (variant) => this.#holders.forRecord(variant),
         stored: (variant) => parts.store.record(variant),
-        publishers: this.#publishers,
+        publishers: this.#policy.trust,
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
@@ -121,6 +122,7 @@ export class CacheNode implements AsyncDisposable {
       timeoutMs: parts.settings.transfer.timeoutMs,
       onPlaced: (holding) => {
         this.#events.placed(holding);
+        this.#policy.placed(holding.variant);
         this.#keeping.placed();
       },
       onWithdrawn: (withdrawal, error) => this.#events.withdrawn(withdrawal, error),
@@ -135,7 +137,6 @@ export class CacheNode implements AsyncDisposable {
    */
   static async open(written: Settings, options: NodeOptions = {}): Promise<CacheNode> {
     const network = requireNetwork(written);
-    if (written.transfer.peers !== "never") checkAdmission(written);
     // Modes are given explicitly everywhere; what is made for everybody must not lose its bits (DESIGN section 5).
     process.umask(0);
     await using opened = new AsyncDisposableStack();
@@ -147,8 +148,10 @@ export class CacheNode implements AsyncDisposable {
     const repositories = opened.use(await looking);
     const settings = { ...written, repositories: repositories.paths };
     const resolved = resolveDiskDefaults(settings, disk);
-    const publishers = publishersOf(settings);
-    const readRecord = trustedReader(publishers, engine.hash);
+    const { policyPeriodMs: periodMs } = options;
+    const policy = opened.use(await NodePolicy.open({ settings, clock, log, hasher: engine.hash, periodMs }));
+    if (written.transfer.peers !== "never") checkAdmission(written, { policy: policy.isFollowed });
+    const readRecord = trustedReader(policy.trust, engine.hash);
     // Beside the store: origins take their time, or the whole of it.
     let node: CacheNode | undefined;
     const crowd = () => siteCrowd(node === undefined ? undefined : node.#swarm, settings.node.site);
@@ -158,7 +161,7 @@ export class CacheNode implements AsyncDisposable {
       await PayloadStore.open({ ...storeOptions(resolved, clock, engine), readRecord, onProblem }),
     );
     const origins = await opening;
-    node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
+    node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, policy });
     store.onLost = (variant, fault) => node.#events.lost(variant, fault);
     await repositories.remember();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
@@ -173,6 +176,7 @@ export class CacheNode implements AsyncDisposable {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
     });
+    policy.start({ store, origins: () => node.#origins.current.origins, swarm: () => node.#swarm });
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();
@@ -217,12 +221,13 @@ export class CacheNode implements AsyncDisposable {
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
-    refill(this.#publishers, publishersOf(settings));
+    this.#policy.trust.reconfigure(settings.trust);
     await this.#keeping.reconfigure(settings);
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
+    await this.#policy.ready();
     const hash = this.hashOf(thing);
     this.#log("debug", "fetch-asked", { variant: hash });
     const fetched = this.#fetcher.fetch(hash, options);
@@ -271,8 +276,12 @@ export class CacheNode implements AsyncDisposable {
       discovery: this.#swarm?.discovery(),
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.current.status(),
-      trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
-      warnings: [...this.#events.warnings, ...this.#repositories.warnings],
+      trust: this.#policy.trust.status(),
+      warnings: [
+        ...this.#events.warnings,
+        ...this.#repositories.warnings,
+        ...[this.#policy.trust.warning() ?? []].flat(),
+      ],
     };
   }
 
@@ -316,6 +325,7 @@ export class CacheNode implements AsyncDisposable {
     parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
+    parts.use(this.#policy);
     parts.use(this.#keeping);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
@@ -355,14 +365,16 @@ export class CacheNode implements AsyncDisposable {
   #handlers(): SwarmHandlers {
     const transfers = this.#transfers;
     return {
+      policy: this.#policy.handlers,
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
-      serve: (payload) => this.#store.serve(payload),
+      serve: async (payload) => (this.#policy.trust.denial(payload) ? undefined : await this.#store.serve(payload)),
       whole: () => this.#store.announced(),
       raiseEpoch: async (epoch) => void (await this.#store.nextEpoch(epoch)),
       peerReady: (peer) => {
         const facts = this.#swarm?.peers().find((each) => each.peer === peer);
         this.#log("info", "peer-joined", { peer, name: facts?.name });
         transfers.peerReady(peer);
+        this.#policy.peerReady(peer);
       },
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });
