@@ -222,6 +222,7 @@ export class Keeping implements AsyncDisposable {
   async #run(): Promise<void> {
     const { periodMs = hourMs, clock } = this.#parts;
     const { signal } = this.#stop;
+    await this.#evictor.warm();
     await this.#evictor.collectIfHigh();
     let tidiedMs = Number.NEGATIVE_INFINITY;
     // Machines that were started together do not ask together.
@@ -250,7 +251,9 @@ export class Keeping implements AsyncDisposable {
 
   async #refresh(signal: AbortSignal): Promise<void> {
     const sources = this.#parts.origins().map((origin) => new OriginListSource(origin));
-    if (await this.#lists.refresh(sources, signal)) this.#evictor.forgetPlan();
+    if (!(await this.#lists.refresh(sources, signal))) return;
+    this.#evictor.forgetPlan();
+    await this.#evictor.warm();
   }
 
   /** Rez deletes what was not used for long, so what must stay is touched; then what is too old goes. */
