@@ -21,9 +21,22 @@ const dayMs = 86_400_000;
  * What it costs a node to explain one variant: its own `Evictor`, with everything but disk and network behind it. What
  * lies on the disk answers at once; of one variant one file is looked at.
  */
-async function explainTimes(held: readonly HeldFacts[], variants: readonly Variant[], index: KeepIndex): Promise<number[]> {
+async function explainTimes(
+  held: readonly HeldFacts[],
+  variants: readonly Variant[],
+  index: KeepIndex,
+): Promise<number[]> {
   const entries = held.map(({ variant: hash, bytes, files }, i) => {
-    return { variant: variants[i]!, hash, payload: hash as unknown as Payload, revision: 0, directory: "", suffix: "a", bytes, files };
+    return {
+      variant: variants[i]!,
+      hash,
+      payload: hash as unknown as Payload,
+      revision: 0,
+      directory: "",
+      suffix: "a",
+      bytes,
+      files,
+    };
   });
   const byHash = new Map(entries.map((entry) => [entry.hash, entry]));
   const usedMs = new Map(held.map(({ variant, lastUsedMs }) => [variant, lastUsedMs]));

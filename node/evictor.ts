@@ -186,7 +186,8 @@ export class Evictor {
     const nowMs = this.#parts.clock.monotonicMs();
     const entries = this.#parts.store.retention.entries();
     const known = this.#all;
-    if (known !== undefined && known.held.length === entries.length && nowMs - known.atMs < explainedMs) return known.held;
+    if (known !== undefined && known.held.length === entries.length && nowMs - known.atMs < explainedMs)
+      return known.held;
     const held = entries.map(factsOf);
     this.#all = { atMs: nowMs, held };
     return held;

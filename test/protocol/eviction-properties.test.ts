@@ -1,7 +1,13 @@
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type EvictionInput, type HeldFacts, type PlanLine, explainHeld, planEviction } from "../../protocol/eviction.ts";
+import {
+  type EvictionInput,
+  explainHeld,
+  type HeldFacts,
+  type PlanLine,
+  planEviction,
+} from "../../protocol/eviction.ts";
 import { compareNamings, type Naming } from "../../protocol/keep-index.ts";
 import { evictionInodesMin } from "../../protocol/limits.ts";
 import { goneOf, heldNumber, naming, nowMs } from "../support/eviction-cases.ts";
