@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Standing } from "../../protocol/standing.ts";
+import { Standing, type Strike } from "../../protocol/standing.ts";
 
 const tenMinutesMs = 600_000;
 
@@ -18,6 +18,17 @@ test("three corrupt items quarantine a peer for ten minutes, and three more do s
   assert.is(standing.level("a", 3 + tenMinutesMs), "good");
   const again = 4 + tenMinutesMs;
   assert.equal([0, 1, 2].map((ms) => standing.strike("a", "corrupt", again + ms)).join(), "good,good,quarantined");
+});
+
+test("broken protocol and corrupt items count together, and each strike is told of", () => {
+  const told: Strike[] = [];
+  const standing = new Standing((strike) => told.push(strike));
+  standing.strike("a", "corrupt", 0);
+  standing.strike("a", "broken", 1, "it sends nonsense");
+  assert.is(standing.strike("a", "broken", 2, "it sends nonsense"), "quarantined");
+  assert.is(standing.summary("a").strikes, 3);
+  assert.equal(told[0], { peer: "a", fault: "corrupt", reason: undefined, level: "good" });
+  assert.equal(told[2], { peer: "a", fault: "broken", reason: "it sends nonsense", level: "quarantined" });
 });
 
 test("right items do not make up for corrupt ones", () => {
