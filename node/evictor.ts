@@ -206,6 +206,18 @@ export class Evictor {
     return naming === "none" ? undefined : naming;
   }
 
+  /** What somebody wants kept: a list in force, an admin, a program. */
+  async wanted(): Promise<VariantHash[]> {
+    await this.#parts.leases.prune();
+    const holders = this.#parts.leases.holders();
+    const isWanted = ({ hash, variant }: CatalogueEntry) =>
+      this.#namingOf(hash, variant)?.isExpired === false || this.#holdIn(holders, hash) !== undefined;
+    return this.#parts.store.retention
+      .entries()
+      .filter(isWanted)
+      .map(({ hash }) => hash);
+  }
+
   /** What holds a variant now, whatever the lists say. */
   async holdOf(variant: VariantHash): Promise<Hold | undefined> {
     await this.#parts.leases.prune();

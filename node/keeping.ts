@@ -259,13 +259,8 @@ export class Keeping implements AsyncDisposable {
   /** Rez deletes what was not used for long, so what must stay is touched; then what is too old goes. */
   async #daily(): Promise<void> {
     const { store, clock, log } = this.#parts;
-    const index = this.#lists.index();
-    const isKept = async ({ hash, variant }: ReturnType<typeof store.retention.entries>[number]) =>
-      index.best(variant)?.isExpired === false || (await this.#evictor.holdOf(hash)) !== undefined;
-    const kept: VariantHash[] = [];
-    for (const entry of store.retention.entries()) if (await isKept(entry)) kept.push(entry.hash);
     try {
-      await store.retention.touch(kept, clock.wallMs());
+      await store.retention.touch(await this.#evictor.wanted(), clock.wallMs());
     } catch (error) {
       log("warn", "store-problem", { problem: (error as Error).message });
     }

@@ -71,6 +71,35 @@ rule("an older version, or another one of the same, is refused and told once, th
   assert.match(refused[1]!, /two keep-alive lists of fx have version 7/);
 });
 
+rule("of two lists that come at once the later one stays, whichever is written first (P6)", async ({ open, key }) => {
+  const lists = await open();
+  const [nine, eight] = [sealed(key, 9, ["studio:nuke"]), sealed(key, 8, ["studio:maya"])];
+  const taken = await Promise.allSettled([lists.take("fx", nine), lists.take("fx", eight)]);
+  assert.equal(
+    taken.map(({ status }) => status),
+    ["fulfilled", "rejected"],
+  );
+  assert.equal([lists.all()[0]!.version, (await open()).all()[0]!.version], [9, 9]);
+});
+
+rule("while other toolsets are taken up, what was kept is kept at every moment (P5)", async ({ open, key }) => {
+  const lists = await open();
+  await lists.refresh([sourceOf(sealed(key, 1, ["studio:nuke"]))]);
+  const following = lists.follow(
+    new Map([
+      ["fx", publicKeyText(key)],
+      ["comp", publicKeyText(key)],
+    ]),
+  );
+  for (let i = 0; i < 20; i++) {
+    assert.ok(lists.index().best(nuke), `${i}`);
+    await Promise.resolve();
+  }
+  await following;
+  assert.ok(lists.index().best(nuke));
+  assert.equal(lists.toolsets, ["fx", "comp"]);
+});
+
 rule("who is not the toolset's owner is refused, and so is a list in another one's place", async (scene) => {
   const { open, key, other, refused } = scene;
   const lists = await open();
