@@ -39,7 +39,9 @@ export class Standing {
       experience.forgiven = corrupt + broken;
     }
     if (experience.strikes.claim - experience.claimsForgiven >= strikesMax) {
-      experience.emptyUntilMs = nowMs + emptyMs;
+      // A peer may have been too busy to answer: it is tried again soon at first.
+      experience.emptyUntilMs = nowMs + Math.min(emptyMsMax, emptyMsMin * 2 ** experience.timesEmpty);
+      experience.timesEmpty++;
       experience.claimsForgiven = experience.strikes.claim;
     }
     const level = this.level(peer, nowMs);
@@ -53,6 +55,7 @@ export class Standing {
     experience.bytesFrom += bytes;
     experience.claimsForgiven = experience.strikes.claim;
     experience.emptyUntilMs = Number.NEGATIVE_INFINITY;
+    experience.timesEmpty = 0;
   }
 
   /** We gave a peer an item. */
@@ -95,6 +98,8 @@ interface Experience {
   claimsForgiven: number;
   quarantinedUntilMs: number;
   emptyUntilMs: number;
+  /** In a row, without an item between. */
+  timesEmpty: number;
   bytesFrom: number;
   bytesTo: number;
 }
@@ -102,8 +107,9 @@ interface Experience {
 /** Three strikes, then ten minutes (DESIGN section 7, rule 9). */
 const strikesMax = 3;
 const quarantineMs: number = 10 * 60_000;
-/** One that is taken for empty is not asked, so it could never show otherwise: after this time it may. */
-const emptyMs: number = 10 * 60_000;
+/** One that is taken for empty is not asked, so it could never show otherwise: after this time it may, longer each time. */
+const emptyMsMin = 30_000;
+const emptyMsMax: number = 10 * 60_000;
 /** Twice the largest network that DESIGN promises anything for. */
 const peersRememberedMax = 10_000;
 
@@ -114,6 +120,7 @@ function newExperience(): Experience {
     claimsForgiven: 0,
     quarantinedUntilMs: Number.NEGATIVE_INFINITY,
     emptyUntilMs: Number.NEGATIVE_INFINITY,
+    timesEmpty: 0,
     bytesFrom: 0,
     bytesTo: 0,
   };

@@ -39,11 +39,18 @@ test("right items do not make up for corrupt ones", () => {
   assert.is(standing.strike("a", "corrupt", 0), "quarantined");
 });
 
-test("three claims that it cannot keep make a peer count as empty, until it has had time", () => {
+test("three claims that it cannot keep make a peer count as empty for half a minute, and twice as long each time", () => {
   const standing = new Standing();
-  assert.equal([1, 2, 3].map((ms) => standing.strike("a", "claim", ms)).join(), "good,good,empty");
-  assert.is(standing.level("a", 3 + tenMinutesMs - 1), "empty");
-  assert.is(standing.level("a", 3 + tenMinutesMs), "good");
+  let nowMs = 0;
+  for (const emptyMs of [30_000, 60_000, 120_000, 240_000, 480_000, tenMinutesMs, tenMinutesMs]) {
+    assert.equal([1, 2, 3].map(() => standing.strike("a", "claim", nowMs)).join(), "good,good,empty");
+    assert.is(standing.level("a", nowMs + emptyMs - 1), "empty");
+    assert.is(standing.level("a", nowMs + emptyMs), "good");
+    nowMs += emptyMs;
+  }
+  standing.served("a", 1);
+  for (let i = 0; i < 3; i++) standing.strike("a", "claim", nowMs);
+  assert.is(standing.level("a", nowMs + 30_000), "good");
 });
 
 test("a right item makes what a peer claims count again", () => {
