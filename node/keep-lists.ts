@@ -3,9 +3,12 @@ import { join } from "node:path";
 import { NotTrustedError, P2pCacheError } from "../protocol/errors.ts";
 import {
   checkNewer,
+  decodePolicyList,
+  isExpired,
   isToolset,
   type KeepPlace,
   keepListForm,
+  type PolicyList,
   type SignedKeepList,
   type ToolsetKey,
   trustedKeepList,
@@ -37,6 +40,7 @@ export class KeepLists {
   /** By toolset: the newest envelope, also one whose key does not count any more: nothing older may come after it. */
   readonly #envelopes = new Map<string, Uint8Array>();
   #lists: ReadonlyMap<string, SignedKeepList> = new Map();
+  #policyLists: ReadonlyMap<string, SignedKeepList> = new Map();
   #index: { readonly index: KeepIndex; readonly untilMs: number; readonly fromMs: number } | undefined;
   readonly #refused = new Map<string, string>();
 
@@ -52,9 +56,37 @@ export class KeepLists {
     return lists;
   }
 
-  /** The lists that count on this machine or elsewhere, expired ones among them. */
+  /** The lists that count on this machine or elsewhere, expired ones among them; the policy's before those at the origins. */
   all(): SignedKeepList[] {
-    return [...this.#lists.values()];
+    return [...new Map([...this.#lists, ...this.#policyLists]).values()];
+  }
+
+  /** For `status`: what has lost its force. */
+  warnings(): string[] {
+    const nowMs = this.#parts.clock.wallMs();
+    const expired = this.all().filter((list) => isExpired(list, nowMs));
+    return expired.map(
+      ({ toolset, expires }) => `the keep-alive list of ${toolset} has expired at ${expires}: nothing is kept for it`,
+    );
+  }
+
+  /**
+   * What the network's policy says by now, all of it. A list that was there before and has expired since goes on being
+   * known as expired, so that no age takes what it named.
+   */
+  takePolicy(lists: readonly PolicyList[]): void {
+    const nowMs = this.#parts.clock.wallMs();
+    const taken = new Map([...this.#policyLists].filter(([, list]) => isExpired(list, nowMs)));
+    for (const list of lists) {
+      try {
+        taken.set(list.toolset, decodePolicyList(list));
+      } catch (error) {
+        if (!(error instanceof P2pCacheError)) throw error;
+        this.#refuse(list.toolset, `in the policy: ${error.message}`);
+      }
+    }
+    this.#policyLists = taken;
+    this.#index = undefined;
   }
 
   get toolsets(): string[] {

@@ -4,7 +4,7 @@ import { NoSpaceError, NotFoundError, UsageError } from "../protocol/errors.ts";
 import type { EvictionLimits } from "../protocol/eviction.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import { parseVariantHash, type VariantHash } from "../protocol/hash.ts";
-import type { KeepPlace } from "../protocol/keep-alive.ts";
+import type { KeepPlace, PolicyList } from "../protocol/keep-alive.ts";
 import { namingText } from "../protocol/keep-index.ts";
 import { variantText } from "../protocol/variant.ts";
 import { type Coverage, coverageOf } from "./coverage.ts";
@@ -98,6 +98,17 @@ export class Keeping implements AsyncDisposable {
   async reconfigure({ keepalive }: Pick<Settings, "keepalive">): Promise<void> {
     await this.#lists.follow(keepalive.keys);
     this.#evictor.forgetPlan();
+  }
+
+  /** The network's policy has changed: these are its lists now. */
+  policyChanged(lists: readonly PolicyList[]): void {
+    this.#lists.takePolicy(lists);
+    this.#evictor.forgetPlan();
+  }
+
+  /** For `status`. */
+  get warnings(): readonly string[] {
+    return this.#lists.warnings();
   }
 
   /** Why a held variant stays, or would go. @throws {NotFoundError} when it is not held, with the list that names it. */

@@ -271,7 +271,7 @@ export class CacheNode implements AsyncDisposable {
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.current.status(),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
-      warnings: [...this.#events.warnings, ...this.#repositories.warnings],
+      warnings: [...this.#events.warnings, ...this.#repositories.warnings, ...this.#keeping.warnings],
     };
   }
 

@@ -133,6 +133,31 @@ rule("a list loses its force at the moment when it expires, while the node runs"
   assert.is(lists.index().best(nuke)?.isExpired, false, "a clock that was set back is no reason to go on expired");
 });
 
+rule(
+  "a list of the network's policy counts before one at an origin, with the policy's version and expiry",
+  async (scene) => {
+    const lists = await scene.open();
+    await lists.refresh([sourceOf(sealed(scene.key, 7, ["studio:maya", "studio:nuke"]))]);
+    const inPolicy = (toolset: string, more: object = {}) => ({
+      ...{ toolset, version: 3, expiresMs: nowMs + 60_000, signer: "owner" },
+      bytes: new TextEncoder().encode(JSON.stringify({ toolset: "fx", keep: [{ package: "studio:nuke" }], ...more })),
+    });
+    lists.takePolicy([inPolicy("fx"), inPolicy("comp"), inPolicy("fx2", { toolset: "fx2", keep: 5 })]);
+    const naming = lists.index().best(nuke)!;
+    assert.equal([naming.toolset, naming.version, naming.rank, naming.signer], ["fx", 3, 1, "owner"]);
+    assert.match(scene.refused[0]!, /^comp in the policy: the policy has the list of fx as that of comp/);
+    assert.match(scene.refused[1]!, /^fx2 in the policy/);
+    assert.equal(lists.warnings(), []);
+    // Once it has expired the policy's reader leaves it out: what it named is known to have been named.
+    scene.wallMs = nowMs + 60_000;
+    lists.takePolicy([]);
+    assert.ok(lists.index().best(nuke)!.isExpired);
+    assert.equal(lists.warnings(), [
+      "the keep-alive list of fx has expired at 2026-11-21T08:01:00Z: nothing is kept for it",
+    ]);
+  },
+);
+
 rule("a source that cannot be asked keeps no other from being asked", async ({ open, key, refused }) => {
   const broken: KeepAliveSource = {
     name: "filer",
