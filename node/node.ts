@@ -13,7 +13,14 @@ import { verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import { NodeEvents } from "./node-events.ts";
 import { NodePolicy } from "./node-policy.ts";
-import { type Damage, type HoldingStatus, holdingsStatus, type NodeStatus, type PeerStatus } from "./node-status.ts";
+import {
+  type Damage,
+  type HoldingStatus,
+  holdingsStatus,
+  type NodeStatus,
+  nodeStatus,
+  type PeerStatus,
+} from "./node-status.ts";
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
@@ -257,32 +264,22 @@ export class CacheNode implements AsyncDisposable {
   }
 
   status(version: string): NodeStatus {
-    const { settings, store } = { settings: this.#settings, store: this.#store };
-    return {
-      node: this.id,
-      name: settings.node.name,
-      version,
-      apiVersion: 1,
-      uptimeSeconds: (this.#clock.monotonicMs() - this.#startedMs) / 1000,
-      network: settings.network.name ?? "",
-      addresses: this.#swarm?.addresses() ?? [],
-      cache: {
-        path: store.cachePath,
-        bytes: store.bytes,
-        maxBytes: settings.cache.maxBytes,
-        variants: store.holdings().length,
-      },
-      peers: this.#swarm?.peers().length ?? 0,
-      discovery: this.#swarm?.discovery(),
+    const { trust } = this.#policy;
+    const { warnings: kept } = this.#keeping;
+    const warnings = [
+      ...this.#events.warnings,
+      ...this.#repositories.warnings,
+      ...[trust.warning() ?? []].flat(),
+      ...kept,
+    ];
+    const upMs = this.#clock.monotonicMs() - this.#startedMs;
+    const said = { id: this.id, version, upMs, trust: trust.status(), warnings };
+    const parts = { settings: this.#settings, store: this.#store, swarm: this.#swarm };
+    return nodeStatus(said, {
+      ...parts,
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.current.status(),
-      trust: this.#policy.trust.status(),
-      warnings: [
-        ...this.#events.warnings,
-        ...this.#repositories.warnings,
-        ...[this.#policy.trust.warning() ?? []].flat(),
-      ],
-    };
+    });
   }
 
   /** What `ls` lists. */
@@ -339,7 +336,7 @@ export class CacheNode implements AsyncDisposable {
       hashOf: (thing) => this.hashOf(thing),
       isFetched: (variant) => this.#fetcher.isUnderWay(variant),
       isBusy: () => this.#fetcher.transfers().length > 0,
-      fetch: (variant, signal) => this.#fetcher.fetch(variant, { signal }),
+      fetch: (variant, signal) => this.#fetcher.fetch(variant, { signal, traffic: "prefetch" }),
       announce: () => this.#swarm?.announce(),
       id: () => this.id,
       isOnItsOwn: keeping !== undefined,
