@@ -24,9 +24,10 @@ import {
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
+import { peerAnswers } from "./peer-answers.ts";
 import { PeerTrouble } from "./peer-trouble.ts";
-import type { Clock, Swarm, SwarmHandlers } from "./ports.ts";
-import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
+import type { Clock, Swarm } from "./ports.ts";
+import { trustedReader, watchRecords } from "./record-watch.ts";
 import { withLive } from "./reload.ts";
 import type { Removed } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
@@ -356,36 +357,11 @@ export class CacheNode implements AsyncDisposable {
   async #openSwarm(network: string): Promise<Swarm> {
     const epoch = await this.#store.nextEpoch();
     const parts = { network, hash: this.#engine.hash, epoch, log: this.#log };
-    return await openSwarm(this.#settings, parts, this.#handlers());
-  }
-
-  #handlers(): SwarmHandlers {
-    const transfers = this.#transfers;
-    return {
-      policy: this.#policy.handlers,
-      record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
-      serve: async (payload) => (this.#policy.trust.denial(payload) ? undefined : await this.#store.serve(payload)),
-      whole: () => this.#store.announced(),
-      raiseEpoch: async (epoch) => void (await this.#store.nextEpoch(epoch)),
-      peerReady: (peer) => {
-        const facts = this.#swarm?.peers().find((each) => each.peer === peer);
-        this.#log("info", "peer-joined", { peer, name: facts?.name });
-        transfers.peerReady(peer);
-        this.#policy.peerReady(peer);
-      },
-      peerLeft: (peer) => {
-        this.#log("info", "peer-left", { peer });
-        transfers.peerLeft(peer);
-      },
-      learnt: (peer, added) => transfers.learnt(peer, added),
-      wanted: (peer, payload) => transfers.wanted(peer, payload),
-      gave: (peer, bytes) => this.#trouble.standing.gave(peer, bytes),
-      misbehaved: (peer, fault, reason) => this.#trouble.misbehaved(peer, fault, reason),
-      registered: (peer, payload, question) => transfers.registered(peer, payload, question),
-      mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
-      unjoined: (peer, payload) => transfers.unjoined(peer, payload),
-      demand: (payload) => transfers.demand(payload),
-    };
+    const answers = peerAnswers({
+      ...{ store: this.#store, policy: this.#policy, transfers: this.#transfers, trouble: this.#trouble },
+      ...{ hash: this.#engine.hash, log: this.#log, swarm: () => this.#swarm },
+    });
+    return await openSwarm(this.#settings, parts, answers);
   }
 
   #variantOf(payload: PayloadId): VariantHash {
