@@ -47,7 +47,7 @@ export const leasesPerWanterMax = 2;
 /** Groups named as lacking in one question. */
 export const lackingMax = 8;
 /** Peers in one answer, at the most: some of each site, and who holds what is lacking. */
-export const peersGivenMax = 320;
+const peersGivenMax = 320;
 /** No registrar tells to wait longer than this. */
 export const retryMsMax = 5_000;
 const leaseMsMin = 500;
