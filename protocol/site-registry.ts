@@ -11,6 +11,8 @@ export interface Wanter {
   /** Leases that it took and let lapse, one after the other; it gets no other before a time. */
   lapses: number;
   restsUntilMs: number;
+  /** What it alone says to hold was found with nobody. */
+  isDoubted: boolean;
   /** Its place in the list of its site's wanters. */
   place: number;
 }
@@ -53,6 +55,10 @@ export class SiteRegistry {
 
   isHeld(group: number): boolean {
     return this.#holders[group]! > 0;
+  }
+
+  isHeldByOne(group: number): boolean {
+    return this.#holders[group] === 1;
   }
 
   heldForMs(group: number, nowMs: number): number {
