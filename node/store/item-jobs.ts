@@ -67,8 +67,26 @@ export type ItemJob =
       readonly from: number;
       readonly to: number;
     }
+  /** Which chunks and files of a segment are wrong in a placed tree. */
+  | { readonly kind: "findDamage"; readonly at: JobPlace; readonly segment: ChunkHash }
+  /** What that will take of the disk. */
+  | ({ readonly kind: "measureDrafts" } & DraftsPlace & SegmentDamage)
+  /** Makes ready to take in what is wrong, beside the tree; `files` are those of the whole tree. */
+  | ({ readonly kind: "prepareDrafts" } & DraftsPlace & SegmentDamage)
+  /** Makes right what one segment lists, by renaming drafts over it. */
+  | ({ readonly kind: "mendSegment"; readonly asPlaced: boolean; readonly syncs: boolean } & DraftsPlace &
+      Pick<SegmentDamage, "files">)
+  /** Takes away what is not in the manifest. */
+  | { readonly kind: "mendNames"; readonly at: JobPlace; readonly rootBytes: Uint8Array }
   /** What a directory takes of the disk. */
   | { readonly kind: "measure"; readonly path: string };
+
+/** A segment of a placed tree, and where what is made anew of it lies meanwhile. */
+interface DraftsPlace {
+  readonly at: JobPlace;
+  readonly segment: ChunkHash;
+  readonly draftsPath: string;
+}
 
 /** Faults of one tree that are told: enough to see what happened to it. */
 export const treeFaultsMax = 1000;
@@ -105,6 +123,14 @@ export interface SegmentFault {
   readonly fault: string;
 }
 
+/** What is wrong with the contents of a segment's files. */
+export interface SegmentDamage {
+  /** Places among the segment's chunks. */
+  readonly chunks: readonly number[];
+  /** What must be made anew. */
+  readonly files: readonly string[];
+}
+
 /** What each kind of job answers. */
 export interface ItemJobResults {
   readonly storeSegment: undefined;
@@ -124,6 +150,12 @@ export interface ItemJobResults {
   readonly syncSegments: undefined;
   readonly compareEntries: SegmentFault | undefined;
   readonly compareChunks: SegmentFault | undefined;
+  readonly findDamage: SegmentDamage;
+  /** Bytes. */
+  readonly measureDrafts: number;
+  readonly prepareDrafts: undefined;
+  readonly mendSegment: undefined;
+  readonly mendNames: undefined;
   readonly measure: Measured;
 }
 

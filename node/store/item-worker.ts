@@ -16,6 +16,7 @@ import { cacheError } from "./rez-guard.ts";
 import { hasSegment, loadSegment, storeSegment, syncSegmentNames } from "./segment-objects.ts";
 import { compareChunks, compareEntries, verifyNames, verifySegment } from "./tree-checker.ts";
 import { finishTree, isBare, makeSkeleton, measureTree, syncTree } from "./tree-maker.ts";
+import { findDamage, measureDrafts, mendNames, mendSegment, prepareDrafts } from "./tree-mender.ts";
 
 // One worker thread: it hashes, writes and reads items, and decodes manifests, away from the main thread.
 
@@ -83,6 +84,16 @@ function perform(job: ItemJob): unknown {
       return compareEntries(job.at.treePath, segmentAt(job.at, job.segment));
     case "compareChunks":
       return compareChunks(job.at.treePath, segmentAt(job.at, job.segment), engine.hash, job);
+    case "findDamage":
+      return findDamage(job.at.treePath, segmentAt(job.at, job.segment), engine.hash);
+    case "measureDrafts":
+      return measureDrafts(segmentAt(job.at, job.segment), job);
+    case "prepareDrafts":
+      return prepareDrafts(job.at.treePath, job.draftsPath, segmentAt(job.at, job.segment), engine.hash, job);
+    case "mendSegment":
+      return mendSegment(job.at.treePath, job.draftsPath, segmentAt(job.at, job.segment), job);
+    case "mendNames":
+      return mendNames(job.at.treePath, segmentsOf(job.at, decodeRoot(job.rootBytes)));
     case "measure":
       return measureTree(job.path);
   }

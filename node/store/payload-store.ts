@@ -18,6 +18,7 @@ import { CacheOwner } from "./owner.ts";
 import { type KeeperParts, loadRecord, RecordKeeper, writeDurably } from "./record-objects.ts";
 import { checkStore, endIntent, entryOf, intentPath, type RecoveryPlace, recoverStore } from "./recovery.ts";
 import { beingCopied, type RemoveOptions, takeOut, tidy } from "./removal.ts";
+import { Repairs } from "./repairs.ts";
 import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
 import { cacheError, closeToOthers, makeDirectory } from "./rez-guard.ts";
 import type { LockTiming } from "./rez-lock.ts";
@@ -48,6 +49,7 @@ export interface StoreOptions extends Pick<KeeperParts, "readRecord"> {
  */
 export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly adoption: Adoption;
+  readonly repairs: Repairs;
   readonly #options: StoreOptions;
   readonly #place: RecoveryPlace;
   readonly #rez: RezCache;
@@ -91,6 +93,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const { indexMode } = options;
     const unlessOutdated = this.#records.unlessOutdated.bind(this.#records);
     this.adoption = new Adoption({ place, holdings, workers, space, objects, find, keep, unlessOutdated, indexMode });
+    const [tidied, verify] = [() => this.#tidied, this.verify.bind(this)];
+    this.repairs = new Repairs({ place, holdings, workers, space, objects, places: this.#places, tidied, verify });
   }
 
   /**

@@ -2,7 +2,9 @@ import { BusyError } from "../../protocol/errors.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
 import type { ObjectsCollector } from "./objects-collector.ts";
 import { isEntry, type RecoveryPlace } from "./recovery.ts";
+import { repairsPath } from "./repairs.ts";
 import type { RezCache } from "./rez-cache.ts";
+import { deleteTree } from "./rez-files.ts";
 
 export interface RemoveOptions {
   readonly signal?: AbortSignal;
@@ -28,6 +30,7 @@ export async function tidy(place: RecoveryPlace, objects: ObjectsCollector, clos
   const { rez, onProblem } = place;
   try {
     await rez.emptyOwnLeftovers(AbortSignal.any([AbortSignal.timeout(tidyWaitMs), closing]));
+    await deleteTree(repairsPath(place));
     await objects.collect(closing);
   } catch (error) {
     if (!closing.aborted) onProblem(`leftovers in ${rez.path} were not cleared: ${String(error)}`);

@@ -6,6 +6,7 @@ import {
   fsyncSync,
   lstatSync,
   openSync,
+  readdirSync,
   renameSync,
   rmdirSync,
   rmSync,
@@ -70,6 +71,18 @@ export async function deleteTree(path: string): Promise<void> {
   if (stat === undefined) return;
   if (stat.isDirectory()) await makeWritable(path);
   await rm(path, { recursive: true, force: true });
+}
+
+/** The same at once: for worker threads. */
+export function deleteTreeNow(path: string): void {
+  const open = (directory: string): void => {
+    chmodSync(directory, 0o700);
+    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+      if (entry.isDirectory()) open(join(directory, entry.name));
+    }
+  };
+  if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) open(path);
+  rmSync(path, { recursive: true, force: true });
 }
 
 /** Deletes the hash, version and package directory as far as they are empty, as Rez does. */
