@@ -27,6 +27,8 @@ import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { storeOptions } from "./store-options.ts";
 import { openNodeKey } from "./swarm/identity.ts";
 import { Libp2pSwarm } from "./swarm/libp2p-swarm.ts";
+import type { BytesBySource } from "./transfer-drive.ts";
+import { openUpkeep, type Upkeep } from "./upkeep.ts";
 import { verifyHeld } from "./verify-held.ts";
 
 export interface NodeOptions {
@@ -34,6 +36,8 @@ export interface NodeOptions {
   readonly clock?: Clock;
   /** How long until the records of all that is held have been looked at again at the origins; an hour or more unless given. */
   readonly recordPeriodMs?: number;
+  /** How long after damage was found its repair begins. */
+  readonly repairDelayMs?: number;
 }
 
 /** A node: opens everything, owns it, and closes it in reverse. */
@@ -55,6 +59,7 @@ export class CacheNode implements AsyncDisposable {
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
   #watch: AsyncDisposable | undefined;
+  #upkeep: Upkeep | undefined;
 
   private constructor(parts: {
     settings: ReturnType<typeof resolveDiskDefaults>;
@@ -98,6 +103,7 @@ export class CacheNode implements AsyncDisposable {
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
       onPlaced: (holding) => this.#placed(holding),
+      onRepaired: (holding, bytes) => this.#placed(holding, bytes),
       onWithdrawn: (withdrawal, error) => this.#withdrawn(withdrawal, error),
       onConflict: (error) => this.#noteConflict(error),
     });
@@ -145,6 +151,7 @@ export class CacheNode implements AsyncDisposable {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
     });
+    node.#upkeep = openUpkeep(store, node.#fetcher, { settings: resolved, clock, log, delayMs: options.repairDelayMs });
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();
@@ -175,6 +182,7 @@ export class CacheNode implements AsyncDisposable {
     await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
+    this.#upkeep?.setScrubPeriod(this.#settings.cache.scrubPeriodMs);
     this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
@@ -287,6 +295,7 @@ export class CacheNode implements AsyncDisposable {
     parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
+    parts.use(this.#upkeep);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
 
@@ -339,7 +348,10 @@ export class CacheNode implements AsyncDisposable {
       },
       learnt: (peer, added) => this.#fetcher.learnt(peer, added),
       wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
-      gave: (peer, bytes) => this.#standing.gave(peer, bytes),
+      gave: (peer, bytes) => {
+        this.#upkeep?.gave();
+        this.#standing.gave(peer, bytes);
+      },
     };
   }
 
@@ -357,8 +369,10 @@ export class CacheNode implements AsyncDisposable {
     if (!this.#warnings.includes(message)) this.#warnings.push(message);
   }
 
-  #placed(holding: Holding): void {
-    this.#log("info", "variant-placed", { variant: holding.text, path: holding.path });
+  /** `repaired`: it lay there before, damaged. */
+  #placed({ text: variant, path }: Holding, repaired?: BytesBySource): void {
+    if (repaired === undefined) this.#log("info", "variant-placed", { variant, path });
+    else this.#log("info", "variant-repaired", { variant, path, bytes: repaired });
     this.#swarm?.announce();
   }
 
@@ -372,6 +386,7 @@ export class CacheNode implements AsyncDisposable {
   #lost(variant: VariantHash, fault: string): void {
     this.#log("error", "holding-damaged", { variant, fault });
     this.#swarm?.announce();
+    this.#upkeep?.want(variant);
   }
 
   #variantOf(payload: PayloadId): VariantHash {

@@ -29,6 +29,7 @@ export interface ReloaderParts extends Pick<Reloading, "current" | "load"> {
 const liveKeys: ReadonlySet<string> = new Set([
   "cache.max_bytes",
   "cache.free_bytes_min",
+  "cache.scrub_period",
   "node.log_level",
   "origin",
   "transfer.timeout",

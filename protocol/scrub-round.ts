@@ -55,9 +55,10 @@ export class ScrubRound {
    */
   step(held: readonly ScrubCandidate[], isBusy: boolean, nowMs: number): ScrubAction {
     const sorted = held.toSorted((a, b) => (a.variant < b.variant ? -1 : 1));
-    if (sorted.length === 0) return { kind: "wait", untilMs: nowMs + waitMsMax };
+    const idleMs = Math.min(waitMsMax, this.#periodMs / idleShare);
+    if (sorted.length === 0) return { kind: "wait", untilMs: nowMs + idleMs };
     const next = sorted.find((each) => this.#stepsLeft(each) > 0);
-    if (next === undefined) return this.#endRound(nowMs);
+    if (next === undefined) return this.#endRound(nowMs, idleMs);
     if (nowMs < this.#nextMs) return { kind: "wait", untilMs: Math.min(this.#nextMs, nowMs + waitMsMax) };
     if (isBusy && nowMs - (this.#lateSinceMs ??= nowMs) < lateMsMax) return { kind: "wait", untilMs: nowMs + yieldMs };
     this.#lateSinceMs = undefined;
@@ -78,9 +79,9 @@ export class ScrubRound {
   }
 
   /** The next round begins when this one's time is over, however soon it was through. */
-  #endRound(nowMs: number): ScrubAction {
+  #endRound(nowMs: number, idleMs: number): ScrubAction {
     const untilMs = this.#position.startedMs + this.#periodMs;
-    if (nowMs < untilMs) return { kind: "wait", untilMs: Math.min(untilMs, nowMs + waitMsMax) };
+    if (nowMs < untilMs) return { kind: "wait", untilMs: Math.min(untilMs, nowMs + idleMs) };
     this.#position = { startedMs: nowMs, variant: "", step: 0 };
     return { kind: "wait", untilMs: nowMs };
   }
@@ -111,3 +112,5 @@ const lateMsMax: number = 60 * 60 * 1000;
 const yieldMs = 1_000;
 /** What is held may change meanwhile. */
 const waitMsMax = 60_000;
+/** Also where the period is short. */
+const idleShare = 10;

@@ -36,9 +36,14 @@ export class Holdings {
     }
   }
 
-  /** Those that must be checked before they are announced. */
-  get unsure(): VariantHash[] {
-    return [...this.#unsure];
+  /** Has all checked that must be before they are announced, one after the other. Never rejects. */
+  async checkUnsure(verify: (variant: VariantHash) => Promise<unknown>, closing: AbortSignal): Promise<void> {
+    for (const variant of [...this.#unsure]) {
+      if (closing.aborted) return;
+      await verify(variant).catch((error: unknown) => {
+        if (!closing.aborted) this.#parts.onProblem(`${variant} could not be checked: ${String(error)}`);
+      });
+    }
   }
 
   /** Neither damaged nor unsure. */

@@ -56,8 +56,8 @@ export type ItemJob =
   | { readonly kind: "verifySegment"; readonly at: JobPlace; readonly segment: ChunkHash; readonly asPlaced: boolean }
   /** Compares a tree's names with its manifest: what should not be there. */
   | { readonly kind: "verifyNames"; readonly at: JobPlace; readonly rootBytes: Uint8Array; readonly asPlaced: boolean }
-  /** The first difference in types, sizes and targets between what one segment lists and a tree that Rez copied. */
-  | { readonly kind: "compareEntries"; readonly at: JobPlace; readonly segment: ChunkHash }
+  /** The first difference in types, sizes and targets between what one segment lists and a tree; `asPlaced` as above. */
+  | { readonly kind: "compareEntries"; readonly at: JobPlace; readonly segment: ChunkHash; readonly asPlaced: boolean }
   /** The first difference in the contents of some of a segment's chunks. */
   | {
       readonly kind: "compareChunks";

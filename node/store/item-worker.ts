@@ -81,7 +81,7 @@ function perform(job: ItemJob): unknown {
     case "syncSegments":
       return syncSegmentNames(job.objectsPath, job.hashes);
     case "compareEntries":
-      return compareEntries(job.at.treePath, segmentAt(job.at, job.segment));
+      return compareEntries(job.at.treePath, segmentAt(job.at, job.segment), job);
     case "compareChunks":
       return compareChunks(job.at.treePath, segmentAt(job.at, job.segment), engine.hash, job);
     case "findDamage":

@@ -22,6 +22,7 @@ import { Repairs } from "./repairs.ts";
 import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
 import { cacheError, closeToOthers, makeDirectory } from "./rez-guard.ts";
 import type { LockTiming } from "./rez-lock.ts";
+import { Scrub } from "./scrub.ts";
 import { type DiskSpace, readDiskSpace, SpaceLedger, type SpaceLimits } from "./space.ts";
 import type { StagedPayload } from "./staged-payload.ts";
 import { Staging } from "./staging.ts";
@@ -50,6 +51,7 @@ export interface StoreOptions extends Pick<KeeperParts, "readRecord"> {
 export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly adoption: Adoption;
   readonly repairs: Repairs;
+  readonly scrub: Scrub;
   readonly #options: StoreOptions;
   readonly #place: RecoveryPlace;
   readonly #rez: RezCache;
@@ -95,6 +97,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     this.adoption = new Adoption({ place, holdings, workers, space, objects, find, keep, unlessOutdated, indexMode });
     const [tidied, verify] = [() => this.#tidied, this.verify.bind(this)];
     this.repairs = new Repairs({ place, holdings, workers, space, objects, places: this.#places, tidied, verify });
+    const positionPath = join(options.statePath, "scrub.json");
+    this.scrub = new Scrub({ objectsPath: place.objectsPath, positionPath, holdings, workers, verify });
   }
 
   /**
@@ -273,12 +277,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
 
   /** Checks what was placed before an unclean boot; it is announced only then. Never rejects. */
   async verifyUnsure(): Promise<void> {
-    for (const variant of this.#holdings.unsure) {
-      if (this.#closing.signal.aborted) return;
-      await this.verify(variant).catch((error: unknown) => {
-        if (!this.#closing.signal.aborted) this.#place.onProblem(`${variant} could not be checked: ${String(error)}`);
-      });
-    }
+    await this.#holdings.checkUnsure((variant) => this.verify(variant), this.#closing.signal);
   }
 
   /** When Rez, or we, used a held variant last. */

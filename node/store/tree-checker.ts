@@ -33,10 +33,14 @@ export function verifySegment(
 }
 
 /** The first difference in types, sizes and targets. */
-export function compareEntries(treePath: string, parts: readonly SegmentPart[]): SegmentFault | undefined {
+export function compareEntries(
+  treePath: string,
+  parts: readonly SegmentPart[],
+  options: CheckOptions,
+): SegmentFault | undefined {
   for (const part of parts) {
     if (part.kind === "run" || part.kind === "continuation") continue;
-    const fault = entryFault(join(treePath, part.path), part, { asPlaced: false });
+    const fault = entryFault(join(treePath, part.path), part, options);
     if (fault !== undefined) return { path: part.path, fault };
   }
   return undefined;
