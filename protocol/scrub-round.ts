@@ -60,7 +60,10 @@ export class ScrubRound {
     const next = sorted.find((each) => this.#stepsLeft(each) > 0);
     if (next === undefined) return this.#endRound(nowMs, idleMs);
     if (nowMs < this.#nextMs) return { kind: "wait", untilMs: Math.min(this.#nextMs, nowMs + waitMsMax) };
-    if (isBusy && nowMs - (this.#lateSinceMs ??= nowMs) < lateMsMax) return { kind: "wait", untilMs: nowMs + yieldMs };
+    if (isBusy) {
+      this.#lateSinceMs ??= nowMs;
+      if (nowMs - this.#lateSinceMs < lateMsMax) return { kind: "wait", untilMs: nowMs + yieldMs };
+    }
     this.#lateSinceMs = undefined;
     this.#nextMs = nowMs + this.#stepMs(sorted, next, nowMs);
     const step = next.variant === this.#position.variant ? this.#position.step : 0;

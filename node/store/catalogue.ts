@@ -7,6 +7,7 @@ import { BusyError, FormatError, NoSpaceError, UnusableError, VersionError } fro
 import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
 import { parseVariant, type Variant } from "../../protocol/variant.ts";
 import { closeToOthers, hasCode } from "./rez-guard.ts";
+import { sealValue, unsealValue } from "./sealed.ts";
 
 /** What the catalogue keeps of a variant that lies whole in the cache. */
 export interface CatalogueEntry {
@@ -55,7 +56,7 @@ export class Catalogue implements AsyncDisposable {
     try {
       // A file in the directory's place is moved aside like any other broken database.
       if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) closeToOthers(path);
-      return await Catalogue.#load(path);
+      return await Catalogue.#load(path, options.onProblem);
     } catch (error) {
       checkBroken(path, error);
       const aside = await moveAside(path, options.wallMs ?? Date.now);
@@ -63,15 +64,15 @@ export class Catalogue implements AsyncDisposable {
     }
     try {
       closeToOthers(path);
-      return await Catalogue.#load(path);
+      return await Catalogue.#load(path, options.onProblem);
     } catch (cause) {
       const hint = `see that ${dirname(path)} can be written, then start again`;
       throw new UnusableError(`no database can be made at ${path}`, { cause, hint });
     }
   }
 
-  /** @throws what level throws; {FormatError} for entries that are not ours; {VersionError}. */
-  static async #load(path: string): Promise<Catalogue> {
+  /** @throws what level throws; {FormatError} for a mark that is not ours; {VersionError}. */
+  static async #load(path: string, onProblem: CatalogueOptions["onProblem"]): Promise<Catalogue> {
     const database = new Level<string, unknown>(path, { valueEncoding: "json" });
     try {
       await database.open();
@@ -80,8 +81,10 @@ export class Catalogue implements AsyncDisposable {
       else if (!isMap(mark)) throw new FormatError("the mark of the node's database is not an object");
       else if (mark.version !== 1) throw new VersionError("the node's database", mark.version);
       const catalogue = new Catalogue(database);
-      for await (const [, value] of database.iterator({ gte: "holding!", lt: 'holding"' })) {
-        catalogue.#remember(parseEntry(value));
+      for await (const [key, value] of database.iterator({ gte: "holding!", lt: 'holding"' })) {
+        const entry = readEntry(value);
+        if (entry !== undefined && key === `holding!${entry.hash}`) catalogue.#remember(entry);
+        else await catalogue.#drop(key, onProblem);
       }
       return catalogue;
     } catch (error) {
@@ -110,7 +113,7 @@ export class Catalogue implements AsyncDisposable {
 
   /** Durable when it returns. @throws {NoSpaceError} when the state's disk is full: it is not held then. */
   async put(entry: CatalogueEntry): Promise<void> {
-    await this.#write(this.#database.put(`holding!${entry.hash}`, entry, durable));
+    await this.#write(this.#database.put(`holding!${entry.hash}`, sealValue(entry), durable));
     this.#forget(entry.hash);
     this.#remember(entry);
   }
@@ -122,14 +125,20 @@ export class Catalogue implements AsyncDisposable {
 
   /** The number that the node's announcements start with: greater at every start (DESIGN section 6). */
   async nextEpoch(wallMs: number): Promise<number> {
-    const stored = Number((await this.#database.get("epoch")) ?? 0);
+    const stored = Number(unsealValue(await this.#database.get("epoch")) ?? 0);
     const epoch = Math.max(Number.isSafeInteger(stored) ? stored + 1 : 0, Math.floor(wallMs));
-    await this.#write(this.#database.put("epoch", epoch, durable));
+    await this.#write(this.#database.put("epoch", sealValue(epoch), durable));
     return epoch;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#database.close();
+  }
+
+  /** An entry that rotted: what it was about is found again in the cache, and checked. */
+  async #drop(key: string, onProblem: CatalogueOptions["onProblem"]): Promise<void> {
+    await this.#database.del(key, durable);
+    onProblem?.(`an entry of the node's database was damaged, and is made anew from the cache: ${key}`);
   }
 
   /** LevelDB says what the disk refused in words only. */
@@ -200,6 +209,14 @@ async function moveAside(path: string, wallMs: () => number): Promise<string> {
   const aside = join(dirname(path), `${prefix}${wallMs()}`);
   await rename(path, aside);
   return aside;
+}
+
+function readEntry(sealed: unknown): CatalogueEntry | undefined {
+  try {
+    return parseEntry(unsealValue(sealed));
+  } catch {
+    return undefined;
+  }
 }
 
 /** Our own writing, as far as a disk keeps it. What it says of the cache is checked against the cache at opening. */

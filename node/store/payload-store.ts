@@ -187,7 +187,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
    */
   noteRecord(hash: VariantHash, envelope: Uint8Array): Promise<void> {
     this.#objects.touch(hash);
-    return this.#records.keep(hash, envelope, this.#catalogue.get(hash)?.payload);
+    return this.#records.keep(hash, envelope, this.#catalogue.get(hash));
   }
 
   /**
