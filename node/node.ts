@@ -245,11 +245,11 @@ export class CacheNode implements AsyncDisposable {
 
   /** What `ls` lists. */
   holdings(): (Holding & { readonly lastUsed: string | undefined; readonly state: "whole" | "damaged" })[] {
-    return this.#store.holdings().map((holding) => ({
-      ...holding,
-      lastUsed: this.#store.lastUsed(holding.variant)?.toISOString(),
-      state: this.#store.isDamaged(holding.variant) ? "damaged" : "whole",
-    }));
+    return this.#store.holdings().map((holding) => {
+      const usedMs = this.#store.retention.lastUsedMs(holding.variant);
+      const lastUsed = usedMs === undefined ? undefined : new Date(usedMs).toISOString();
+      return { ...holding, lastUsed, state: this.#store.isDamaged(holding.variant) ? "damaged" : "whole" };
+    });
   }
 
   /** Peers that are here, and those of whom something is known. */

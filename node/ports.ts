@@ -158,7 +158,7 @@ export interface Join {
 /** Who holds what, for those who only ask. */
 export type DirectoryView = Pick<
   Directory,
-  "size" | "peers" | "labels" | "holders" | "holds" | "holdersOf" | "variantsOf" | "holdingsOf"
+  "size" | "peers" | "copies" | "labels" | "holders" | "holds" | "holdersOf" | "variantsOf" | "holdingsOf"
 >;
 
 /** How neighbours are found on the local network, for `doctor`. */

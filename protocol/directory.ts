@@ -91,6 +91,11 @@ export class Directory {
     return holders;
   }
 
+  /** How many peers hold a variant whole as this payload: at once, however many there are. */
+  copies(variant: VariantHash, payload: PayloadId): number {
+    return this.#lists.listsWith(hexToBytes(variant + payload));
+  }
+
   /** As which payload a peer holds a variant whole. */
   holds(peer: PeerName, variant: VariantHash): PayloadId | undefined {
     const slot = this.#slots.get(peer);

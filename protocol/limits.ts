@@ -85,3 +85,19 @@ export const directoryBodyBytesMax: number = Math.max(64 * pairsPerFrameMax, 4 *
 export const knownBytesMax: number = fingerprintBytes * peersMax;
 /** A payload of at most this many bytes is fetched without a join: one request, one answer (DESIGN section 6). */
 export const smallPayloadBytesMax: number = 4 * MIB;
+
+/** Lines of one keep-alive list: five times what a large toolset names (issue 5: 2,000). */
+export const keepEntriesMax = 10_000;
+/** One list: `keepEntriesMax` lines of 200 bytes. */
+export const keepListBytesMax: number = 2 * MIB;
+/** Patterns for one part of a list's scope: a wing of racks by name. */
+export const scopePatternsMax = 256;
+
+/** Of `maxBytes`: past the first the cache is cleaned by itself, down to the second, so that it is not done for each fetch. */
+export const highWatermark = 0.95;
+export const lowWatermark = 0.9;
+/** The same for the disk, in multiples of `freeBytesMin`. */
+export const diskHighWatermark = 1.25;
+export const diskLowWatermark = 1.5;
+/** Inodes that are left to whoever else writes on this disk. */
+export const evictionInodesMin = 1000;

@@ -39,12 +39,14 @@ export interface CatalogueOptions {
 /** What this machine holds, in memory and in level. Made anew from the cache and `objects/` when it is lost. */
 export class Catalogue implements AsyncDisposable {
   readonly #database: Level<string, unknown>;
+  readonly #onProblem: CatalogueOptions["onProblem"];
   readonly #entries = new Map<VariantHash, CatalogueEntry>();
   readonly #payloads = new Map<PayloadId, Set<VariantHash>>();
   #bytes = 0;
 
-  private constructor(database: Level<string, unknown>) {
+  private constructor(database: Level<string, unknown>, onProblem: CatalogueOptions["onProblem"]) {
     this.#database = database;
+    this.#onProblem = onProblem;
   }
 
   /**
@@ -80,11 +82,11 @@ export class Catalogue implements AsyncDisposable {
       if (mark === undefined) await database.put(formatKey, { version: 1 }, durable);
       else if (!isMap(mark)) throw new FormatError("the mark of the node's database is not an object");
       else if (mark.version !== 1) throw new VersionError("the node's database", mark.version);
-      const catalogue = new Catalogue(database);
+      const catalogue = new Catalogue(database, onProblem);
       for await (const [key, value] of database.iterator({ gte: "holding!", lt: 'holding"' })) {
         const entry = readEntry(value);
         if (entry !== undefined && key === `holding!${entry.hash}`) catalogue.#remember(entry);
-        else await catalogue.#drop(key, onProblem);
+        else await catalogue.#drop(key);
       }
       return catalogue;
     } catch (error) {
@@ -123,6 +125,31 @@ export class Catalogue implements AsyncDisposable {
     await this.#write(this.#database.del(`holding!${variant}`, durable));
   }
 
+  /** What else is kept of one kind, by name: pins, leases, times. */
+  async facts(kind: FactKind): Promise<Map<string, unknown>> {
+    const facts = new Map<string, unknown>();
+    const range = { gte: `${kind}!`, lt: `${kind}"` };
+    for await (const [key, sealed] of this.#database.iterator(range)) {
+      const value = unsealValue(sealed);
+      if (value === undefined) await this.#drop(key);
+      else facts.set(key.slice(kind.length + 1), value);
+    }
+    return facts;
+  }
+
+  /** Writes facts, or takes away those that are undefined; durable when it returns. @throws {NoSpaceError} */
+  async putFacts(kind: FactKind, facts: ReadonlyMap<string, unknown>): Promise<void> {
+    const changes = [...facts].map(([name, value]) => {
+      const key = `${kind}!${name}`;
+      return value === undefined
+        ? ({ type: "del", key } as const)
+        : ({ type: "put", key, value: sealValue(value) } as const);
+    });
+    for (let at = 0; at < changes.length; at += batchMax) {
+      await this.#write(this.#database.batch(changes.slice(at, at + batchMax), durable));
+    }
+  }
+
   /** The number that the node's announcements start with: greater at every start (DESIGN section 6). */
   async nextEpoch(wallMs: number): Promise<number> {
     const stored = Number(unsealValue(await this.#database.get("epoch")) ?? 0);
@@ -135,10 +162,10 @@ export class Catalogue implements AsyncDisposable {
     await this.#database.close();
   }
 
-  /** An entry that rotted: what it was about is found again in the cache, and checked. */
-  async #drop(key: string, onProblem: CatalogueOptions["onProblem"]): Promise<void> {
+  /** An entry rotted. What a holding was is found again in the cache, and checked; a pin is lost. */
+  async #drop(key: string): Promise<void> {
     await this.#database.del(key, durable);
-    onProblem?.(`an entry of the node's database was damaged, and is made anew from the cache: ${key}`);
+    this.#onProblem?.(`an entry of the node's database was damaged, and was dropped: ${key}`);
   }
 
   /** LevelDB says what the disk refused in words only. */
@@ -168,7 +195,12 @@ export class Catalogue implements AsyncDisposable {
   }
 }
 
+/** What is kept beside the holdings. */
+export type FactKind = "pin" | "lease" | "touch";
+
 const formatKey = "format";
+/** DESIGN section 11. */
+const batchMax = 1000;
 const durable = { sync: true };
 
 /** Lets pass only what a new database mends. */
