@@ -1,7 +1,9 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
+  type ApiFsck,
   type ApiRemoval,
+  type FsckWish,
   type HoldingShape,
   type NamedThing,
   NodeClient,
@@ -47,14 +49,18 @@ export interface LocalCache {
   holdings(): Promise<readonly HoldingShape[]>;
   verify(things: readonly NamedThing[]): Promise<VerifyResult>;
   remove(things: readonly NamedThing[]): Promise<readonly ApiRemoval[]>;
-  fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }>;
+  fsck(wish: FsckWish): Promise<ApiFsck>;
 }
 
-/** Asks the running node; without one, this process opens the cache for as long as the question takes. */
+/**
+ * Asks the running node; without one, this process opens the cache for as long as the question takes; its sources too,
+ * where what is asked for `needsSources`.
+ */
 export async function withCache<Answer>(
   context: Context,
   settings: Settings,
   ask: (cache: LocalCache) => Promise<Answer>,
+  { needsSources = false }: { readonly needsSources?: boolean } = {},
 ): Promise<Answer> {
   const client = new NodeClient(settings.node);
   const { signal } = context;
@@ -63,16 +69,17 @@ export async function withCache<Answer>(
       const { promise, stop } = aborted(signal);
       const verify = (things: readonly NamedThing[]) => client.verify(things, { signal });
       const remove = (things: readonly NamedThing[]) => client.remove(things, { signal });
-      const cache = { holdings: () => client.holdings(), verify, remove, fsck: () => client.fsck() };
+      const fsck = (wish: FsckWish) => client.fsck(wish, { signal });
+      const cache = { holdings: () => client.holdings(), verify, remove, fsck };
       return await Promise.race([ask(cache), promise]).finally(stop);
     }
-    await using node = await openNode(withoutNetwork(settings));
+    await using node = await openNode(needsSources ? settings : withoutNetwork(settings));
     const { promise, stop } = aborted(signal);
     const cache = {
       holdings: async () => node.holdings(),
       verify: (things: readonly NamedThing[]) => node.verify(things),
       remove: (things: readonly NamedThing[]) => removeAll(node, things, signal),
-      fsck: () => node.fsck(),
+      fsck: (wish: FsckWish) => node.fsck({ ...wish, signal }),
     };
     return await Promise.race([ask(cache), promise]).finally(stop);
   });

@@ -181,7 +181,8 @@ export class Fetcher {
     const origins = options.origin === "never" ? [] : this.#parts.origins;
     const swarm = options.peers === "never" ? undefined : this.#parts.swarm();
     // A node that has just started knows nobody yet, and would ask the origin for what its peers have.
-    if (swarm !== undefined && this.#parts.store.holding(variant) === undefined)
+    const { store } = this.#parts;
+    if (swarm !== undefined && (store.holding(variant) === undefined || store.isDamaged(variant)))
       await atMost(swarm.settled(), settleMs);
     const found = await this.#search(variant, { origins, swarm }, signal);
     const settled = this.#settled(variant, found.record);

@@ -4,7 +4,15 @@ export { parseVariant, type Variant, variantText } from "../protocol/variant.ts"
 export type { CheckLine } from "./doctor.ts";
 export type { FetchResult } from "./fetcher.ts";
 export { openHashEngine } from "./hasher.ts";
-export { type ApiRemoval, type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
+export {
+  type ApiFsck,
+  type ApiRemoval,
+  type ApiVariant,
+  type ErrorShape,
+  errorShape,
+  type FsckWish,
+  type HoldingShape,
+} from "./http/api-types.ts";
 export { type FetchCall, NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
 export { removeAll } from "./http/removals.ts";
 export type { Initialised } from "./init.ts";

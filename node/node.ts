@@ -7,6 +7,7 @@ import { variantHash, variantText } from "../protocol/variant.ts";
 import type { Withdrawal } from "../protocol/withdrawal.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
+import { type FsckOptions, type FsckResult, fsck } from "./fsck.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { Holders } from "./holders.ts";
 import { loadNetworkKey, networkPrologue, verifySignature } from "./keys.ts";
@@ -279,9 +280,11 @@ export class CacheNode implements AsyncDisposable {
     return removed;
   }
 
-  /** What is wrong with the bookkeeping of cache and state; nothing is hashed. */
-  fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
-    return this.#store.check();
+  /** What is wrong with the bookkeeping of cache and state, and what became of it. */
+  async fsck(options: FsckOptions = {}): Promise<FsckResult> {
+    const result = await fsck(this.#store, (variant, how) => this.#fetcher.fetch(variant, how), options);
+    if (result.left !== undefined) this.#swarm?.announce();
+    return result;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

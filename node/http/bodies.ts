@@ -3,6 +3,7 @@ import { UsageError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
 import { parsePayloadId, parseVariantHash } from "../../protocol/hash.ts";
 import { parseVariant } from "../../protocol/variant.ts";
+import type { FsckWish } from "./api-types.ts";
 
 /** What a caller of `/v1/fetch` asks for. */
 export interface FetchBody {
@@ -25,6 +26,14 @@ export function parseFetchBody(body: unknown): FetchBody {
   }
   // Checked above, field by field.
   return { things: parseThings(body.things), origin, peers, timeoutMs } as FetchBody;
+}
+
+/** @throws {UsageError} for a body that asks for nothing, or for something else. */
+export function parseFsckWish(body: unknown): FsckWish {
+  if (!isMap(body)) throw new UsageError("the request has no body");
+  const { repair = false, rebuild = false } = body;
+  if (typeof repair !== "boolean" || typeof rebuild !== "boolean") throw new UsageError("repair and rebuild are flags");
+  return { repair, rebuild };
 }
 
 /** @throws {UsageError} for a list that is not one of named things. */

@@ -38,15 +38,19 @@ export interface CatalogueOptions {
 
 /** What this machine holds, in memory and in level. Made anew from the cache and `objects/` when it is lost. */
 export class Catalogue implements AsyncDisposable {
-  readonly #database: Level<string, unknown>;
+  #database: Level<string, unknown>;
   readonly #onProblem: CatalogueOptions["onProblem"];
+  readonly #wallMs: () => number;
+  /** Writes wait for it. */
+  #renewal: Promise<void> = Promise.resolve();
   readonly #entries = new Map<VariantHash, CatalogueEntry>();
   readonly #payloads = new Map<PayloadId, Set<VariantHash>>();
   #bytes = 0;
 
-  private constructor(database: Level<string, unknown>, onProblem: CatalogueOptions["onProblem"]) {
+  private constructor(database: Level<string, unknown>, { onProblem, wallMs = Date.now }: CatalogueOptions) {
     this.#database = database;
     this.#onProblem = onProblem;
+    this.#wallMs = wallMs;
   }
 
   /**
@@ -58,7 +62,7 @@ export class Catalogue implements AsyncDisposable {
     try {
       // A file in the directory's place is moved aside like any other broken database.
       if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) closeToOthers(path);
-      return await Catalogue.#load(path, options.onProblem);
+      return await Catalogue.#load(path, options);
     } catch (error) {
       checkBroken(path, error);
       const aside = await moveAside(path, options.wallMs ?? Date.now);
@@ -66,7 +70,7 @@ export class Catalogue implements AsyncDisposable {
     }
     try {
       closeToOthers(path);
-      return await Catalogue.#load(path, options.onProblem);
+      return await Catalogue.#load(path, options);
     } catch (cause) {
       const hint = `see that ${dirname(path)} can be written, then start again`;
       throw new UnusableError(`no database can be made at ${path}`, { cause, hint });
@@ -74,7 +78,7 @@ export class Catalogue implements AsyncDisposable {
   }
 
   /** @throws what level throws; {FormatError} for a mark that is not ours; {VersionError}. */
-  static async #load(path: string, onProblem: CatalogueOptions["onProblem"]): Promise<Catalogue> {
+  static async #load(path: string, options: CatalogueOptions): Promise<Catalogue> {
     const database = new Level<string, unknown>(path, { valueEncoding: "json" });
     try {
       await database.open();
@@ -82,7 +86,7 @@ export class Catalogue implements AsyncDisposable {
       if (mark === undefined) await database.put(formatKey, { version: 1 }, durable);
       else if (!isMap(mark)) throw new FormatError("the mark of the node's database is not an object");
       else if (mark.version !== 1) throw new VersionError("the node's database", mark.version);
-      const catalogue = new Catalogue(database, onProblem);
+      const catalogue = new Catalogue(database, options);
       for await (const [key, value] of database.iterator({ gte: "holding!", lt: 'holding"' })) {
         const entry = readEntry(value);
         if (entry !== undefined && key === `holding!${entry.hash}`) catalogue.#remember(entry);
@@ -115,14 +119,14 @@ export class Catalogue implements AsyncDisposable {
 
   /** Durable when it returns. @throws {NoSpaceError} when the state's disk is full: it is not held then. */
   async put(entry: CatalogueEntry): Promise<void> {
-    await this.#write(this.#database.put(`holding!${entry.hash}`, sealValue(entry), durable));
+    await this.#write((database) => database.put(`holding!${entry.hash}`, sealValue(entry), durable));
     this.#forget(entry.hash);
     this.#remember(entry);
   }
 
   async remove(variant: VariantHash): Promise<void> {
     this.#forget(variant);
-    await this.#write(this.#database.del(`holding!${variant}`, durable));
+    await this.#write((database) => database.del(`holding!${variant}`, durable));
   }
 
   /** What else is kept of one kind, by name: pins, leases, times. */
@@ -146,20 +150,47 @@ export class Catalogue implements AsyncDisposable {
         : ({ type: "put", key, value: sealValue(value) } as const);
     });
     for (let at = 0; at < changes.length; at += batchMax) {
-      await this.#write(this.#database.batch(changes.slice(at, at + batchMax), durable));
+      await this.#write((database) => database.batch(changes.slice(at, at + batchMax), durable));
     }
+  }
+
+  /** Makes the database anew without its holdings; what else can be read of it is taken along. */
+  async renew(): Promise<void> {
+    await this.#renewal;
+    const renewed = this.#renew();
+    this.#renewal = renewed.catch(() => undefined);
+    await renewed;
   }
 
   /** The number that the node's announcements start with: greater at every start (DESIGN section 6). */
   async nextEpoch(wallMs: number): Promise<number> {
     const stored = Number(unsealValue(await this.#database.get("epoch")) ?? 0);
     const epoch = Math.max(Number.isSafeInteger(stored) ? stored + 1 : 0, Math.floor(wallMs));
-    await this.#write(this.#database.put("epoch", sealValue(epoch), durable));
+    await this.#write((database) => database.put("epoch", sealValue(epoch), durable));
     return epoch;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#database.close();
+  }
+
+  async #renew(): Promise<void> {
+    const old = this.#database;
+    const kept: (readonly [string, unknown])[] = [];
+    try {
+      for await (const [key, value] of old.iterator()) if (!key.startsWith("holding!")) kept.push([key, value]);
+    } catch (error) {
+      this.#onProblem?.(`not all of the node's database can be read: ${String(error)}`);
+    }
+    await old.close();
+    await moveAside(old.location, this.#wallMs);
+    closeToOthers(old.location);
+    const anew = new Level<string, unknown>(old.location, { valueEncoding: "json" });
+    await anew.open();
+    const puts = kept.map(([key, value]) => ({ type: "put", key, value }) as const);
+    for (let at = 0; at < puts.length; at += batchMax) await anew.batch(puts.slice(at, at + batchMax), durable);
+    this.#database = anew;
+    for (const variant of [...this.#entries.keys()]) this.#forget(variant);
   }
 
   /** An entry rotted. What a holding was is found again in the cache, and checked; a pin is lost. */
@@ -169,9 +200,10 @@ export class Catalogue implements AsyncDisposable {
   }
 
   /** LevelDB says what the disk refused in words only. */
-  async #write(work: Promise<void>): Promise<void> {
+  async #write(work: (database: Level<string, unknown>) => Promise<void>): Promise<void> {
+    await this.#renewal;
     try {
-      await work;
+      await work(this.#database);
     } catch (error) {
       if (!isDiskFull(error)) throw error;
       throw new NoSpaceError(`no space left for the node's database ${this.#database.location}`, { cause: error });

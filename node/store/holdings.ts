@@ -56,6 +56,12 @@ export class Holdings {
     return this.#parts.catalogue.byPayload(payload).find((entry) => this.#isSound(entry));
   }
 
+  /** It must be checked before it counts. */
+  doubt(variant: VariantHash): void {
+    this.#damaged.delete(variant);
+    this.#unsure.add(variant);
+  }
+
   isDamaged(variant: VariantHash): boolean {
     return this.#damaged.has(variant);
   }

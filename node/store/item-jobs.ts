@@ -23,8 +23,13 @@ export type ItemJob =
       readonly hash: ChunkHash;
       readonly bytes: Uint8Array;
     }
-  /** Which of these segments lie there as they should. */
-  | { readonly kind: "checkSegments"; readonly objectsPath: string; readonly hashes: readonly ChunkHash[] }
+  /** Which of these segments lie there as they should; those that do not are thrown away, unless nothing `mayChange`. */
+  | {
+      readonly kind: "checkSegments";
+      readonly objectsPath: string;
+      readonly hashes: readonly ChunkHash[];
+      readonly mayChange?: false;
+    }
   | { readonly kind: "loadSegment"; readonly objectsPath: string; readonly hash: ChunkHash }
   | {
       readonly kind: "storeChunk";

@@ -8,6 +8,7 @@ import type { RezHandle } from "../../protocol/rez-handle.ts";
 import type { Variant } from "../../protocol/variant.ts";
 import type { CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
 import { Adoption } from "./adoption.ts";
+import { Bookkeeping } from "./bookkeeping.ts";
 import { Catalogue, type CatalogueEntry } from "./catalogue.ts";
 import { loadItem, verifyHeldTree } from "./held-tree.ts";
 import { Holdings, holdingOf, pathOf } from "./holdings.ts";
@@ -16,7 +17,7 @@ import { ItemWorkers } from "./item-workers.ts";
 import { ObjectsCollector } from "./objects-collector.ts";
 import { CacheOwner } from "./owner.ts";
 import { loadRecord, RecordKeeper, writeDurably } from "./record-objects.ts";
-import { checkStore, endIntent, entryOf, intentPath, type RecoveryPlace, recoverStore } from "./recovery.ts";
+import { endIntent, entryOf, intentPath, type RecoveryPlace, recoverStore } from "./recovery.ts";
 import { beingCopied, type RemoveOptions, takeOut, tidy } from "./removal.ts";
 import { Repairs } from "./repairs.ts";
 import { Retention } from "./retention.ts";
@@ -35,6 +36,7 @@ import { VariantPlaces } from "./variant-places.ts";
  */
 export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly adoption: Adoption;
+  readonly bookkeeping: Bookkeeping;
   readonly repairs: Repairs;
   readonly scrub: Scrub;
   /** When what is held was used, and who wants it kept. */
@@ -92,6 +94,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     this.adoption = new Adoption({ place, holdings, workers, space, objects, find, keep, unlessOutdated, indexMode });
     const [tidied, verify] = [() => this.#tidied, this.verify.bind(this)];
     this.repairs = new Repairs({ place, holdings, workers, space, objects, places: this.#places, tidied, verify });
+    const checkUnsure = this.verifyUnsure.bind(this);
+    this.bookkeeping = new Bookkeeping({ place, holdings, places: this.#places, workers, checkUnsure });
     const positionPath = join(options.statePath, "scrub.json");
     this.scrub = new Scrub({ objectsPath: place.objectsPath, positionPath, holdings, workers, verify });
   }
@@ -282,9 +286,10 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     await this.#holdings.checkUnsure((variant) => this.verify(variant), this.#closing.signal);
   }
 
-  /** What the catalogue says against what the cache shows. Nothing is hashed. */
-  check(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
-    return checkStore(this.#place);
+  /** One line for all that is wrong with the bookkeeping. */
+  async check(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
+    const { checked, faults } = await this.bookkeeping.check();
+    return { checked, faults };
   }
 
   /** Whether a held variant was found damaged. */
