@@ -43,6 +43,7 @@ export class Catalogue implements AsyncDisposable {
   readonly #wallMs: () => number;
   /** Writes wait for it. */
   #renewal: Promise<void> = Promise.resolve();
+  #hasFailed = false;
   readonly #entries = new Map<VariantHash, CatalogueEntry>();
   readonly #payloads = new Map<PayloadId, Set<VariantHash>>();
   #bytes = 0;
@@ -199,15 +200,28 @@ export class Catalogue implements AsyncDisposable {
     this.#onProblem?.(`an entry of the node's database was damaged, and was dropped: ${key}`);
   }
 
-  /** LevelDB says what the disk refused in words only. */
+  /** LevelDB says what the disk refused in words only, and takes in nothing more after that until it is opened anew. */
   async #write(work: (database: Level<string, unknown>) => Promise<void>): Promise<void> {
     await this.#renewal;
+    if (this.#hasFailed) await this.#reopen();
     try {
       await work(this.#database);
-    } catch (error) {
-      if (!isDiskFull(error)) throw error;
-      throw new NoSpaceError(`no space left for the node's database ${this.#database.location}`, { cause: error });
+    } catch (cause) {
+      if (hasCode(cause, "LEVEL_DATABASE_NOT_OPEN")) throw cause;
+      this.#hasFailed = true;
+      const { location } = this.#database;
+      if (isDiskFull(cause)) throw new NoSpaceError(`no space left for the node's database ${location}`, { cause });
+      throw new UnusableError(`the node's database ${location} cannot be written: ${String(cause)}`, { cause });
     }
+  }
+
+  async #reopen(): Promise<void> {
+    this.#hasFailed = false;
+    const reopened = this.#database.close().then(() => this.#database.open());
+    this.#renewal = reopened.catch(() => {
+      this.#hasFailed = true;
+    });
+    await this.#renewal;
   }
 
   #remember(entry: CatalogueEntry): void {
@@ -252,7 +266,7 @@ function checkBroken(path: string, error: unknown): void {
 }
 
 function isDiskFull(error: unknown): boolean {
-  return /No space left|Disk quota exceeded/.test(String(error));
+  return /ENOSPC|No space left|Disk quota exceeded/.test(String(error));
 }
 
 function checkUsable(directory: string, cause: unknown): void {

@@ -116,7 +116,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
       return owner;
     });
     const catalogue = opened.use(await Catalogue.open(join(statePath, "index"), { onProblem }));
-    const workers = opened.use(ItemWorkers.open());
+    const workers = options.workers ?? opened.use(ItemWorkers.open());
     const [objectsPath, stagingPath] = [join(rez.ownPath, "objects"), join(rez.ownPath, "staging")];
     makeDirectory(stagingPath);
     const place = { ...options, rez, catalogue, objectsPath, stagingPath, onProblem };
@@ -319,7 +319,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     await using closing = new AsyncDisposableStack();
     for (const owner of this.#owners) closing.use(owner);
     closing.use(this.#catalogue);
-    closing.use(this.#workers);
+    if (this.#options.workers === undefined) closing.use(this.#workers);
     await this.#staging.leaveAll();
     for (const entry of this.#holdings.sound()) await this.#holdings.makeSure(entry);
     await this.#tidied;

@@ -35,6 +35,7 @@ async function takeOutOnce(rez: RezCache, entry: CatalogueEntry, signal: AbortSi
     if (!isEntry({ ...found, kind: "cached" }, entry)) continue;
     if ((await rez.remove(found, signal)) === "copying") throw beingCopied(found.rootPath);
   }
+  await rez.finishRemovals(entry.directory, signal);
 }
 
 /** Deletes what a crash left of removals, and what nothing names any more. Never rejects; a signal ends it early. */

@@ -1,5 +1,4 @@
 import { lstatSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { assert, BusyError, TreeDamagedError } from "../../protocol/errors.ts";
 import { type ChunkHash, digestBytes, hashFromBytes, type PayloadId, type VariantHash } from "../../protocol/hash.ts";
@@ -54,14 +53,15 @@ export class Repairs implements RepairStore {
     const path = join(repairsPath(place), hash);
     try {
       await deleteTree(path);
-      makeDirectory(path);
+      makeDirectory(join(path, "tree"));
       const at = { objectsPath: place.objectsPath, treePath: pathOf(entry) };
       const hashes = record.root.segments.map((segment) => segment.hash);
       const { objectsPath } = place;
       const right = await workers.do<"checkSegments">({ kind: "checkSegments", objectsPath, hashes });
       const end = async () => {
         letGo();
-        await deleteTree(path);
+        // What stays is deleted by the next repair of it, or at the next opening.
+        await deleteTree(path).catch((error: unknown) => place.onProblem(`${path} was not deleted: ${String(error)}`));
       };
       return new DamagedTree(record, { entry, at, path, workers, space, right, end });
     } catch (error) {
@@ -245,7 +245,6 @@ class DamagedTree implements StagedTree {
 
   async #prepareDrafts(signal: AbortSignal | undefined): Promise<void> {
     const files = this.#files();
-    await mkdir(this.#draftsPath, { recursive: true, mode: 0o700 });
     if (files.length === 0) return;
     const jobs = this.root.segments.map(({ hash: segment }, i) => {
       return { at: this.#at, segment, draftsPath: this.#draftsPath, chunks: this.#damage[i]!.chunks, files } as const;

@@ -55,8 +55,14 @@ export function moveAside(rootPath: string, toDelete: string, qualifiedName: str
   const stat = lstatSync(rootPath, { throwIfNoEntry: false });
   if (stat === undefined) return undefined;
   // A directory that is not writable cannot be moved to another parent by its unprivileged owner.
-  if (stat.isDirectory() && (stat.mode & 0o200) === 0) chmodSync(rootPath, stat.mode | 0o200);
-  renameSync(rootPath, target);
+  const isClosed = stat.isDirectory() && (stat.mode & 0o200) === 0;
+  if (isClosed) chmodSync(rootPath, stat.mode | 0o200);
+  try {
+    renameSync(rootPath, target);
+  } catch (error) {
+    if (isClosed) chmodSync(rootPath, stat.mode & 0o7777);
+    throw error;
+  }
   return target;
 }
 

@@ -266,7 +266,10 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
   }
 
   /** Work that must be over before another may take up this directory. */
-  #underway<T>(work: Promise<T>): Promise<T> {
+  #underway<T>(unnamed: Promise<T>): Promise<T> {
+    const work = unnamed.catch((error: unknown) => {
+      throw cacheError(this.path, error);
+    });
     const ended: Promise<unknown> = work.then(
       () => this.#work.delete(ended),
       (error: unknown) => {
