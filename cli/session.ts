@@ -1,7 +1,11 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
+  type ApiCollected,
+  type ApiCoverage,
   type ApiFsck,
+  type ApiKept,
+  type ApiList,
   type ApiRemoval,
   type FsckWish,
   type HoldingShape,
@@ -50,6 +54,17 @@ export interface LocalCache {
   verify(things: readonly NamedThing[]): Promise<VerifyResult>;
   remove(things: readonly NamedThing[]): Promise<readonly ApiRemoval[]>;
   fsck(wish: FsckWish): Promise<ApiFsck>;
+  readonly keeping: LocalKeeping;
+}
+
+/** What it keeps, and why. */
+export interface LocalKeeping {
+  explain(thing: NamedThing): Promise<ApiKept>;
+  gc(options: { readonly dryRun: boolean }): Promise<ApiCollected>;
+  pin(thing: NamedThing): Promise<{ readonly handle: string; readonly variant: string }>;
+  unpin(thing: NamedThing): Promise<{ readonly handle: string; readonly variant: string }>;
+  lists(options: { readonly refresh: boolean }): Promise<readonly ApiList[]>;
+  coverage(toolset: string): Promise<ApiCoverage>;
 }
 
 /**
@@ -69,8 +84,9 @@ export async function withCache<Answer>(
       const { promise, stop } = aborted(signal);
       const verify = (things: readonly NamedThing[]) => client.verify(things, { signal });
       const remove = (things: readonly NamedThing[]) => client.remove(things, { signal });
+      const { keeping } = client;
       const fsck = (wish: FsckWish) => client.fsck(wish, { signal });
-      const cache = { holdings: () => client.holdings(), verify, remove, fsck };
+      const cache = { holdings: () => client.holdings(), verify, remove, fsck, keeping };
       return await Promise.race([ask(cache), promise]).finally(stop);
     }
     await using node = await openNode(needsSources ? settings : withoutNetwork(settings));
@@ -80,6 +96,7 @@ export async function withCache<Answer>(
       verify: (things: readonly NamedThing[]) => node.verify(things),
       remove: (things: readonly NamedThing[]) => removeAll(node, things, signal),
       fsck: (wish: FsckWish) => node.fsck({ ...wish, signal }),
+      keeping: node.keeping,
     };
     return await Promise.race([ask(cache), promise]).finally(stop);
   });

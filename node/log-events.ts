@@ -11,11 +11,20 @@ export const logEvents = {
   "fetch-failed": { level: "warn", text: "A variant could not be had; code and reason of the error." },
   "variant-placed": { level: "info", text: "A variant lies where Rez finds it, and is announced." },
   "variant-removed": { level: "info", text: "Somebody had a variant taken off this disk." },
+  "variant-evicted": {
+    level: "info",
+    text: "A variant was taken off this disk to make room, or for its age, and why.",
+  },
+  "eviction-failed": { level: "warn", text: "A variant that should go could not be taken off, or no plan was made." },
+  "cache-too-full": { level: "warn", text: "All has gone that may, and the cache or its disk is too full still." },
+  "lists-refused": { level: "warn", text: "A keep-alive list was not believed, and why; the last one stays in force." },
+  "prefetch-failed": { level: "warn", text: "What a list wants here beforehand could not be had; it is tried again." },
   "variant-withdrawn": {
     level: "info",
     text: "A held variant was taken off this disk, since its publisher withdrew it.",
   },
   "withdrawn-variant-stays": { level: "warn", text: "A withdrawn variant could not be taken off yet, and why." },
+  "records-conflict": { level: "warn", text: "An origin's record contradicts the one of that revision seen before." },
   "holding-damaged": { level: "error", text: "A held tree is gone or not what was released; it is served no more." },
   "variant-repaired": {
     level: "info",

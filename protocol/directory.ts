@@ -145,6 +145,12 @@ export class Directory {
     return { addresses, name, site, rack };
   }
 
+  /** A peer's newest epoch: where its clock is right, when it started, in milliseconds since 1970. */
+  epochOf(peer: PeerName): number | undefined {
+    const slot = this.#slots.get(peer);
+    return slot === undefined ? undefined : this.#announcementOf(slot).epoch;
+  }
+
   peers(): IterableIterator<PeerName> {
     return this.#slots.keys();
   }

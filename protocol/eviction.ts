@@ -207,11 +207,12 @@ function forceOfComing({ held, limits, goal }: EvictionInput): Naming | undefine
 }
 
 /** What is to come takes the place of less important things only (P5). */
-function mayGoFor({ tier, reason }: Candidate, goal: EvictionGoal, coming: Naming | undefined): boolean {
-  if (goal.kind === "tidy" || tier <= beyondPinned) return true;
-  return (
-    coming !== undefined && reason.kind !== "held" && "naming" in reason && compareNamings(reason.naming, coming) > 0
-  );
+function mayGoFor({ tier, held }: Candidate, goal: EvictionGoal, coming: Naming | undefined): boolean {
+  if (goal.kind === "tidy" || tier < beyondPinned) return true;
+  // Where lists have no force they are still an order, or two variants would take each other's place for ever.
+  const naming = tier === beyondPinned ? goal.naming : coming;
+  if (naming === undefined || naming.isExpired) return tier === beyondPinned;
+  return compareNamings(held.naming!, naming) > 0;
 }
 
 interface Shortages {

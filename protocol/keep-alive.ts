@@ -5,6 +5,7 @@ import { matchesGlob } from "./glob.ts";
 import { type KeepPackage, parseKeepPackage } from "./keep-package.ts";
 import { keepEntriesMax, keepListBytesMax, scopePatternsMax } from "./limits.ts";
 import { parseUtf8, shown, utf8Bytes } from "./paths.ts";
+import { type Envelope, type EnvelopeForm, type SignatureCheck, signedBytes } from "./record.ts";
 import { parseUtcTime } from "./utc-time.ts";
 
 /** What a toolset's owner writes: what must stay on disk, in order of importance, and on which machines. */
@@ -94,6 +95,43 @@ export function decodeKeepList(bytes: Uint8Array): SignedKeepList {
   if (!isText(signer) || signer === "") throw new FormatError("a keep-alive list does not say who signed it");
   const times = { signedAt: timeOf(signedAt, "signedAt"), expires: timeOf(expires, "expires") };
   return { ...listOf(value), version: listVersion, signer, ...times };
+}
+
+/** Of the envelope around a signed list (decision 0086). */
+export const keepListForm: EnvelopeForm = {
+  payloadType: "application/vnd.p2pcache.keep-alive+json;version=1",
+  what: "a keep-alive list",
+  bytesMax: keepListBytesMax,
+};
+
+/**
+ * The list in an envelope, once the key of its toolset has signed it.
+ * @throws {NotTrustedError} {FormatError} {VersionError}
+ */
+export function trustedKeepList(
+  envelope: Envelope,
+  keys: ReadonlyMap<string, ToolsetKey>,
+  verify: SignatureCheck,
+): SignedKeepList {
+  const list = decodeKeepList(envelope.body);
+  const owner = keys.get(list.toolset);
+  if (owner === undefined) {
+    throw new NotTrustedError(`no key of the toolset ${list.toolset} is known`, {
+      hint: `set keepalive.${list.toolset} to its owner's public key`,
+    });
+  }
+  const message = signedBytes(envelope.body, keepListForm);
+  const own = envelope.signatures.filter(({ keyid }) => keyid === owner.keyid);
+  if (own.some(({ sig }) => verify(owner.key, message, sig))) return list;
+  throw new NotTrustedError(`the keep-alive list of ${list.toolset} is not signed by its owner's key`, {
+    code: "BAD_SIGNATURE",
+  });
+}
+
+/** Who may sign a toolset's list: a raw Ed25519 key, and its name in signatures. */
+export interface ToolsetKey {
+  readonly keyid: string;
+  readonly key: Uint8Array;
 }
 
 /** Whether a machine is one of those that a list is for. */

@@ -1,6 +1,6 @@
 import { isExpired, isForPlace, type KeepPlace, type SignedKeepList } from "./keep-alive.ts";
-import type { KeepPackage } from "./keep-package.ts";
-import { isInRezRange, parseRezVersion, type RezRange, type RezVersion } from "./rez-version.ts";
+import { type KeepPackage, versionOf } from "./keep-package.ts";
+import { isInRezRange, type RezRange, type RezVersion } from "./rez-version.ts";
 import type { Variant } from "./variant.ts";
 
 /** That a list names a variant: which one, and how important that is to it. */
@@ -78,8 +78,9 @@ export class KeepIndex {
   }
 
   /** Undefined for what is no version to Rez: then no range has it. */
-  #versionOf({ version = "" }: Variant): RezVersion | undefined {
-    if (!this.#versions.has(version)) this.#versions.set(version, readVersion(version));
+  #versionOf(variant: Variant): RezVersion | undefined {
+    const { version = "" } = variant;
+    if (!this.#versions.has(version)) this.#versions.set(version, versionOf(variant));
     return this.#versions.get(version);
   }
 }
@@ -117,12 +118,4 @@ function nameKey({ repository, name }: { readonly repository: string; readonly n
 
 function variantKey({ version = "", index }: Variant): string {
   return `${version}[${index ?? ""}]`;
-}
-
-function readVersion(text: string): RezVersion | undefined {
-  try {
-    return parseRezVersion(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,6 +1,13 @@
 import { FormatError } from "./errors.ts";
 import { shown } from "./paths.ts";
-import { parseRezRange, type RezRange } from "./rez-version.ts";
+import {
+  compareRezVersions,
+  isInRezRange,
+  parseRezRange,
+  parseRezVersion,
+  type RezRange,
+  type RezVersion,
+} from "./rez-version.ts";
 import { parseVariant, type Variant } from "./variant.ts";
 
 /** What one line of a keep-alive list means: a single variant, or all variants of the versions in a range. */
@@ -24,6 +31,29 @@ export function parseKeepPackage(text: string): KeepPackage {
   parseVariant({ kind: "rez", repository, name });
   // Rez lets the dash away before a sign.
   return { kind: "range", repository, name, range: parseRezRange(rest.startsWith("-") ? rest.slice(1) : rest) };
+}
+
+/** The variants that are meant, out of those that are known; a single one also where nobody knows it. The latest first. */
+export function variantsMeant(means: KeepPackage, known: readonly Variant[]): Variant[] {
+  if (means.kind === "variant") return [means.variant];
+  const versioned: { readonly variant: Variant; readonly version: RezVersion }[] = [];
+  for (const variant of known) {
+    if (variant.name !== means.name || variant.repository !== means.repository) continue;
+    const version = versionOf(variant);
+    if (version !== undefined && isInRezRange(version, means.range)) versioned.push({ variant, version });
+  }
+  return versioned
+    .sort((a, b) => compareRezVersions(b.version, a.version) || (a.variant.index ?? 0) - (b.variant.index ?? 0))
+    .map(({ variant }) => variant);
+}
+
+/** Undefined for what is no version to Rez: no range has it. */
+export function versionOf({ version = "" }: Variant): RezVersion | undefined {
+  try {
+    return parseRezVersion(version);
+  } catch {
+    return undefined;
+  }
 }
 
 function oneVariant(text: string, names: { repository: string; name: string }, rest: string, index: string): Variant {

@@ -40,6 +40,12 @@ export const originIndexBytesMax: number = 64 * MIB;
 export const frameHeaderBytesMax: number = 128 * KIB;
 /** The raw bytes behind a frame's header: one item. Far below the 4 MiB at which js-libp2p gives up on a stream. */
 export const frameBodyBytesMax: number = chunkBytesMax;
+/** What a wanter tells its registrar: a bit for each of 65,537 groups, and a site's name. */
+export const registerQuestionBytesMax: number = 10 * KIB;
+/** What it is told: names of 512 peers, 66 bytes each at most. */
+export const registerAnswerBytesMax: number = 40 * KIB;
+/** Questions of one stream that are not answered yet: a wanter asks about each payload once a second. */
+export const registerQuestionsMax = 16;
 /** Items asked for in one frame. */
 export const requestItemsMax = 256;
 /** Holdings remembered of one peer (DESIGN section 6: 1,000 are expected). */
@@ -86,10 +92,13 @@ export const knownBytesMax: number = fingerprintBytes * peersMax;
 /** A payload of at most this many bytes is fetched without a join: one request, one answer (DESIGN section 6). */
 export const smallPayloadBytesMax: number = 4 * MIB;
 
+/** A file of the policy, metadata or target: one body of a frame, so that any peer can give it. */
+export const policyFileBytesMax: number = recordBytesMax;
+
 /** Lines of one keep-alive list: five times what a large toolset names (issue 5: 2,000). */
 export const keepEntriesMax = 10_000;
-/** One list: `keepEntriesMax` lines of 200 bytes. */
-export const keepListBytesMax: number = 2 * MIB;
+/** One list, in its envelope: `keepEntriesMax` lines of 140 bytes; no larger than a file of the policy. */
+export const keepListBytesMax: number = policyFileBytesMax;
 /** Patterns for one part of a list's scope: a wing of racks by name. */
 export const scopePatternsMax = 256;
 

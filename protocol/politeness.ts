@@ -33,6 +33,7 @@ export class Politeness {
   }
 }
 
-const trafficClasses: readonly TrafficClass[] = ["interactive", "jobStart", "prefetch", "repair"];
+/** In this order they go over the wire. */
+export const trafficClasses: readonly TrafficClass[] = ["interactive", "jobStart", "prefetch", "repair"];
 /** Two chunks of the largest size. */
 const burstBytes: number = 4 * MIB;

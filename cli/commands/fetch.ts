@@ -7,12 +7,13 @@ import {
   formatDuration,
   type NodeClient,
   P2pCacheError,
+  type Settings,
   UnreachableError,
   UsageError,
 } from "../../node/index.ts";
 import type { Context, Run } from "../context.ts";
 import { addSharedFlags } from "../flags.ts";
-import { readHandles } from "../handles.ts";
+import { type Named, readHandles } from "../handles.ts";
 import { bytesText, FetchProgressSum, ProgressReport } from "../progress.ts";
 import { findOrStartNode } from "../session.ts";
 
@@ -42,20 +43,30 @@ export function parseSeconds(text: string): number {
 async function fetch(context: Context, words: readonly string[], lingerSeconds: number): Promise<void> {
   const { settings } = context.settings();
   const named = await readHandles(context, settings, words);
+  if (named.length === 0) return context.out.list("fetch", "variants", [], () => []);
+  const start = () => findOrStartNode(context, settings, { lingerSeconds });
+  const variants = await fetchNamed(context, settings, named, start);
+  report(
+    context,
+    variants,
+    named.map(({ typed }) => typed),
+  );
+}
+
+/** Has a node fetch what was named, with the flags of this command line. */
+export async function fetchNamed(
+  context: Context,
+  settings: Settings,
+  named: readonly Named[],
+  start: () => Promise<NodeClient>,
+): Promise<ApiVariant[]> {
   const call: FetchCall = {
     things: named.map(({ thing }) => thing),
     ...(context.flags.origin === undefined ? {} : { origin: context.flags.origin === "never" ? "never" : "auto" }),
     ...(context.flags.peers === undefined ? {} : { peers: settings.transfer.peers }),
     ...(context.flags.timeout === undefined ? {} : { timeoutMs: settings.transfer.timeoutMs }),
   };
-  if (call.things.length === 0) return context.out.list("fetch", "variants", [], () => []);
-  const start = () => findOrStartNode(context, settings, { lingerSeconds });
-  const variants = await callNode(context, start, call, settings.transfer.timeoutMs);
-  report(
-    context,
-    variants,
-    named.map(({ typed }) => typed),
-  );
+  return await callNode(context, start, call, settings.transfer.timeoutMs);
 }
 
 /** A node may end, for lack of work, between our finding it and our call: then there is another one. */

@@ -3,13 +3,15 @@ import { P2pCacheError, UsageError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
 import { type ApiEvent, type ApiNode, type ApiVariant, errorShape, namedText } from "./api-types.ts";
 import { parseFetchBody, parseFsckWish, parseThings } from "./bodies.ts";
+import { addKeepingAdminRoutes, addKeepingRoutes, type KeepingNode } from "./keeping-routes.ts";
 import { removeAll } from "./removals.ts";
 import { listenOn } from "./sockets.ts";
 
 /** A node whose checks end with their caller. */
-type VerifyingNode = ApiNode & {
-  verify(things: readonly NamedThing[], options: { readonly signal: AbortSignal }): ReturnType<ApiNode["verify"]>;
-};
+type VerifyingNode = ApiNode &
+  KeepingNode & {
+    verify(things: readonly NamedThing[], options: { readonly signal: AbortSignal }): ReturnType<ApiNode["verify"]>;
+  };
 
 export interface ControlOptions {
   readonly node: VerifyingNode;
@@ -128,6 +130,7 @@ function addUserRoutes(server: FastifyInstance, { node, version }: ControlOption
     const things = parseThings((request.body as { things?: unknown } | null)?.things);
     return stream(request, reply, (signal) => node.verify(things, { signal }));
   });
+  addKeepingRoutes(server, node, stream);
   server.post("/v1/fetch", (request, reply) => {
     const { things, origin, peers, timeoutMs } = parseFetchBody(request.body);
     const options = {
@@ -149,6 +152,7 @@ function addAdminRoutes(server: FastifyInstance, { node, onStop }: ControlOption
     const wish = parseFsckWish(request.body);
     return stream(request, reply, (signal) => node.fsck({ ...wish, signal }));
   });
+  addKeepingAdminRoutes(server, node, stream);
   server.post("/v1/rm", (request, reply) => {
     const things = parseThings((request.body as { things?: unknown } | null)?.things);
     return stream(request, reply, async (signal) => ({ variants: await removeAll(node, things, signal) }));

@@ -99,6 +99,10 @@ export interface Settings {
     readonly publishers: readonly string[];
     readonly mode: "signed" | "hash-only";
   };
+  readonly keepalive: {
+    /** By toolset: its owner's public key, `ed25519:<base64 of the raw 32 bytes>`. */
+    readonly keys: ReadonlyMap<string, string>;
+  };
   readonly publish: {
     readonly keyFile: string;
     /** Name of a folder origin; `undefined` where there is none. */

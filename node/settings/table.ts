@@ -21,6 +21,8 @@ import {
   rate,
   reading,
   size,
+  splitOnce,
+  toolsetKeys,
 } from "./kinds.ts";
 import { suggestion } from "./nearest.ts";
 import type { ClassRates, OriginSettings, SettingKey, Settings } from "./schema.ts";
@@ -174,6 +176,9 @@ const schema = z.strictObject({
     publishers: publicKeys("Public keys whose releases are trusted."),
     mode: choice(["signed", "hash-only"], { value: "signed" }, "Whether releases must be signed."),
   }),
+  keepalive: z.strictObject({
+    keys: toolsetKeys("Toolsets whose keep-alive lists are followed, with their owners' public keys."),
+  }),
   publish: z.strictObject({
     key: path({ text: "<node.state>/keys/publisher.pem" }, "Private key that signs releases: PKCS#8 PEM, mode 0600."),
     origin: label({ text: "the first folder origin" }, "Name of the origin that releases go to.").optional(),
@@ -253,7 +258,7 @@ function treeOf(values: ReadonlyMap<string, unknown>): Record<string, unknown> {
 }
 
 function toSettings(parsed: Parsed): Settings {
-  const { network, node, cache, transfer, trust, publish } = parsed;
+  const { network, node, cache, transfer, trust, keepalive, publish } = parsed;
   const origins = parsed.origin.map(toOrigin);
   const names = origins.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
@@ -299,6 +304,7 @@ function toSettings(parsed: Parsed): Settings {
       downBytesPerSecond: transfer.down,
     },
     trust,
+    keepalive: { keys: new Map(keepalive.keys.map((entry) => splitOnce(entry) as [string, string])) },
     publish: {
       keyFile: publish.key,
       origin: publishOrigin(publish.origin, origins),

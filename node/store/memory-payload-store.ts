@@ -151,7 +151,8 @@ export class MemoryPayloadStore implements FetchStore {
   async serve(payload: PayloadId): Promise<ServedPayload | undefined> {
     const staged = this.#active.get(payload);
     if (staged !== undefined) {
-      return { index: staged.index, root: staged.root, have: () => staged.have, load: (item) => staged.load(item) };
+      const { index, root, have } = staged;
+      return { index, root, have: () => have, sizeOf: (i) => staged.sizeOf(i), load: (item) => staged.load(item) };
     }
     const held = [...this.#held.values()].find(({ holding }) => holding.payload === payload);
     if (held === undefined || this.#damaged.has(held.holding.variant)) return undefined;

@@ -76,6 +76,10 @@ export class MemoryStagedTree implements StagedTree {
     return { sizesBytes, copiesOf: this.#copiesOf, stored };
   }
 
+  sizeOf(item: number): number | undefined {
+    return this.layouts[item - this.index.segments]?.chunk.sizeBytes;
+  }
+
   /** What is known of the chunks before they come. */
   protected takeKnown(): void {}
 

@@ -192,7 +192,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
    */
   noteRecord(hash: VariantHash, envelope: Uint8Array): Promise<void> {
     this.#objects.touch(hash);
-    return this.#records.keep(hash, envelope, this.#catalogue.get(hash));
+    return this.#records.keep(hash, envelope, () => this.#catalogue.get(hash));
   }
 
   /**
@@ -255,7 +255,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const staged = this.#staging.get(payload);
     if (staged !== undefined) {
       const load = (item: number) => this.#load(payload, staged.record, item);
-      return { index: staged.index, root: staged.record.root, have: () => staged.have, load };
+      const { index, record, have } = staged;
+      return { index, root: record.root, have: () => have, sizeOf: (item) => staged.sizeOf(item), load };
     }
     const entry = this.#holdings.soundWith(payload);
     const record = entry === undefined ? undefined : await this.#holdings.record(entry);
@@ -344,10 +345,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     return { kind: "placed", holding: holdingOf(entry) };
   }
 
-  /**
-   * Moves a tree in beside an earlier revision, a damaged tree, or one that the catalogue does not know, which then goes:
-   * never mended in place, since programs may be running from it.
-   */
+  /** Moves a tree in beside an earlier revision, or one that the catalogue does not know, which then goes. */
   #placeTree(hash: VariantHash, handle: RezHandle, staged: StagedPayload, signal?: AbortSignal): Promise<PlaceResult> {
     const { record, treePath: tree } = staged;
     const placement = {

@@ -45,6 +45,10 @@ export class Retention {
     return this.#catalogue.all();
   }
 
+  entry(variant: VariantHash): CatalogueEntry | undefined {
+    return this.#catalogue.get(variant);
+  }
+
   /** When Rez, or we, used a held variant last, milliseconds since 1970: not when we touched it for its own sake. */
   lastUsedMs(variant: VariantHash): number | undefined {
     const entry = this.#catalogue.get(variant);

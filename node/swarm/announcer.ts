@@ -3,6 +3,7 @@ import { Directory, type PeerName } from "../../protocol/directory.ts";
 import { Gossip, type GossipAction, type GossipEvent } from "../../protocol/gossip.ts";
 import type { Hasher } from "../../protocol/hash.ts";
 import type { DirectoryAsk, EnvelopedHead } from "../../protocol/messages.ts";
+import type { SeenMember } from "../../protocol/registrars.ts";
 import { Turns } from "../turns.ts";
 import { Allowance } from "./allowance.ts";
 import { answerDirectory, askDirectory } from "./directory-stream.ts";
@@ -45,11 +46,14 @@ export class Announcer {
   #waking: NodeJS.Timeout | undefined;
   #isDraining = false;
   #members = 0;
+  /** As it was announced last. */
+  #epoch: number;
 
   constructor(parts: AnnouncerParts) {
     const { network, self, hash } = parts;
     const random = Math.random;
     this.#parts = parts;
+    this.#epoch = parts.epoch;
     this.directory = new Directory({ hash, random });
     this.#gossip = new Gossip({ network, self, directory: this.directory, hash, random });
   }
@@ -75,6 +79,12 @@ export class Announcer {
 
   left(peer: PeerName): void {
     this.#post({ kind: "left", peer });
+  }
+
+  /** Everybody that is known, this node first, and since when each is up. */
+  *members(): Generator<SeenMember> {
+    yield { name: this.#parts.self, upSinceMs: this.#epoch };
+    for (const name of this.directory.peers()) yield { name, upSinceMs: this.directory.epochOf(name)! };
   }
 
   /** An announcement came by gossip. Answers whether it is sent on. */
@@ -159,7 +169,8 @@ export class Announcer {
   /** Never rejects: what cannot be written down or signed is not announced. */
   async #announce(announcement: Announcement): Promise<void> {
     try {
-      if (announcement.epoch > this.#parts.epoch) await this.#parts.raiseEpoch(announcement.epoch);
+      if (announcement.epoch > this.#epoch) await this.#parts.raiseEpoch(announcement.epoch);
+      this.#epoch = announcement.epoch;
       const signed = await this.#parts.seal(announcement);
       this.#post({ kind: "signed", signed });
       await this.#parts.publish(signed.envelope);

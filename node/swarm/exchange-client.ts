@@ -3,6 +3,7 @@ import { FormatError, UnreachableError } from "../../protocol/errors.ts";
 import type { PayloadId } from "../../protocol/hash.ts";
 import { requestItemsMax } from "../../protocol/limits.ts";
 import { decodeSwarm, type SwarmMessage } from "../../protocol/messages.ts";
+import type { TrafficClass } from "../../protocol/politeness.ts";
 import type { Frame } from "../../protocol/wire.ts";
 import type { Join, JoinListener } from "../ports.ts";
 import type { Frames } from "./frames.ts";
@@ -42,7 +43,12 @@ export class ExchangeClient {
   }
 
   /** Asks what the peer has of a payload of `items` items. @throws {UnreachableError} when no answer comes. */
-  async join(payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined> {
+  async join(
+    payload: PayloadId,
+    items: number,
+    listener: JoinListener,
+    traffic?: TrafficClass,
+  ): Promise<Join | undefined> {
     if (this.#hasEnded) throw new UnreachableError("the peer ended the stream");
     const number = this.#nextNumber++;
     const answer = Promise.withResolvers<Bitmap | "all" | undefined>();
@@ -54,7 +60,7 @@ export class ExchangeClient {
       answer.reject(new UnreachableError("the peer does not answer"));
     }, this.#joinMs);
     try {
-      this.#stream.send({ kind: "join", number, payload }).catch(answer.reject);
+      this.#stream.send({ kind: "join", number, payload, ...asClass(traffic) }).catch(answer.reject);
       const have = await answer.promise;
       if (have !== undefined) return this.#joined(number, have);
       this.#drop(number);
@@ -65,6 +71,28 @@ export class ExchangeClient {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /**
+   * A payload that is asked for without a word about what is there: its first request is the one message that it takes.
+   * @throws {UnreachableError} when the stream has ended.
+   */
+  take(payload: PayloadId, items: number, listener: JoinListener, traffic?: TrafficClass): Join {
+    if (this.#hasEnded) throw new UnreachableError("the peer ended the stream");
+    const number = this.#nextNumber++;
+    const asked = new Set<number>();
+    this.#joins.set(number, { items, hasJoined: true, listener, asked, answer: Promise.withResolvers() });
+    const join = this.#joined(number, "all");
+    let hasAsked = false;
+    const request = (wanted: readonly number[]) => {
+      if (hasAsked || wanted.length === 0 || !this.#joins.has(number)) return join.request(wanted);
+      hasAsked = true;
+      const first = wanted.slice(0, requestItemsMax);
+      for (const item of first) asked.add(item);
+      this.#say({ kind: "take", number, payload, items: first, ...asClass(traffic) });
+      join.request(wanted.slice(requestItemsMax));
+    };
+    return { ...join, request };
   }
 
   /** Ends the stream; every listener hears of it. */
@@ -113,6 +141,7 @@ export class ExchangeClient {
     const { listener, asked, answer } = join;
     switch (message.kind) {
       case "joined":
+        if (join.hasJoined) throw new FormatError("an answer that nobody asked for");
         answer.resolve(haveOf(message.all, body, join.items));
         join.hasJoined = true;
         return;
@@ -129,6 +158,7 @@ export class ExchangeClient {
         if (join.hasJoined) return listener.gone(message.items);
         return answer.resolve(undefined);
       case "join":
+      case "take":
       case "leave":
       case "request":
       case "cancel":
@@ -155,6 +185,10 @@ export class ExchangeClient {
     this.#joins.clear();
     if (!wasEnded) this.#onIdle();
   }
+}
+
+function asClass(traffic: TrafficClass | undefined): { readonly traffic?: TrafficClass } {
+  return traffic === undefined ? {} : { traffic };
 }
 
 function haveOf(all: boolean, body: Uint8Array, items: number): Bitmap | "all" {

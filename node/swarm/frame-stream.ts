@@ -1,8 +1,8 @@
 import type { Stream } from "@libp2p/interface";
 import { FormatError, UnreachableError } from "../../protocol/errors.ts";
-import { encodeMessage, type Message } from "../../protocol/messages.ts";
+import type { Message } from "../../protocol/messages.ts";
 import { encodeFrameHead, type Frame, FrameDecoder, type FrameLimits } from "../../protocol/wire.ts";
-import type { Frames } from "./frames.ts";
+import { type Frames, headerOf } from "./frames.ts";
 
 /**
  * Frames over one libp2p stream. It reads as soon as it is made and never pauses: js-libp2p aborts a paused stream past
@@ -45,7 +45,7 @@ export class FrameStream implements Frames {
     else this.#onEnd = onEnd;
   }
 
-  send(message: Message, body?: Uint8Array): Promise<void> {
+  send(message: Message | Uint8Array, body?: Uint8Array): Promise<void> {
     if (this.#queuedFrames >= queuedFramesMax) {
       const error = new UnreachableError("the peer does not read what it asked for");
       this.abort(error);
@@ -105,9 +105,9 @@ export class FrameStream implements Frames {
     this.#onEnd();
   }
 
-  async #write(message: Message, body?: Uint8Array): Promise<void> {
+  async #write(message: Message | Uint8Array, body?: Uint8Array): Promise<void> {
     try {
-      const head = encodeFrameHead(encodeMessage(message), body?.length ?? 0);
+      const head = encodeFrameHead(headerOf(message), body?.length ?? 0);
       let hasRoom = this.#stream.send(head);
       if (body !== undefined && body.length > 0) hasRoom = this.#stream.send(body);
       if (!hasRoom) await this.#flushed();

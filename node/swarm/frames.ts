@@ -1,5 +1,5 @@
 import { UnreachableError } from "../../protocol/errors.ts";
-import type { Message } from "../../protocol/messages.ts";
+import { encodeMessage, type Message } from "../../protocol/messages.ts";
 import type { Frame } from "../../protocol/wire.ts";
 
 /** One stream of frames between two members: over libp2p, or in memory. */
@@ -9,12 +9,20 @@ export interface Frames {
    * side broke the protocol.
    */
   listen(onFrame: (frame: Frame) => void, onEnd: () => void): void;
-  /** Sends one frame after those before it, once there is room for it. @throws {UnreachableError} when it cannot. */
-  send(message: Message, body?: Uint8Array): Promise<void>;
+  /**
+   * Sends one frame, whose header is this message or these bytes, after those before it, once there is room for it.
+   * @throws {UnreachableError} when it cannot.
+   */
+  send(message: Message | Uint8Array, body?: Uint8Array): Promise<void>;
   /** Sends what is queued and ends this side; never rejects. */
   close(): Promise<void>;
   /** Ends both sides at once. */
   abort(reason: Error): void;
+}
+
+/** The header of a message's frame. */
+export function headerOf(message: Message | Uint8Array): Uint8Array {
+  return message instanceof Uint8Array ? message : encodeMessage(message);
 }
 
 /**

@@ -1,27 +1,18 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Connection, Libp2p, PrivateKey, Stream } from "@libp2p/interface";
+import type { Connection, Libp2p, Stream } from "@libp2p/interface";
 import type { PeerName } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
-import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
-import type { NeighbourLimits } from "../../protocol/neighbourhood.ts";
-import { defaultServiceLimits, Service } from "../../protocol/service.ts";
-import type {
-  DirectoryView,
-  DiscoveryState,
-  Join,
-  JoinListener,
-  PeerFacts,
-  Swarm,
-  SwarmHandlers,
-  WaitOptions,
-} from "../ports.ts";
+import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
+import type { ClassRates } from "../../protocol/politeness.ts";
+import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
+import type { SeenMember } from "../../protocol/registrars.ts";
+import type { DirectoryView, DiscoveryState, Join, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
 import { announcedAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { Bootstrap } from "./bootstrap.ts";
 import { answerRecord, askRecord } from "./catalog.ts";
 import { openAnnouncement, sealAnnouncement } from "./envelope.ts";
-import { ExchangeClient } from "./exchange-client.ts";
-import { ExchangeServer } from "./exchange-server.ts";
+import { Exchange } from "./exchange.ts";
 import { FrameStream } from "./frame-stream.ts";
 import type { Frames } from "./frames.ts";
 import { GossipMesh } from "./gossip-mesh.ts";
@@ -29,46 +20,9 @@ import { createHost, parseAddress } from "./host.ts";
 import { usableSegments } from "./interfaces.ts";
 import { Mdns } from "./mdns.ts";
 import { Neighbours } from "./neighbours.ts";
-import { type HelloFacts, PeerGate } from "./peer-gate.ts";
+import { PeerGate } from "./peer-gate.ts";
 import { type ProtocolName, protocols } from "./protocols.ts";
-
-export interface SwarmOptions {
-  readonly key: PrivateKey;
-  /** Goes into the noise handshake: whoever has another one is refused there (DESIGN section 6). */
-  readonly prologue: Uint8Array;
-  readonly hello: HelloFacts;
-  /** Multiaddrs. */
-  readonly listen: readonly string[];
-  readonly bootstrap: readonly string[];
-  readonly hash: Hasher;
-  /** Later than any epoch that this node ever announced. */
-  readonly epoch: number;
-  /** Whether neighbours are looked for on the local network. */
-  readonly mdns?: boolean;
-  /** Whether loopback addresses are announced and dialled: for several nodes on one machine. */
-  readonly announceLoopback?: boolean;
-  /** Told of a peer that was refused, and why. */
-  readonly onRefused?: (peer: PeerName, reason: string) => void;
-  /** Told once when a bootstrap peer cannot be reached, and why. */
-  readonly onUnreachable?: (address: string, reason: string) => void;
-  /** Told once of each kind of trouble with discovery on the local network. */
-  readonly onDiscoveryFault?: (fault: string) => void;
-  /** Shorter ones for tests. */
-  readonly timings?: SwarmTimings;
-  /** Fewer for tests. */
-  readonly neighbours?: NeighbourLimits;
-}
-
-export interface SwarmTimings {
-  /** How long a hello is awaited. */
-  readonly helloMs?: number;
-  /** How long an answer to a join is awaited. */
-  readonly joinMs?: number;
-  /** How long a peer may take no byte of what it asked for. */
-  readonly stallMs?: number;
-  /** When a bootstrap peer that is away is dialled again, at first. */
-  readonly retryMs?: number;
-}
+import type { SwarmOptions, SwarmTimings } from "./swarm-options.ts";
 
 /** The swarm over libp2p: tcp, noise, yamux, gossipsub. */
 export class Libp2pSwarm implements Swarm {
@@ -77,13 +31,12 @@ export class Libp2pSwarm implements Swarm {
   readonly #handlers: SwarmHandlers;
   readonly #gate: PeerGate;
   readonly #mesh: GossipMesh;
-  readonly #server: ExchangeServer;
+  readonly #exchange: Exchange;
   readonly #bootstrap: Bootstrap;
   readonly #announcer: Announcer;
   readonly #neighbours: Neighbours;
   readonly #mdns: Mdns | undefined;
   readonly #timings: SwarmTimings;
-  readonly #clients = new Map<PeerName, Promise<ExchangeClient>>();
   #looking: NodeJS.Timeout | undefined;
   #labels = "";
   readonly #met = Promise.withResolvers<void>();
@@ -101,7 +54,8 @@ export class Libp2pSwarm implements Swarm {
     this.#mesh = parts.mesh;
     this.#bootstrap = parts.bootstrap;
     this.#timings = options.timings ?? {};
-    this.#server = new ExchangeServer(handlers, new Service(defaultServiceLimits));
+    const { timings = {}, up = {} } = options;
+    this.#exchange = new Exchange({ handlers, open: (peer, name) => this.#openStream(peer, name), timings, up });
     const listener = {
       onReady: (peer: PeerName) => this.#joined(peer),
       onLeft: (peer: PeerName) => this.#left(peer),
@@ -199,15 +153,32 @@ export class Libp2pSwarm implements Swarm {
     }
   }
 
-  async join(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined> {
-    const client = await this.#clientOf(peer);
-    // The last one to leave has just ended its stream: a new one is opened.
-    const open = client.hasEnded ? await this.#clientOf(peer) : client;
-    return await open.join(payload, items, listener);
+  join(...what: Parameters<Swarm["join"]>): Promise<Join | undefined> {
+    return this.#exchange.join(...what);
+  }
+
+  take(...what: Parameters<Swarm["take"]>): Join {
+    return this.#exchange.take(...what);
+  }
+
+  part(peer: PeerName, payload: PayloadId): void {
+    this.#exchange.server.part(peer, payload);
+  }
+
+  register(peer: PeerName, payload: PayloadId, question: RegisterQuestion): Promise<RegisterAnswer> {
+    return this.#exchange.register(peer, payload, question);
+  }
+
+  members(): Iterable<SeenMember> {
+    return this.#announcer.members();
+  }
+
+  setRates(up: ClassRates): void {
+    this.#exchange.server.setRates(up);
   }
 
   stored(payload: PayloadId, items: readonly number[]): void {
-    this.#server.stored(payload, items);
+    this.#exchange.server.stored(payload, items);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -218,9 +189,7 @@ export class Libp2pSwarm implements Swarm {
     await this.#announcer.stop();
     this.#mesh.stop();
     this.#gate.stop();
-    this.#server.close();
-    const end = (client: ExchangeClient) => client.abort(new Error("the node stops"));
-    for (const opening of this.#clients.values()) void opening.then(end).catch(() => undefined);
+    this.#exchange.close();
     await this.#host.stop();
   }
 
@@ -319,7 +288,9 @@ export class Libp2pSwarm implements Swarm {
     await this.#handle("hello", (frames, connection) => this.#gate.answer(frames, connection));
     await this.#handle("catalog", (frames) => answerRecord(frames, handlers));
     await this.#handle("directory", (frames) => this.#announcer.answer(frames));
-    await this.#handle("swarm", (frames, connection) => this.#server.accept(connection.remotePeer.toString(), frames));
+    const { server, registrar } = this.#exchange;
+    await this.#handle("swarm", (frames, { remotePeer }) => server.accept(remotePeer.toString(), frames));
+    await this.#handle("register", (frames, { remotePeer }) => registrar.accept(remotePeer.toString(), frames));
   }
 
   /** Registers a protocol; all but hello wait until the peer has been let in. */
@@ -355,21 +326,6 @@ export class Libp2pSwarm implements Swarm {
       await Promise.race([this.#met.promise, timeout]);
       if (this.#gate.peers().length > 0 || this.discovery()?.heard === 0) return;
     }
-  }
-
-  /** One stream to a peer carries all payloads that are joined there. */
-  #clientOf(peer: PeerName): Promise<ExchangeClient> {
-    const known = this.#clients.get(peer);
-    if (known !== undefined) return known;
-    const forget = () => {
-      if (this.#clients.get(peer) === opening) this.#clients.delete(peer);
-    };
-    const opening: Promise<ExchangeClient> = this.#openStream(peer, "swarm").then(
-      (frames) => new ExchangeClient(frames, forget, this.#timings.joinMs),
-    );
-    this.#clients.set(peer, opening);
-    opening.catch(forget);
-    return opening;
   }
 
   /** A stream to a peer, which is dialled if it is not here. @throws {UnreachableError} */

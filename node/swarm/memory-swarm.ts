@@ -2,16 +2,17 @@ import type { Announcement, Signed } from "../../protocol/announcement.ts";
 import type { PeerName } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
-import { encodeMessage, type Message } from "../../protocol/messages.ts";
-import { defaultServiceLimits, Service } from "../../protocol/service.ts";
+import type { Message } from "../../protocol/messages.ts";
+import type { ClassRates } from "../../protocol/politeness.ts";
+import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
+import type { SeenMember } from "../../protocol/registrars.ts";
 import type { Frame } from "../../protocol/wire.ts";
 import { openHashEngine } from "../hasher.ts";
-import type { DirectoryView, Join, JoinListener, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
+import type { DirectoryView, Join, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
 import { Announcer } from "./announcer.ts";
 import { answerRecord, askRecord } from "./catalog.ts";
-import { ExchangeClient } from "./exchange-client.ts";
-import { ExchangeServer } from "./exchange-server.ts";
-import type { Frames } from "./frames.ts";
+import { Exchange } from "./exchange.ts";
+import { type Frames, headerOf } from "./frames.ts";
 
 /** Members in one process, each connected to all others unless told otherwise: for tests. */
 export class MemoryNetwork {
@@ -32,8 +33,8 @@ export class MemoryNetwork {
   }
 
   disconnect(one: MemorySwarm, other: MemorySwarm): void {
-    one.part(other);
-    other.part(one);
+    one.lose(other);
+    other.lose(one);
   }
 }
 
@@ -41,20 +42,19 @@ export class MemoryNetwork {
 export class MemorySwarm implements Swarm {
   readonly id: PeerName;
   readonly #handlers: SwarmHandlers;
-  readonly #server: ExchangeServer;
+  readonly #exchange: Exchange;
   readonly #announcer: Announcer;
   readonly #onClose: () => void;
   readonly #peers = new Map<PeerName, MemorySwarm>();
   readonly #streams = new Map<PeerName, Set<MemoryFrames>>();
-  readonly #clients = new Map<PeerName, ExchangeClient>();
   /** Peers that were asked for something, in order: what a test may look at. */
-  readonly asked: { readonly peer: PeerName; readonly what: "record" | "join" }[] = [];
+  readonly asked: { readonly peer: PeerName; readonly what: "record" | "join" | "take" | "register" }[] = [];
 
   constructor(id: PeerName, handlers: SwarmHandlers, onClose: () => void) {
     this.id = id;
     this.#handlers = handlers;
     this.#onClose = onClose;
-    this.#server = new ExchangeServer(handlers, new Service(defaultServiceLimits));
+    this.#exchange = new Exchange({ handlers, open: async (peer, protocol) => this.#openStream(peer, protocol) });
     this.#announcer = new Announcer({
       network: "memory",
       self: id,
@@ -113,22 +113,45 @@ export class MemorySwarm implements Swarm {
     }
   }
 
-  async join(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined> {
-    this.asked.push({ peer, what: "join" });
-    return await this.#clientOf(peer).join(payload, items, listener);
+  join(...what: Parameters<Swarm["join"]>): Promise<Join | undefined> {
+    this.asked.push({ peer: what[0], what: "join" });
+    return this.#exchange.join(...what);
+  }
+
+  take(...what: Parameters<Swarm["take"]>): Join {
+    this.asked.push({ peer: what[0], what: "take" });
+    return this.#exchange.take(...what);
+  }
+
+  /** Lets go of a peer's join. */
+  part(peer: PeerName, payload: PayloadId): void {
+    this.#exchange.server.part(peer, payload);
+  }
+
+  register(peer: PeerName, payload: PayloadId, question: RegisterQuestion): Promise<RegisterAnswer> {
+    this.asked.push({ peer, what: "register" });
+    return this.#exchange.register(peer, payload, question);
+  }
+
+  members(): Iterable<SeenMember> {
+    return this.#announcer.members();
+  }
+
+  setRates(up: ClassRates): void {
+    this.#exchange.server.setRates(up);
   }
 
   stored(payload: PayloadId, items: readonly number[]): void {
-    this.#server.stored(payload, items);
+    this.#exchange.server.stored(payload, items);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#onClose();
     await this.#announcer.stop();
-    this.#server.close();
+    this.#exchange.close();
     for (const other of [...this.#peers.values()]) {
-      other.part(this);
-      this.part(other, "quietly");
+      other.lose(this);
+      this.lose(other, "quietly");
     }
   }
 
@@ -143,7 +166,7 @@ export class MemorySwarm implements Swarm {
   }
 
   /** Another one has gone, with all streams. */
-  part(other: MemorySwarm, how: "loudly" | "quietly" = "loudly"): void {
+  lose(other: MemorySwarm, how: "loudly" | "quietly" = "loudly"): void {
     if (!this.#peers.delete(other.id)) return;
     for (const frames of this.#streams.get(other.id) ?? []) frames.abort(new Error("the peer has gone"));
     this.#streams.delete(other.id);
@@ -161,15 +184,12 @@ export class MemorySwarm implements Swarm {
     if ((await this.#announcer.judge(from, envelope)) === "accept") this.#publish(envelope);
   }
 
-  #clientOf(peer: PeerName): ExchangeClient {
-    const known = this.#clients.get(peer);
-    if (known !== undefined && !known.hasEnded) return known;
-    const frames = this.#open(peer, (other, theirs) => other.#server.accept(this.id, theirs));
-    const client: ExchangeClient = new ExchangeClient(frames, () => {
-      if (this.#clients.get(peer) === client) this.#clients.delete(peer);
+  #openStream(peer: PeerName, protocol: "swarm" | "register"): Frames {
+    return this.#open(peer, (other, theirs) => {
+      const { server, registrar } = other.#exchange;
+      if (protocol === "swarm") server.accept(this.id, theirs);
+      else registrar.accept(this.id, theirs);
     });
-    this.#clients.set(peer, client);
-    return client;
   }
 
   /** @throws {UnreachableError} when the peer is not here. */
@@ -221,9 +241,9 @@ class MemoryFrames implements Frames {
     if (this.#hasEnded) onEnd();
   }
 
-  async send(message: Message, body: Uint8Array = new Uint8Array(0)): Promise<void> {
+  async send(message: Message | Uint8Array, body: Uint8Array = new Uint8Array(0)): Promise<void> {
     if (this.#hasClosed) throw new UnreachableError("the peer's stream has ended");
-    const frame = { header: encodeMessage(message), body: new Uint8Array(body) };
+    const frame = { header: headerOf(message), body: new Uint8Array(body) };
     // As over a network: the one that is written is on its way, and no longer in our hands.
     await Promise.resolve();
     if (this.#other !== undefined) this.#other.#take(frame);

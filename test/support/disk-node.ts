@@ -43,6 +43,10 @@ export function diskNode(network: MemoryNetwork, name: string, store: PayloadSto
     learnt: (peer, added) => fetcher.learnt(peer, added),
     wanted: (peer, payload) => fetcher.consider(peer, payload),
     gave: (peer, bytes) => standing.gave(peer, bytes),
+    registered: () => undefined,
+    mayJoin: () => true,
+    unjoined: () => undefined,
+    demand: () => undefined,
   });
   swarm = opened;
   return { store, fetcher, swarm: opened };

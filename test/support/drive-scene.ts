@@ -8,6 +8,7 @@ import { Directory } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
 import { seededRandom } from "../../protocol/random.ts";
 import { decodeEnvelope, decodeRelease } from "../../protocol/record.ts";
+import type { SeenMember } from "../../protocol/registrars.ts";
 import { Standing } from "../../protocol/standing.ts";
 import { limits, publishSample } from "./fetch-world.ts";
 import { engine } from "./payloads.ts";
@@ -84,7 +85,19 @@ class ScriptedSwarm implements Swarm {
     return undefined;
   }
 
+  take(): Join {
+    throw new Error("no test takes anything");
+  }
+  async register(): Promise<never> {
+    throw new UnreachableError("no test registers anything");
+  }
+  members(): Iterable<SeenMember> {
+    return [];
+  }
+
   announce(): void {}
+  part(): void {}
+  setRates(): void {}
   async record(): Promise<undefined> {}
   async [Symbol.asyncDispose](): Promise<void> {}
 }

@@ -143,6 +143,10 @@ export class FetchWorld {
       learnt: (peer, added) => fetcher.learnt(peer, added),
       wanted: (peer, payload) => fetcher.consider(peer, payload),
       gave: (peer, bytes) => standing.gave(peer, bytes),
+      registered: () => undefined,
+      mayJoin: () => true,
+      unjoined: () => undefined,
+      demand: () => undefined,
       ...options.handlers,
     });
     swarm = opened;

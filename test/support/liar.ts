@@ -66,6 +66,10 @@ const swarm = await Libp2pSwarm.open(
     learnt: () => undefined,
     wanted: () => undefined,
     gave: () => undefined,
+    registered: () => undefined,
+    mayJoin: () => true,
+    unjoined: () => undefined,
+    demand: () => undefined,
   },
 );
 process.stdout.write(`${swarm.addresses()[0]!}\n`);
