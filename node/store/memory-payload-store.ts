@@ -24,6 +24,8 @@ import { type DiskSpace, SpaceLedger, type SpaceLimits } from "./space.ts";
 export interface MemoryStoreOptions {
   readonly hasher: Hasher;
   readonly limits?: SpaceLimits;
+  /** What its disk has left; one without end unless given. */
+  readonly readSpace?: () => Promise<DiskSpace>;
   /** Where each repository would be mounted, by id. */
   readonly repositories: ReadonlyMap<string, string>;
 }
@@ -31,7 +33,7 @@ export interface MemoryStoreOptions {
 /** A payload store without a disk, for tests of what uses one: it verifies and refuses as the real one does. */
 export class MemoryPayloadStore implements FetchStore {
   readonly #options: MemoryStoreOptions;
-  readonly #space: SpaceLedger;
+  readonly space: SpaceLedger;
   readonly #held = new Map<VariantHash, HeldInMemory>();
   readonly #damaged = new Set<VariantHash>();
   readonly #envelopes = new Map<VariantHash, Uint8Array>();
@@ -56,7 +58,7 @@ export class MemoryPayloadStore implements FetchStore {
     this.#options = options;
     const limits = options.limits ?? { maxBytes: Number.MAX_SAFE_INTEGER, freeBytesMin: 0 };
     const heldBytes = () => [...this.#held.values()].reduce((sum, { holding }) => sum + holding.bytes, 0);
-    this.#space = new SpaceLedger(limits, async () => endlessDisk, heldBytes);
+    this.space = new SpaceLedger(limits, options.readSpace ?? (async () => endlessDisk), heldBytes);
   }
 
   holdings(): Holding[] {
@@ -110,7 +112,7 @@ export class MemoryPayloadStore implements FetchStore {
     const { root, payload } = record;
     if (this.#active.has(payload)) throw new BusyError(`${payload} is being worked on`);
     const need = { bytes: root.bytes, totalBytes: root.bytes, inodes: root.entries };
-    const reservation = await this.#space.reserve(variantText(record.variant), need);
+    const reservation = await this.space.reserve(variantText(record.variant), need);
     await this.noteRecord(hash, envelope);
     const items = this.#kept.get(payload) ?? new Map();
     this.#kept.set(payload, items);
@@ -143,7 +145,8 @@ export class MemoryPayloadStore implements FetchStore {
     const text = variantText(variant);
     const path = `/memory/${hash}`;
     const holding = { variant: hash, payload, text, name, version, path, bytes: root.bytes, files: root.files };
-    this.#held.set(hash, { holding, record: tree.record, files });
+    this.#held.set(hash, { holding, record: tree.record, files, items: tree.items });
+    this.#kept.delete(payload);
     this.#damaged.delete(hash);
     return { kind: "placed", holding };
   }
@@ -154,8 +157,9 @@ export class MemoryPayloadStore implements FetchStore {
       const { index, root, have } = staged;
       return { index, root, have: () => have, sizeOf: (i) => staged.sizeOf(i), load: (item) => staged.load(item) };
     }
-    const held = [...this.#held.values()].find(({ holding }) => holding.payload === payload);
-    if (held === undefined || this.#damaged.has(held.holding.variant)) return undefined;
+    const isSound = ({ holding }: HeldInMemory) => holding.payload === payload && !this.#damaged.has(holding.variant);
+    const held = [...this.#held.values()].find(isSound);
+    if (held === undefined) return undefined;
     const { root } = held.record;
     const load = (item: number) => this.#load(held, item);
     return { index: new ItemIndex(root), root, have: () => "all", load };
@@ -197,8 +201,9 @@ export class MemoryPayloadStore implements FetchStore {
   }
 
   #openDamaged(hash: VariantHash, record: ReleaseRecord): StagedTree | undefined {
-    if (this.#held.get(hash)?.holding.payload !== record.payload) return undefined;
-    return new MemoryStagedTree(record, this.#kept.get(record.payload) ?? new Map(), undefined, this.#options.hasher);
+    const held = this.#held.get(hash);
+    if (held?.holding.payload !== record.payload) return undefined;
+    return new MemoryStagedTree(record, held.items, undefined, this.#options.hasher);
   }
 
   #mend(hash: VariantHash, tree: StagedTree): Holding {
@@ -219,8 +224,7 @@ export class MemoryPayloadStore implements FetchStore {
     const { name, version } = variant;
     const holding = { variant: hash, payload, text, name, version, path, bytes: root.bytes, files: root.files };
     this.#foreign.delete(text);
-    this.#kept.set(payload, copy.items);
-    this.#held.set(hash, { holding, record: copy.record, files: copy.files() });
+    this.#held.set(hash, { holding, record: copy.record, files: copy.files(), items: copy.items });
     return holding;
   }
 
@@ -228,16 +232,18 @@ export class MemoryPayloadStore implements FetchStore {
   damage(variant: VariantHash): void {
     const held = this.#held.get(variant);
     assert(held !== undefined, "what is damaged is held");
-    for (const bytes of this.#kept.get(held.holding.payload)?.values() ?? []) bytes.fill(0xff);
+    for (const bytes of held.items.values()) bytes.fill(0xff);
   }
 
-  async #load({ holding, record }: HeldInMemory, item: number): Promise<Uint8Array<ArrayBuffer>> {
-    const tree = new MemoryStagedTree(
-      record,
-      this.#kept.get(holding.payload) ?? new Map(),
-      undefined,
-      this.#options.hasher,
-    );
+  /** Looks at all of a held variant, as the real one does. */
+  async verify(variant: VariantHash): Promise<void> {
+    const held = this.#held.get(variant);
+    if (held === undefined) return;
+    for (let item = 0; item < held.items.size; item++) await this.#load(held, item).catch(() => undefined);
+  }
+
+  async #load({ holding, record, items }: HeldInMemory, item: number): Promise<Uint8Array<ArrayBuffer>> {
+    const tree = new MemoryStagedTree(record, items, undefined, this.#options.hasher);
     try {
       await tree.describe();
       return await tree.load(item);
@@ -252,6 +258,8 @@ interface HeldInMemory {
   readonly holding: Holding;
   readonly record: ReleaseRecord;
   readonly files: ReadonlyMap<string, Uint8Array>;
+  /** Its own: another variant of the same tree has others. */
+  readonly items: Map<number, Uint8Array<ArrayBuffer>>;
 }
 
 interface ForeignInMemory {
