@@ -20,11 +20,11 @@ import { engine, fill, type Payload, removeTree, repository } from "./payloads.t
 
 export const hourMs = 3_600_000;
 export const limits: EvictionLimits = {
-  maxBytes: 60_000,
+  maxBytes: 32_000,
   maxVariants: undefined,
   maxAgeMs: undefined,
   freeBytesMin: 100_000,
-  pinnedBytesMax: 60_000,
+  pinnedBytesMax: 32_000,
   minIdleMs: 24 * hourMs,
 };
 /** Of the disk; what others write there leaves less. */
@@ -77,9 +77,15 @@ abstract class Machine {
     });
   }
 
+  /** `outlives`: it is a process's, which goes on when this one's connections end. */
   async lease(variant: VariantHash, outlives: boolean): Promise<void> {
     const mark = outlives ? { process: processMark(process.pid) } : {};
     this.#held.set(variant, await this.leases.hold({ variants: [variant], name: "test", ...mark }));
+  }
+
+  /** Its connection ends. */
+  async endLease(variant: VariantHash): Promise<void> {
+    await this.#held.get(variant)!.leave();
   }
 
   /** Fetches a release as a node does, with all its items at hand. `share` of them come, then it is cut short. */
