@@ -1,6 +1,5 @@
 import { P2pCacheError } from "../protocol/errors.ts";
-import type { VariantHash } from "../protocol/hash.ts";
-import type { FetchResult } from "./fetcher.ts";
+import type { Fetcher } from "./fetcher.ts";
 import type { PayloadStore } from "./store/payload-store.ts";
 
 /** What may be done about what is found. */
@@ -18,13 +17,19 @@ export interface FsckResult {
   readonly left?: readonly string[];
 }
 
+export interface FsckParts {
+  readonly store: Pick<PayloadStore, "bookkeeping" | "verify">;
+  readonly fetcher: Pick<Fetcher, "fetch">;
+  /** Says to the peers what is held now. */
+  readonly announce: () => void;
+}
+
 /**
  * Checks the bookkeeping of cache and state, and mends it where it is told to: what the disk shows is taken up again,
  * and what is wrong of held variants is fetched.
  */
 export async function fsck(
-  store: Pick<PayloadStore, "bookkeeping" | "verify">,
-  fetch: (variant: VariantHash, options: { signal?: AbortSignal }) => Promise<FetchResult>,
+  { store, fetcher, announce }: FsckParts,
   { repair = false, rebuild = false, signal }: FsckOptions,
 ): Promise<FsckResult> {
   const { bookkeeping } = store;
@@ -46,6 +51,7 @@ export async function fsck(
       if (failure !== undefined) failures.push(`${variant} was not repaired: ${failure}`);
     }
   }
+  announce();
   const after = await bookkeeping.check();
   const left = after.faults.length === 0 ? [] : [...after.faults, ...failures];
   return { checked: after.checked, faults, left };

@@ -37,6 +37,10 @@ export const logEvents = {
   "peer-joined": { level: "info", text: "A peer was let in." },
   "peer-left": { level: "info", text: "A peer has gone." },
   "peer-refused": { level: "warn", text: "A peer was not let in, and why." },
+  "peer-misbehaves": {
+    level: "warn",
+    text: "A peer gave what is wrong, gave nothing, or broke the protocol: what it did, its strikes and standing.",
+  },
   "bootstrap-unreachable": { level: "warn", text: "A peer of node.bootstrap does not answer; it is tried again." },
   "origin-ok": { level: "info", text: "An origin that was unsteady or down answers again, or for the first time." },
   "origin-unsteady": { level: "warn", text: "An origin has failed once, and why." },

@@ -1,7 +1,7 @@
 import { P2pCacheError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
-import { Standing } from "../protocol/standing.ts";
+import { Politeness } from "../protocol/politeness.ts";
 import { variantHash } from "../protocol/variant.ts";
 import { classRates } from "./class-rates.ts";
 import { systemClock } from "./clock.ts";
@@ -17,18 +17,20 @@ import { type Damage, type HoldingStatus, holdingsStatus, type NodeStatus, type 
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
+import { PeerTrouble } from "./peer-trouble.ts";
 import type { Clock, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
-import { registrarOf } from "./registrar-of.ts";
 import { refill, withLive } from "./reload.ts";
 import type { Removed } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
+import { siteCrowd } from "./site-crowd.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { storeOptions } from "./store-options.ts";
+import { Transfers } from "./transfers.ts";
 import { openUpkeep, type Upkeep } from "./upkeep.ts";
 import { verifyHeld } from "./verify-held.ts";
 
@@ -54,8 +56,10 @@ export class CacheNode implements AsyncDisposable {
   readonly #store: PayloadStore;
   readonly #origins: OriginsInUse;
   readonly #repositories: RealRepositories;
-  readonly #standing = new Standing();
+  readonly #down: Politeness;
+  readonly #trouble: PeerTrouble;
   readonly #holders: Holders;
+  readonly #transfers: Transfers;
   readonly #fetcher: Fetcher;
   readonly #startedMs: number;
   readonly #events: NodeEvents;
@@ -82,20 +86,33 @@ export class CacheNode implements AsyncDisposable {
     this.#clock = parts.clock;
     this.#engine = parts.engine;
     this.#store = parts.store;
+    this.#trouble = new PeerTrouble(parts.log, parts.clock, () => this.#swarm);
     this.#origins = new OriginsInUse(parts.origins);
     this.#startedMs = parts.clock.monotonicMs();
+    this.#down = new Politeness(classRates(parts.settings.transfer.downBytesPerSecond));
     this.#events = new NodeEvents(parts.log, () => this.#swarm?.announce());
     this.#holders = new Holders({
       swarm: () => this.#swarm,
-      standing: this.#standing,
+      standing: this.#trouble.standing,
       own: parts.settings.node,
       random: Math.random,
       nowMs: () => parts.clock.monotonicMs(),
+    });
+    this.#transfers = new Transfers({
+      swarm: () => this.#swarm,
+      standing: this.#trouble.standing,
+      clock: parts.clock,
+      random: Math.random,
+      site: parts.settings.node.site,
+      distanceTo: (peer) => this.#holders.distanceTo(peer),
+      holdersFor: (payload) => this.#holders.forPayload(payload),
     });
     this.#fetcher = new Fetcher({
       store: parts.store,
       swarm: () => this.#swarm,
       origins: parts.origins.origins,
+      limitedOrigins: parts.origins.limited,
+      down: this.#down,
       recordSources: {
         peersFor: (variant) => this.#holders.forRecord(variant),
         stored: (variant) => parts.store.record(variant),
@@ -103,8 +120,7 @@ export class CacheNode implements AsyncDisposable {
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
-      holdersFor: (payload) => this.#holders.forPayload(payload),
-      standing: this.#standing,
+      transfers: this.#transfers,
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
       onPlaced: (holding) => {
@@ -139,13 +155,15 @@ export class CacheNode implements AsyncDisposable {
     const publishers = publishersOf(settings);
     const readRecord = trustedReader(publishers, engine.hash);
     // Beside the store: origins take their time, or the whole of it.
-    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random });
+    let node: CacheNode | undefined;
+    const crowd = () => siteCrowd(node === undefined ? undefined : node.#swarm, settings.node.site);
+    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random, crowd });
     opened.defer(async () => (await opening.catch(() => undefined))?.[Symbol.asyncDispose]());
     const store = opened.use(
       await PayloadStore.open({ ...storeOptions(resolved, clock, engine), readRecord, onProblem }),
     );
     const origins = await opening;
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
+    node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
     store.onLost = (variant, fault) => {
       node.#events.lost(variant, fault);
       node.#upkeep?.want(variant);
@@ -191,7 +209,9 @@ export class CacheNode implements AsyncDisposable {
    */
   async reconfigure(next: Settings): Promise<void> {
     const settings = withLive(this.#settings, next);
-    const parts = { network: requireNetwork(settings), clock: this.#clock, log: this.#log, random: Math.random };
+    const crowd = () => siteCrowd(this.#swarm, settings.node.site);
+    const network = requireNetwork(settings);
+    const parts = { network, clock: this.#clock, log: this.#log, random: Math.random, crowd };
     await using opened = new AsyncDisposableStack();
     const origins = opened.use(await OriginSet.open({ ...settings, repositories: this.#repositories.paths }, parts));
     const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
@@ -199,9 +219,11 @@ export class CacheNode implements AsyncDisposable {
     await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
+    const { timeoutMs, upBytesPerSecond, downBytesPerSecond } = settings.transfer;
+    this.#swarm?.setRates(classRates(upBytesPerSecond));
+    this.#down.setRates(classRates(downBytesPerSecond), this.#clock.monotonicMs());
+    this.#fetcher.reconfigure({ origins: origins.origins, limitedOrigins: origins.limited, timeoutMs });
     this.#upkeep?.setScrubPeriod(this.#settings.cache.scrubPeriodMs);
-    this.#swarm?.setRates(classRates(settings.transfer.upBytesPerSecond));
-    this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
@@ -289,10 +311,8 @@ export class CacheNode implements AsyncDisposable {
   }
 
   /** What is wrong with the bookkeeping of cache and state, and what became of it. */
-  async fsck(options: FsckOptions = {}): Promise<FsckResult> {
-    const result = await fsck(this.#store, (variant, how) => this.#fetcher.fetch(variant, how), options);
-    if (result.left !== undefined) this.#swarm?.announce();
-    return result;
+  fsck(options: FsckOptions = {}): Promise<FsckResult> {
+    return fsck({ store: this.#store, fetcher: this.#fetcher, announce: () => this.#swarm?.announce() }, options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -344,7 +364,7 @@ export class CacheNode implements AsyncDisposable {
   }
 
   #handlers(): SwarmHandlers {
-    const registrar = registrarOf(this.#clock, Math.random);
+    const transfers = this.#transfers;
     return {
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
       serve: (payload) => this.#store.serve(payload),
@@ -353,23 +373,23 @@ export class CacheNode implements AsyncDisposable {
       peerReady: (peer) => {
         const facts = this.#swarm?.peers().find((each) => each.peer === peer);
         this.#log("info", "peer-joined", { peer, name: facts?.name });
-        this.#fetcher.consider(peer);
+        transfers.peerReady(peer);
       },
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });
-        this.#fetcher.left(peer);
-        registrar.left(peer);
+        transfers.peerLeft(peer);
       },
-      learnt: (peer, added) => this.#fetcher.learnt(peer, added),
-      wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
+      learnt: (peer, added) => transfers.learnt(peer, added),
+      wanted: (peer, payload) => transfers.wanted(peer, payload),
       gave: (peer, bytes) => {
         this.#upkeep?.gave();
-        this.#standing.gave(peer, bytes);
+        this.#trouble.standing.gave(peer, bytes);
       },
-      registered: registrar.registered,
-      mayJoin: () => true,
-      unjoined: () => undefined,
-      demand: () => undefined,
+      misbehaved: (peer, fault, reason) => this.#trouble.misbehaved(peer, fault, reason),
+      registered: (peer, payload, question) => transfers.registered(peer, payload, question),
+      mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
+      unjoined: (peer, payload) => transfers.unjoined(peer, payload),
+      demand: (payload) => transfers.demand(payload),
     };
   }
 

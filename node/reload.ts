@@ -37,6 +37,7 @@ const liveKeys: ReadonlySet<string> = new Set([
   "keepalive.keys",
   "node.log_level",
   "origin",
+  "transfer.down",
   "transfer.timeout",
   "transfer.up",
   "trust.publishers",
@@ -101,14 +102,13 @@ function isLive(key: string): boolean {
 export function withLive(running: Settings, next: Settings): Settings {
   const { maxBytes, freeBytesMin, maxVariants, maxAgeMs, pinnedBytesMax, minIdleMs } = next.cache;
   const limits = { maxBytes, freeBytesMin, maxVariants, maxAgeMs, pinnedBytesMax, minIdleMs };
-  const { timeoutMs, upBytesPerSecond } = next.transfer;
   return {
     ...running,
     cache: { ...running.cache, ...limits },
     keepalive: next.keepalive,
     repositories: next.repositories,
     origins: next.origins,
-    transfer: { ...running.transfer, timeoutMs, upBytesPerSecond },
+    transfer: { ...next.transfer, peers: running.transfer.peers },
     trust: { ...running.trust, publishers: next.trust.publishers },
   };
 }

@@ -46,7 +46,7 @@ export function openUpkeep(
     store,
     clock,
     log,
-    repair: (variant, signal) => fetcher.fetch(variant, { signal }),
+    repair: (variant, signal) => fetcher.fetch(variant, { signal, traffic: "repair" }),
     isFetching: () => fetcher.transfers().length > 0,
     scrubPeriodMs: settings.cache.scrubPeriodMs,
     ...(repairDelayMs === undefined ? {} : { repairDelayMs }),

@@ -72,8 +72,8 @@ export const envelopeBytesMax: number = announcementBytesMax + KIB;
 export const lifetimeMsMax: number = 24 * 3_600_000;
 /** Peers of which a node knows: four times the largest network (DESIGN section 2, P7). */
 export const peersMax = 20_000;
-/** Different pairs of variant and payload in a directory: 20 times a large studio's 50,000; 64 bytes each. */
-export const pairsMax = 1_000_000;
+/** Different pairs of variant and payload in a directory: ten times a large studio's 50,000; 64 bytes each. */
+export const pairsMax = 500_000;
 /** Holdings in a directory, of all peers together: twice 5,000 × 1,000; 4 bytes each. */
 export const holdingsMax = 10_000_000;
 /** Peers whose lists are asked for at once: their names, 55 bytes each, fit in one frame's header. */

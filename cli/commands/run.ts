@@ -51,7 +51,7 @@ async function runWith(context: Context, words: readonly string[], program: stri
   // From before the fetch on, or what is here already might go meanwhile.
   const lease = await client.keeping.lease({ things, name }, { signal: context.signal });
   try {
-    const variants = await fetchNamed(context, settings, named, async () => client);
+    const variants = await fetchNamed(context, settings, named, { start: async () => client, traffic: "jobStart" });
     const missing = variants.find(({ path }) => path === undefined);
     if (missing !== undefined) throw failureOf(missing);
     const env = { ...process.env, ...packageVariables(variants, settings.repositories) };

@@ -2,15 +2,18 @@ import { type IncomingMessage, request } from "node:http";
 import { createInterface } from "node:readline";
 import { P2pCacheError, UnreachableError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
+import type { OriginPolicy } from "../../protocol/origin-plan.ts";
+import type { TrafficClass } from "../../protocol/politeness.ts";
 import type { ApiEvent, ApiFsck, ApiRemoval, ApiVariant, ErrorShape, FsckWish, HoldingShape } from "./api-types.ts";
 import { type Ask, type HeldLease, KeepingClient, type LeaseCall } from "./keeping-client.ts";
 
 /** What a fetch may be told, and how it reports. */
 export interface FetchCall {
   readonly things: readonly NamedThing[];
-  readonly origin?: "auto" | "never";
+  readonly origin?: OriginPolicy;
   readonly peers?: "auto" | "never";
   readonly timeoutMs?: number;
+  readonly traffic?: TrafficClass;
 }
 
 export type Progress = Omit<Extract<ApiEvent<unknown>, { kind: "progress" }>, "kind">;

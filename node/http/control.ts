@@ -132,11 +132,12 @@ function addUserRoutes(server: FastifyInstance, { node, version }: ControlOption
   });
   addKeepingRoutes(server, node, stream);
   server.post("/v1/fetch", (request, reply) => {
-    const { things, origin, peers, timeoutMs } = parseFetchBody(request.body);
+    const { things, origin, peers, timeoutMs, traffic } = parseFetchBody(request.body);
     const options = {
       ...(origin === undefined ? {} : { origin }),
       ...(peers === undefined ? {} : { peers }),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      ...(traffic === undefined ? {} : { traffic }),
     };
     return stream(request, reply, async (signal, send) => {
       const onProgress = throttled((progress: Progress) => send({ kind: "progress", ...progress }));

@@ -117,7 +117,12 @@ export function deadline(fallback: Fallback, text: string): z.ZodType<number> {
 }
 
 export function rate(fallback: Fallback, text: string): z.ZodType<number> {
-  return key(reading(readRate), "rate", rateExpectation, fallback, text);
+  return key(reading(positiveRate), "rate", rateExpectation, fallback, text);
+}
+
+/** Bytes per second, or `undefined`: nothing at all would not be slow but stuck. */
+export function positiveRate(value: string | number): number | undefined {
+  return readRate(value) || undefined;
 }
 
 export function count(fallback: Fallback, text: string): z.ZodType<number> {

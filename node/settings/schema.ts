@@ -6,7 +6,7 @@ export type OriginPolicy = "auto" | "limited" | "never";
 interface OriginCommon {
   readonly name: string;
   readonly policy: OriginPolicy;
-  /** Fetches at a time, in the whole site; `undefined`: as planned. */
+  /** Nodes that read it at a time, in the whole site; `undefined`: all. */
   readonly slots: number | undefined;
   /** For the whole site; `undefined`: unlimited. */
   readonly rateBytesPerSecond: number | undefined;

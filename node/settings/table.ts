@@ -17,6 +17,7 @@ import {
   path,
   paths,
   pathText,
+  positiveRate,
   publicKeys,
   rate,
   reading,
@@ -26,7 +27,6 @@ import {
 } from "./kinds.ts";
 import { suggestion } from "./nearest.ts";
 import type { ClassRates, OriginSettings, SettingKey, Settings } from "./schema.ts";
-import { readRate } from "./units.ts";
 
 /** Every key in the order of CONTRACTS, then the fields of an `[[origin]]`. */
 export function settingKeys(): readonly SettingKey[] {
@@ -74,10 +74,13 @@ const origin = z
     policy: choice(
       ["auto", "limited", "never"],
       { value: "auto" },
-      "When it may be asked: as the swarm plans it, the same within slots and rate, or never.",
+      "When it may be asked: as the swarm plans it, the same within slots and rate of the site, or never.",
     ).default("auto"),
-    slots: count({ text: "as planned" }, "Fetches at a time, in the whole site.").optional(),
-    rate: rate({ text: "unlimited" }, "What the whole site takes from it.").optional(),
+    slots: count(
+      { text: "every node" },
+      "Of limited: how many nodes of a site read chunks from it at a time.",
+    ).optional(),
+    rate: rate({ text: "unlimited" }, "Of limited: what the nodes of a site take from it together.").optional(),
     in_place: flag(true, "Whether chunks may be read from the releases themselves; folders only.").default(true),
   })
   .superRefine((value, context) => {
@@ -212,7 +215,7 @@ function keyOf(name: string, type: z.ZodType): [string, SettingKey] {
 
 /** Bytes per second by class, or one rate that holds for each of them. */
 function classRates(text: string): z.ZodType<ClassRates> {
-  const one = reading(readRate);
+  const one = reading(positiveRate);
   const byClass = z.strictObject({
     interactive: one.optional(),
     job_start: one.optional(),
@@ -228,7 +231,7 @@ function classRates(text: string): z.ZodType<ClassRates> {
       return { interactive, jobStart, prefetch, repair };
     });
   const example = '"200 MB/s", or { interactive = "1 Gbit/s", job_start = …, prefetch = …, repair = … }';
-  return key(type, "table", { noun: "a rate, or rates by class", example }, { text: "unlimited" }, text);
+  return key(type, "table", { noun: "a rate above zero, or rates by class", example }, { text: "unlimited" }, text);
 }
 
 function readPorts(value: string | number): Settings["node"]["lanePorts"] | undefined {

@@ -6,7 +6,7 @@ import type { DirectoryAsk, EnvelopedHead } from "../../protocol/messages.ts";
 import type { SeenMember } from "../../protocol/registrars.ts";
 import { Turns } from "../turns.ts";
 import { Allowance } from "./allowance.ts";
-import { answerDirectory, askDirectory } from "./directory-stream.ts";
+import { answerDirectory, askDirectory, isSilence } from "./directory-stream.ts";
 import type { Frames } from "./frames.ts";
 import type { Verdict } from "./gossip-mesh.ts";
 
@@ -28,6 +28,8 @@ export interface AnnouncerParts {
   /** All that this node holds whole. */
   readonly whole: () => readonly Holding[];
   readonly onLearnt: (peer: PeerName, added: readonly Holding[] | "many") => void;
+  /** A neighbour did what no honest one does. */
+  readonly onFault: (peer: PeerName, fault: "claim" | "broken", reason: string) => void;
   /** More or fewer members are known than before, whatever they hold. */
   readonly onMembers: () => void;
 }
@@ -90,7 +92,10 @@ export class Announcer {
   /** An announcement came by gossip. Answers whether it is sent on. */
   async judge(from: PeerName, envelope: Uint8Array): Promise<Verdict> {
     const signed = await this.#parts.open(envelope);
-    if (signed === undefined || signed.announcement.network !== this.#parts.network) return "reject";
+    if (signed === undefined || signed.announcement.network !== this.#parts.network) {
+      this.#parts.onFault(from, "broken", "it sends on what nobody signed");
+      return "reject";
+    }
     const { peer, epoch, sequence } = signed.announcement;
     const known = this.directory.head(peer, performance.now())?.signed.announcement;
     const isNew = known === undefined || epoch > known.epoch || (epoch === known.epoch && sequence > known.sequence);
@@ -154,6 +159,9 @@ export class Announcer {
       case "learnt":
         this.#parts.onLearnt(action.peer, action.added);
         break;
+      case "lied":
+        this.#parts.onFault(action.peer, "broken", "it gives a list of holdings that is nobody's");
+        break;
       case "forgot":
         this.#authors.delete(action.peer);
         break;
@@ -194,6 +202,7 @@ export class Announcer {
       this.#post({ kind: "answered", from: peer });
     } catch (error) {
       frames?.abort(error as Error);
+      if (isSilence(error)) this.#parts.onFault(peer, "claim", error.message);
       this.#post({ kind: "failed", from: peer });
     }
   }

@@ -6,15 +6,26 @@ import { decodeSwarm, type SwarmMessage } from "../../protocol/messages.ts";
 import type { TrafficClass } from "../../protocol/politeness.ts";
 import type { Frame } from "../../protocol/wire.ts";
 import type { Join, JoinListener } from "../ports.ts";
+import { Allowance } from "./allowance.ts";
 import type { Frames } from "./frames.ts";
 
 interface JoinState {
   readonly items: number;
   hasJoined: boolean;
   readonly listener: JoinListener;
+  /** Items that it has said it got since. */
+  toldItems: number;
   /** Asked for and not yet answered: nothing else is taken. */
   readonly asked: Set<number>;
   readonly answer: PromiseWithResolvers<Bitmap | "all" | undefined>;
+}
+
+export interface ExchangeClientOptions {
+  /** Called when no payload is joined any more, or the stream has ended. */
+  readonly onIdle: () => void;
+  /** Called when a join is not answered in time. */
+  readonly onSilent: () => void;
+  readonly joinMs?: number | undefined;
 }
 
 /** Our side of one swarm stream: we ask, the peer serves. */
@@ -23,13 +34,16 @@ export class ExchangeClient {
   readonly #joins = new Map<number, JoinState>();
   readonly #onIdle: () => void;
   readonly #joinMs: number;
+  readonly #onSilent: () => void;
+  /** Frames that nobody asked for: some are late, and honest. */
+  readonly #useless = new Allowance(uselessBurst, uselessPerSecond);
   #nextNumber = 0;
   #hasEnded = false;
 
-  /** `onIdle` is called when no payload is joined any more, or the stream has ended. */
-  constructor(stream: Frames, onIdle: () => void, joinMs: number = defaultJoinMs) {
+  constructor(stream: Frames, { onIdle, onSilent, joinMs = defaultJoinMs }: ExchangeClientOptions) {
     this.#stream = stream;
     this.#onIdle = onIdle;
+    this.#onSilent = onSilent;
     this.#joinMs = joinMs;
     stream.listen(
       (frame) => this.#take(frame),
@@ -52,9 +66,10 @@ export class ExchangeClient {
     if (this.#hasEnded) throw new UnreachableError("the peer ended the stream");
     const number = this.#nextNumber++;
     const answer = Promise.withResolvers<Bitmap | "all" | undefined>();
-    const state: JoinState = { items, hasJoined: false, listener, asked: new Set(), answer };
+    const state: JoinState = { items, hasJoined: false, toldItems: 0, listener, asked: new Set(), answer };
     this.#joins.set(number, state);
     const timer = setTimeout(() => {
+      this.#onSilent();
       // It may answer yet, and would then keep a join that nobody uses.
       this.#say({ kind: "leave", number });
       answer.reject(new UnreachableError("the peer does not answer"));
@@ -81,7 +96,7 @@ export class ExchangeClient {
     if (this.#hasEnded) throw new UnreachableError("the peer ended the stream");
     const number = this.#nextNumber++;
     const asked = new Set<number>();
-    this.#joins.set(number, { items, hasJoined: true, listener, asked, answer: Promise.withResolvers() });
+    this.#joins.set(number, { items, hasJoined: true, toldItems: 0, listener, asked, answer: Promise.withResolvers() });
     const join = this.#joined(number, "all");
     let hasAsked = false;
     const request = (wanted: readonly number[]) => {
@@ -137,7 +152,7 @@ export class ExchangeClient {
     if (message === undefined) throw new FormatError("a swarm message that cannot be read");
     const join = this.#joins.get(message.number);
     // Left meanwhile: what still comes for it is of no use.
-    if (join === undefined) return;
+    if (join === undefined) return this.#bear("frames of a payload that nobody joined");
     const { listener, asked, answer } = join;
     switch (message.kind) {
       case "joined":
@@ -146,10 +161,12 @@ export class ExchangeClient {
         join.hasJoined = true;
         return;
       case "have":
+        join.toldItems += message.items.length;
+        if (join.toldItems > 2 * join.items) this.#bear("what it has, over and over");
         return listener.have(message.items);
       case "piece":
-        if (asked.delete(message.item)) listener.piece(message.item, body);
-        return;
+        if (!asked.delete(message.item)) return this.#bear("pieces that nobody asked for");
+        return listener.piece(message.item, body);
       case "busy":
         for (const item of message.items) asked.delete(item);
         return listener.busy(message.items, message.retryAfterMs);
@@ -164,6 +181,11 @@ export class ExchangeClient {
       case "cancel":
         throw new FormatError("a swarm message from the wrong side");
     }
+  }
+
+  /** @throws {FormatError} when there is no end to it. */
+  #bear(what: string): void {
+    if (!this.#useless.take(1, performance.now())) throw new FormatError(`it floods us with ${what}`);
   }
 
   #drop(number: number): void {
@@ -200,3 +222,6 @@ function haveOf(all: boolean, body: Uint8Array, items: number): Bitmap | "all" {
 
 /** A LAN peer that is up answers within milliseconds; its event loop may be busy for a second. */
 const defaultJoinMs = 3_000;
+/** What was cancelled may have been on its way: a window of the smallest items, and what comes of it in a minute. */
+const uselessBurst = 4_096;
+const uselessPerSecond = 64;

@@ -13,6 +13,7 @@ import {
 } from "../../protocol/service.ts";
 import type { Frame } from "../../protocol/wire.ts";
 import type { ServedPayload, SwarmHandlers } from "../ports.ts";
+import { Allowance } from "./allowance.ts";
 import type { Frames } from "./frames.ts";
 import { News } from "./news.ts";
 
@@ -24,8 +25,12 @@ interface ServedStream {
   readonly peer: PeerName;
   readonly frames: Frames;
   readonly joins: Map<number, ServedJoin>;
+  /** Joins that it ever asked for. */
+  joined: number;
   /** Joins one after the other, so that a flood of them costs one look-up at a time. */
   joining: Promise<void>;
+  readonly messages: Allowance;
+  readonly joinMessages: Allowance;
   /** Joins that wait for their look-up, with what a `take` asks for. */
   readonly waiting: Map<number, number[] | undefined>;
 }
@@ -65,12 +70,25 @@ export class ExchangeServer {
   /** Serves a stream that an admitted peer has opened. */
   accept(peer: PeerName, frames: Frames): void {
     const id = this.#nextStream++;
-    const joining = Promise.resolve();
-    const stream: ServedStream = { id, peer, frames, joins: new Map(), joining, waiting: new Map() };
+    const stream: ServedStream = {
+      id,
+      peer,
+      frames,
+      joins: new Map(),
+      joined: 0,
+      joining: Promise.resolve(),
+      messages: new Allowance(messagesBurst, messagesPerSecond),
+      joinMessages: new Allowance(joinsBurst, joinsPerSecond),
+      waiting: new Map(),
+    };
     this.#streams.set(id, stream);
+    const idle = setTimeout(() => {
+      if (stream.joined === 0) frames.abort(new FormatError("it opens a stream and asks for nothing"));
+    }, questionMs).unref();
     frames.listen(
       (frame) => this.#take(stream, frame),
       () => {
+        clearTimeout(idle);
         this.#streams.delete(id);
         this.#step({ kind: "left", stream: id });
         for (const join of [...stream.joins.values()]) this.#leave(join);
@@ -130,6 +148,7 @@ export class ExchangeServer {
   #take(stream: ServedStream, { header }: Frame): void {
     const message = decodeSwarm(header);
     if (message === undefined) throw new FormatError("a swarm message that cannot be read");
+    if (!stream.messages.take(1, performance.now())) throw new FormatError("it floods us with messages");
     const { number } = message;
     switch (message.kind) {
       case "join":
@@ -159,6 +178,8 @@ export class ExchangeServer {
     if (stream.joins.size + stream.waiting.size >= joinsPerStreamMax) {
       throw new FormatError("too many joins on a stream");
     }
+    if (!stream.joinMessages.take(1, performance.now())) throw new FormatError("it joins over and over");
+    stream.joined++;
     this.#handlers.wanted(stream.peer, payload);
     stream.waiting.set(number, message.kind === "take" ? [...message.items] : undefined);
     stream.joining = stream.joining.then(async () => {
@@ -291,6 +312,14 @@ export class ExchangeServer {
   }
 }
 
+/** Who opens a stream has its question ready. */
+const questionMs = 10_000;
+/** An ask for each item that came, at a gigabyte a second of the smallest chunks. */
+const messagesBurst = 20_000;
+const messagesPerSecond = 5_000;
+/** A join looks for a payload on the disk; who fetches thousands of small packages makes some tens a second. */
+const joinsBurst = 512;
+const joinsPerSecond = 100;
 /** Fewer known copies than this, and an item goes out before others (DESIGN section 7, rule 4). */
 const rareCopies = 3;
 /** About how long it takes to find out what is here. */

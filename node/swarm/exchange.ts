@@ -20,6 +20,8 @@ export interface ExchangeParts {
   readonly handlers: SwarmHandlers;
   /** A stream to a peer, dialled if it is not here. @throws {UnreachableError} */
   readonly open: (peer: PeerName, protocol: "swarm" | "register") => Promise<Frames>;
+  /** A peer does not answer what it was asked. */
+  readonly onSilent: (peer: PeerName, fault: "claim" | undefined, reason: string) => void;
   readonly timings?: ExchangeTimings;
   /** What peers may be sent; absent: without limit. */
   readonly up?: ClassRates;
@@ -32,15 +34,18 @@ export class Exchange {
   readonly #clients: ClientPool<ExchangeClient>;
   readonly #wanters: ClientPool<RegisterClient>;
 
-  constructor({ handlers, open, timings = {}, up }: ExchangeParts) {
+  constructor({ handlers, open, onSilent, timings = {}, up }: ExchangeParts) {
     this.server = new ExchangeServer(handlers, up);
     this.registrar = new RegisterServer(handlers);
-    this.#clients = new ClientPool(
-      async (peer, forget) => new ExchangeClient(await open(peer, "swarm"), forget, timings.joinMs),
-    );
-    this.#wanters = new ClientPool(
-      async (peer, forget) => new RegisterClient(await open(peer, "register"), forget, timings.register),
-    );
+    this.#clients = new ClientPool(async (peer, onIdle) => {
+      const silent = () => onSilent(peer, "claim", "it does not answer whether it has a payload");
+      return new ExchangeClient(await open(peer, "swarm"), { onIdle, onSilent: silent, joinMs: timings.joinMs });
+    });
+    this.#wanters = new ClientPool(async (peer, onEnd) => {
+      // Others are registrars as well: it costs a moment, and says nothing of what it holds.
+      const silent = () => onSilent(peer, undefined, "it does not answer as a registrar");
+      return new RegisterClient(await open(peer, "register"), { onEnd, onSilent: silent }, timings.register);
+    });
   }
 
   join(

@@ -1,4 +1,4 @@
-import { UnreachableError } from "../../protocol/errors.ts";
+import { FormatError, UnreachableError } from "../../protocol/errors.ts";
 import { encodeMessage, type Message } from "../../protocol/messages.ts";
 import type { Frame } from "../../protocol/wire.ts";
 
@@ -29,11 +29,15 @@ export function headerOf(message: Message | Uint8Array): Uint8Array {
  * The next frame, for protocols that ask once and answer once.
  * @throws {UnreachableError} when the stream ends first; the signal's reason when it is aborted.
  */
-export async function nextFrame(frames: Frames, signal: AbortSignal): Promise<Frame> {
+export async function nextFrame(
+  frames: Frames,
+  signal: AbortSignal,
+  late: Error = new Error("no answer in time"),
+): Promise<Frame> {
   const { promise, resolve, reject } = Promise.withResolvers<Frame>();
   const onAbort = () => {
     reject(signal.reason);
-    frames.abort(new Error("no answer in time"));
+    frames.abort(late);
   };
   if (signal.aborted) onAbort();
   signal.addEventListener("abort", onAbort, { once: true });
@@ -43,4 +47,9 @@ export async function nextFrame(frames: Frames, signal: AbortSignal): Promise<Fr
   } finally {
     signal.removeEventListener("abort", onAbort);
   }
+}
+
+/** What a peer asks on a stream that it has opened. @throws {UnreachableError} {FormatError} when it asks nothing. */
+export function nextQuestion(frames: Frames, waitMs: number): Promise<Frame> {
+  return nextFrame(frames, AbortSignal.timeout(waitMs), new FormatError("it opens a stream and asks nothing"));
 }

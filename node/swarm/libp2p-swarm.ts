@@ -11,9 +11,10 @@ import { announcedAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { Bootstrap } from "./bootstrap.ts";
 import { answerRecord, askRecord } from "./catalog.ts";
+import { Conduct } from "./conduct.ts";
 import { openAnnouncement, sealAnnouncement } from "./envelope.ts";
 import { Exchange } from "./exchange.ts";
-import { FrameStream } from "./frame-stream.ts";
+import { FrameStream, type FrameStreamOptions } from "./frame-stream.ts";
 import type { Frames } from "./frames.ts";
 import { GossipMesh } from "./gossip-mesh.ts";
 import { createHost, parseAddress } from "./host.ts";
@@ -30,6 +31,7 @@ export class Libp2pSwarm implements Swarm {
   readonly #options: SwarmOptions;
   readonly #handlers: SwarmHandlers;
   readonly #gate: PeerGate;
+  readonly #conduct: Conduct;
   readonly #mesh: GossipMesh;
   readonly #exchange: Exchange;
   readonly #bootstrap: Bootstrap;
@@ -54,9 +56,20 @@ export class Libp2pSwarm implements Swarm {
     this.#mesh = parts.mesh;
     this.#bootstrap = parts.bootstrap;
     this.#timings = options.timings ?? {};
+    this.#conduct = new Conduct({
+      onFault: (peer, fault, reason) => handlers.misbehaved(peer, fault, reason),
+      onOutlaw: (peer, reason) => this.#letGo(peer, reason),
+    });
     const { timings = {}, up = {} } = options;
-    this.#exchange = new Exchange({ handlers, open: (peer, name) => this.#openStream(peer, name), timings, up });
+    this.#exchange = new Exchange({
+      handlers,
+      open: (peer, name) => this.#openStream(peer, name),
+      onSilent: (peer, fault, reason) => this.#conduct.blame(peer, fault, reason),
+      timings,
+      up,
+    });
     const listener = {
+      refusal: (peer: PeerName) => this.#conduct.refusal(peer),
       onReady: (peer: PeerName) => this.#joined(peer),
       onLeft: (peer: PeerName) => this.#left(peer),
       onRefused: (peer: PeerName, reason: string) => {
@@ -223,6 +236,7 @@ export class Libp2pSwarm implements Swarm {
       labels: () => ({ addresses: this.#ownAddresses(), name, site, rack }),
       whole: () => this.#handlers.whole(),
       onLearnt: (peer, added) => this.#handlers.learnt(peer, added),
+      onFault: (peer, fault, reason) => this.#conduct.blame(peer, fault, reason),
       onMembers: () => {
         this.#neighbours.step({ kind: "learnt" });
         this.#mdns?.neighbours(this.#gate.peers().length, this.directory.size);
@@ -261,7 +275,7 @@ export class Libp2pSwarm implements Swarm {
     if (length === 0) this.#bootstrap.hurry();
   }
 
-  /** A neighbour that misuses gossip goes, and is not dialled again soon. */
+  /** A neighbour that misbehaves goes, and is not dialled again soon. */
   #letGo(peer: PeerName, reason: string): void {
     this.#neighbours.step({ kind: "refused", peer });
     this.#options.onRefused?.(peer, reason);
@@ -297,19 +311,30 @@ export class Libp2pSwarm implements Swarm {
   async #handle(name: ProtocolName, accept: (frames: Frames, connection: Connection) => unknown): Promise<void> {
     const { id, asks, streamsMax } = protocols[name];
     const handler = async (stream: Stream, connection: Connection) => {
+      const peer = connection.remotePeer.toString();
+      if (!this.#conduct.mayOpen(peer, othersOpen(connection, stream), streamsMax)) {
+        return stream.abort(new Error("too many streams"));
+      }
       if (name !== "hello") {
         // Nothing of a stranger is read: its window keeps it from sending more than 256 KiB.
         stream.pause();
-        const isReady = await this.#gate.isReady(connection.remotePeer.toString());
+        const isReady = await this.#gate.isReady(peer);
         if (!isReady) return stream.abort(new Error("no hello was said"));
         if (stream.status !== "open") return;
-        this.#neighbours.used(connection.remotePeer.toString());
+        this.#neighbours.used(peer);
       }
-      const frames = new FrameStream(stream, asks, this.#timings.stallMs);
+      const frames = new FrameStream(stream, asks, this.#frameOptions(peer));
       accept(frames, connection);
       if (name !== "hello") stream.resume();
     };
-    await this.#host.handle(id, handler, { maxInboundStreams: streamsMax, maxOutboundStreams: streamsMax });
+    // libp2p would reset what is too much without a word: who does it is to be known.
+    const maxInboundStreams = streamsMax + surplusStreams;
+    await this.#host.handle(id, handler, { maxInboundStreams, maxOutboundStreams: streamsMax });
+  }
+
+  #frameOptions(peer: PeerName): FrameStreamOptions {
+    const { stallMs } = this.#timings;
+    return { stallMs, onBroken: (reason) => this.#conduct.broke(peer, reason) };
   }
 
   /** Never rejects. */
@@ -340,13 +365,22 @@ export class Libp2pSwarm implements Swarm {
     try {
       const signal = AbortSignal.timeout(openStreamMs);
       const stream = await connection.newStream(id, { signal, maxOutboundStreams: streamsMax });
-      return new FrameStream(stream, answers, this.#timings.stallMs);
+      return new FrameStream(stream, answers, this.#frameOptions(connection.remotePeer.toString()));
     } catch (cause) {
       throw new UnreachableError(`the peer ${connection.remotePeer.toString()} takes no stream`, { cause });
     }
   }
 }
 
+/** Streams of the same protocol that the same side has opened on a connection, besides this one. */
+function othersOpen(connection: Connection, { protocol, direction, id }: Stream): number {
+  return connection.streams.filter((each) => {
+    return each.protocol === protocol && each.direction === direction && each.id !== id;
+  }).length;
+}
+
+/** Streams beyond what a protocol has that are looked at before they are reset. */
+const surplusStreams = 16;
 /** How soon it is noticed that an interface came or went. */
 const lookMs = 5_000;
 /** How long the first fetch of a node waits for answers from the local network, and then for those that answered. */

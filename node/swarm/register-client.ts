@@ -18,20 +18,26 @@ export interface RegisterTimings {
   readonly idleMs?: number;
 }
 
+interface RegisterListener {
+  readonly onEnd: () => void;
+  readonly onSilent: () => void;
+}
+
 /** Our side of one stream to a registrar: questions about any payloads, answered in order. */
 export class RegisterClient {
   readonly #stream: Frames;
-  readonly #onEnd: () => void;
+  readonly #on: RegisterListener;
+  #isSilent = false;
   readonly #answerMs: number;
   readonly #idle: NodeJS.Timeout;
   /** The oldest first. One that nobody waits for any more keeps its place: its answer may still come. */
   readonly #open: OpenQuestion[] = [];
   #hasEnded = false;
 
-  /** `onEnd` is called once, when nothing more can be asked. */
-  constructor(stream: Frames, onEnd: () => void, timings: RegisterTimings = {}) {
+  /** `onEnd` is called once, when nothing more can be asked; `onSilent` once, when an answer does not come in time. */
+  constructor(stream: Frames, on: RegisterListener, timings: RegisterTimings = {}) {
     this.#stream = stream;
-    this.#onEnd = onEnd;
+    this.#on = on;
     this.#answerMs = timings.answerMs ?? defaultAnswerMs;
     this.#idle = setTimeout(() => this.#close(), timings.idleMs ?? defaultIdleMs).unref();
     stream.listen(
@@ -55,7 +61,11 @@ export class RegisterClient {
     const answer = Promise.withResolvers<RegisterAnswer>();
     this.#open.push({ payload, answer });
     const late = new UnreachableError("the registrar does not answer");
-    const timer = setTimeout(() => answer.reject(late), this.#answerMs);
+    const timer = setTimeout(() => {
+      if (!this.#isSilent) this.#on.onSilent();
+      this.#isSilent = true;
+      answer.reject(late);
+    }, this.#answerMs);
     try {
       this.#stream.send(encodeRegisterQuestion(payload, question)).catch(answer.reject);
       return await answer.promise;
@@ -92,11 +102,11 @@ export class RegisterClient {
     clearTimeout(this.#idle);
     for (const { answer } of this.#open.splice(0))
       answer.reject(new UnreachableError("the registrar ended the stream"));
-    this.#onEnd();
+    this.#on.onEnd();
   }
 }
 
-/** A registrar answers from memory; its event loop may be busy for some of this time. */
-const defaultAnswerMs = 1_000;
+/** A registrar answers from memory; its event loop may be busy. An answer that is late for the plan may still count. */
+const defaultAnswerMs = 5_000;
 /** Wanters ask every second or two. */
 const defaultIdleMs = 10_000;

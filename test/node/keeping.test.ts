@@ -124,7 +124,7 @@ rule("what a list wants here is fetched by itself, and once", async (scene) => {
     if (event === "variant-placed") fetched.push(String(facts?.variant));
   };
   const node = await scene.open({ mb: 40 }, { log, keeping: { periodMs: 50, spreadMs: 50 } });
-  await until("it is here", () => node.holdings().length === 1);
+  await until("it is here", () => node.holdings().length === 1 && fetched.length > 0);
   assert.equal(fetched, ["studio:two-1.0.0"]);
 });
 

@@ -3,6 +3,7 @@ import { Fetcher } from "../../node/fetcher.ts";
 import type { Origin, Swarm } from "../../node/ports.ts";
 import type { PayloadStore } from "../../node/store/payload-store.ts";
 import type { MemoryNetwork, MemorySwarm } from "../../node/swarm/memory-swarm.ts";
+import { Transfers } from "../../node/transfers.ts";
 import { Standing } from "../../protocol/standing.ts";
 import { isSigned, limits, publishers } from "./fetch-world.ts";
 import { engine } from "./payloads.ts";
@@ -20,16 +21,24 @@ export function diskNode(network: MemoryNetwork, name: string, store: PayloadSto
   const peersFor = () => swarm?.peers().map(({ peer }) => peer) ?? [];
   const standing = new Standing();
   const stored = (variant: Parameters<PayloadStore["record"]>[0]) => store.record(variant);
+  const transfers = new Transfers({
+    swarm: () => swarm,
+    standing,
+    clock: systemClock,
+    random: Math.random,
+    site: "",
+    distanceTo: () => "site",
+    holdersFor: (payload) => swarm?.directory.holdersOf(payload) ?? [],
+    limits,
+  });
   const fetcher = new Fetcher({
     store,
     swarm: () => swarm,
     origins,
     recordSources: { peersFor, stored, publishers, verify: isSigned, hasher: engine.hash },
-    holdersFor: peersFor,
-    standing,
+    transfers,
     clock: systemClock,
     timeoutMs: 20_000,
-    transferLimits: limits,
     onPlaced: () => swarm?.announce(),
     onRepaired: () => swarm?.announce(),
   });
@@ -38,15 +47,16 @@ export function diskNode(network: MemoryNetwork, name: string, store: PayloadSto
     serve: (payload) => store.serve(payload),
     whole: () => store.announced(),
     raiseEpoch: async () => undefined,
-    peerReady: (peer) => fetcher.consider(peer),
-    peerLeft: (peer) => fetcher.left(peer),
-    learnt: (peer, added) => fetcher.learnt(peer, added),
-    wanted: (peer, payload) => fetcher.consider(peer, payload),
+    peerReady: (peer) => transfers.peerReady(peer),
+    peerLeft: (peer) => transfers.peerLeft(peer),
+    learnt: (peer, added) => transfers.learnt(peer, added),
+    wanted: (peer, payload) => transfers.wanted(peer, payload),
     gave: (peer, bytes) => standing.gave(peer, bytes),
-    registered: () => undefined,
-    mayJoin: () => true,
-    unjoined: () => undefined,
-    demand: () => undefined,
+    misbehaved: () => undefined,
+    registered: (peer, payload, question) => transfers.registered(peer, payload, question),
+    mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
+    unjoined: (peer, payload) => transfers.unjoined(peer, payload),
+    demand: (payload) => transfers.demand(payload),
   });
   swarm = opened;
   return { store, fetcher, swarm: opened };

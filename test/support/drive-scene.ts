@@ -85,8 +85,31 @@ class ScriptedSwarm implements Swarm {
     return undefined;
   }
 
-  take(): Join {
-    throw new Error("no test takes anything");
+  take(peer: string, payload: unknown, items: number, listener: JoinListener): Join {
+    let join: Join | undefined;
+    let asked: number[] = [];
+    let hasLeft = false;
+    void this.join(peer, payload, items, listener).then(
+      (answered) => {
+        if (answered === undefined) return listener.gone([]);
+        join = answered;
+        if (hasLeft) return join.leave();
+        if (asked.length > 0) join.request(asked);
+      },
+      () => listener.ended(),
+    );
+    return {
+      have: "all",
+      request: (items) => (join === undefined ? void asked.push(...items) : join.request(items)),
+      cancel: (items) => {
+        asked = asked.filter((item) => !items.includes(item));
+        join?.cancel(items);
+      },
+      leave: () => {
+        hasLeft = true;
+        join?.leave();
+      },
+    };
   }
   async register(): Promise<never> {
     throw new UnreachableError("no test registers anything");

@@ -13,6 +13,7 @@ import {
 } from "../../protocol/hash.ts";
 import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
 import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
+import type { Fault } from "../../protocol/standing.ts";
 
 /** What a swarm told its owner. */
 export type Heard =
@@ -21,7 +22,13 @@ export type Heard =
   | { readonly kind: "wanted"; readonly peer: PeerName; readonly payload: PayloadId }
   | { readonly kind: "unjoined"; readonly peer: PeerName; readonly payload: PayloadId }
   | { readonly kind: "registered"; readonly peer: PeerName; readonly question: RegisterQuestion }
-  | { readonly kind: "gave"; readonly peer: PeerName; readonly bytes: number };
+  | { readonly kind: "gave"; readonly peer: PeerName; readonly bytes: number }
+  | {
+      readonly kind: "misbehaved";
+      readonly peer: PeerName;
+      readonly fault: Fault | undefined;
+      readonly reason: string;
+    };
 
 /** Events in order, of which a test may await one: also one that has come already. */
 export class Events<Event> {
@@ -78,6 +85,7 @@ export class Member {
     learnt: (peer, added) => this.heard.add({ kind: "learnt", peer, added }),
     wanted: (peer, payload) => this.heard.add({ kind: "wanted", peer, payload }),
     gave: (peer, bytes) => this.heard.add({ kind: "gave", peer, bytes }),
+    misbehaved: (peer, fault, reason) => this.heard.add({ kind: "misbehaved", peer, fault, reason }),
     registered: (peer, _, question) => {
       this.heard.add({ kind: "registered", peer, question });
       return this.answer;
