@@ -44,10 +44,8 @@ export async function fsck(
       signal?.throwIfAborted();
       // What is not known to be damaged yet is from now on.
       if ((await store.verify(variant, signal)).length === 0) continue;
-      const failure = await fetch(variant, signal === undefined ? {} : { signal }).then(
-        ({ reason }) => reason,
-        reasonOf,
-      );
+      const how = { traffic: "repair", ...(signal === undefined ? {} : { signal }) } as const;
+      const failure = await fetcher.fetch(variant, how).then(({ reason }) => reason, reasonOf);
       if (failure !== undefined) failures.push(`${variant} was not repaired: ${failure}`);
     }
   }

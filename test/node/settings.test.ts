@@ -54,6 +54,7 @@ test("without any file everything has its default", ({ home }) => {
       downBytesPerSecond: { interactive: undefined, jobStart: undefined, prefetch: undefined, repair: undefined },
     },
     trust: { publishers: [], mode: "signed" },
+    keepalive: { keys: new Map() },
     publish: {
       keyFile: join(home, ".local", "state", "p2pcache", "keys", "publisher.pem"),
       origin: undefined,
