@@ -165,7 +165,8 @@ export class Catalogue implements AsyncDisposable {
 
   /** The number that the node's announcements start with: greater at every start (DESIGN section 6). */
   async nextEpoch(wallMs: number): Promise<number> {
-    const stored = Number(unsealValue(await this.#database.get("epoch")) ?? 0);
+    const sealed = await this.#database.get("epoch");
+    const stored = Number((typeof sealed === "number" ? sealed : unsealValue(sealed)) ?? 0);
     const epoch = Math.max(Number.isSafeInteger(stored) ? stored + 1 : 0, Math.floor(wallMs));
     await this.#write((database) => database.put("epoch", sealValue(epoch), durable));
     return epoch;
@@ -291,7 +292,8 @@ async function moveAside(path: string, wallMs: () => number): Promise<string> {
 
 function readEntry(sealed: unknown): CatalogueEntry | undefined {
   try {
-    return parseEntry(unsealValue(sealed));
+    // One that was written before there were seals has its hash on top.
+    return parseEntry(isMap(sealed) && typeof sealed.hash === "string" ? sealed : unsealValue(sealed));
   } catch {
     return undefined;
   }

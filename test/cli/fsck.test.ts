@@ -1,4 +1,5 @@
 // runs unprivileged
+// deadline: 300 s
 import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";

@@ -156,6 +156,25 @@ test("a release record that rotted is given to nobody, and is found by a check",
   }
 });
 
+test("records and entries of before there were checksums count", async (context) => {
+  const { open, payload, statePath, cachePath } = context;
+  const first = await open();
+  await fetch(first, payload);
+  const envelope = (await first.record(payload.hash))!;
+  await first[Symbol.asyncDispose]();
+  const index = join(statePath, "index");
+  const { value } = (await getRaw(index, `holding!${payload.hash}`)) as { value: unknown };
+  await putRaw(index, `holding!${payload.hash}`, value);
+  fs.writeFileSync(
+    join(cachePath, ".sys/p2pcache/objects", payload.hash.slice(0, 2), `${payload.hash}.dsse.json`),
+    envelope,
+  );
+  const second = await open();
+  assert.equal(second.announced(), [[payload.hash, payload.record.payload]]);
+  assert.equal((await second.check()).faults, []);
+  assert.equal(context.problems, []);
+});
+
 test("with its record rotted an older release is refused all the same", async (context) => {
   const { open, payload, source, cachePath } = context;
   const store = await open();
