@@ -32,6 +32,8 @@ export interface StudioMachine {
   readonly mdns?: boolean;
   /** TOML in place of the folder origin. */
   readonly origin?: string;
+  /** More lines of TOML in `[cache]`. */
+  readonly cache?: string;
   /** TOML that comes last. */
   readonly more?: string;
 }
@@ -66,7 +68,7 @@ export class Studio implements AsyncDisposable {
       `[node]\nname = "${machine}"\nlisten = ["${listen}"]\nbootstrap = ${JSON.stringify(bootstrap)}\nmdns = ${mdns}`,
       `announce_loopback = ${isLocal}`,
       `state = "${this.path}/${machine}/state"\nsocket = "${this.path}/${machine}/run/node.sock"`,
-      `[cache]\npath = "${this.path}/${machine}/cache"\nmax_bytes = "100 GB"\nfree_bytes_min = "1 MiB"`,
+      `[cache]\npath = "${this.path}/${machine}/cache"\nmax_bytes = "100 GB"\nfree_bytes_min = "1 MiB"\n${options.cache ?? ""}`,
       `[repositories]\nstudio = "${this.path}/packages"`,
       options.origin ?? folder,
       `[trust]\npublishers = ["${this.#publisher}"]`,
