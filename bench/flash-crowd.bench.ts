@@ -1,4 +1,4 @@
-import { globSync, mkdirSync, statSync } from "node:fs";
+import { globSync, statSync } from "node:fs";
 import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -174,11 +174,13 @@ class Scene implements AsyncDisposable {
     return sample;
   }
 
+  /** With a profile it may not start itself anew, as the launcher does: the profiler's signal would kill it there. */
   get #program(): readonly string[] {
     const { profile } = this.#options;
-    if (profile !== undefined) mkdirSync(profile, { recursive: true });
-    const profiling = profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profile}`];
-    return [process.execPath, ...profiling, this.#launcher];
+    if (profile === undefined) return [process.execPath, this.#launcher];
+    const preloaded = join(import.meta.dirname, "main-profiler.js");
+    const flags = ["--max-semi-space-size=2", "--cpu-prof", `--cpu-prof-dir=${profile}`, "--import", preloaded];
+    return ["env", "MALLOC_ARENA_MAX=2", `MAIN_PROFILES=${profile}`, process.execPath, ...flags, this.#launcher];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
