@@ -19,7 +19,8 @@ if (codeCache) nodeModule.enableCompileCache(join(codeCache, "p2pcache-code"));
 if (process.argv.includes("run") && process.argv.includes("node")) tuneMemory();
 
 // What touches mounts runs in a process of its own, which can be left behind: `apart` waits for it.
-const isApart = touchesMounts(process.argv) && !process.env.P2PCACHE_APART;
+const dashes = process.argv.indexOf("--");
+const isApart = touchesMounts(process.argv.slice(2, dashes < 0 ? undefined : dashes)) && !process.env.P2PCACHE_APART;
 const name = isApart ? "apart" : "main";
 const built = new URL(`../dist/cli/${name}.js`, import.meta.url);
 const source = new URL(`./${name}.ts`, import.meta.url);
@@ -42,5 +43,6 @@ function tuneMemory() {
 /** Too often yes is no harm: the command does the same either way. */
 function touchesMounts(words) {
   const has = (word) => words.includes(word);
+  if (has("keepalive") && has("sign")) return true;
   return has("publish") || has("unpublish") || (has("origin") && has("gc")) || (has("ls") && has("--origin"));
 }

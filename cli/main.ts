@@ -6,14 +6,18 @@ import { addDemo } from "./commands/demo.ts";
 import { addDoctor } from "./commands/doctor.ts";
 import { addFetch } from "./commands/fetch.ts";
 import { addFsck } from "./commands/fsck.ts";
+import { addExplain, addGc } from "./commands/gc.ts";
 import { addInit } from "./commands/init.ts";
+import { addKeepalive } from "./commands/keepalive.ts";
 import { addKey } from "./commands/key.ts";
 import { addLs } from "./commands/ls.ts";
 import { addNode } from "./commands/node.ts";
 import { addOrigin } from "./commands/origin.ts";
 import { addPeers } from "./commands/peers.ts";
+import { addPin, addUnpin } from "./commands/pin.ts";
 import { addPublish } from "./commands/publish.ts";
 import { addRm } from "./commands/rm.ts";
+import { addRun } from "./commands/run.ts";
 import { addUnpublish } from "./commands/unpublish.ts";
 import { addVerify } from "./commands/verify.ts";
 import { type Context, type Run, readVersion } from "./context.ts";
@@ -62,12 +66,18 @@ function program(run: Run): Command {
     addUnpublish,
     addLs,
     addRm,
+    addGc,
+    addExplain,
+    addPin,
+    addUnpin,
+    addRun,
     addPeers,
     addVerify,
     addFsck,
     addOrigin,
     addNode,
     addKey,
+    addKeepalive,
     addConfig,
     addDoctor,
     addDemo,

@@ -62,6 +62,11 @@ export class Output {
     if (this.#flags.verbose === true && !(error instanceof P2pCacheError)) process.stderr.write(`${stackOf(error)}\n`);
   }
 
+  /** What a program that was run has ended with. */
+  exitWith(code: number): void {
+    if (code !== 0) this.#exitCode ??= code;
+  }
+
   /** An error as `fail` prints it. */
   errorText(error: unknown): string {
     const shape = errorShape(error);

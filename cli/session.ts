@@ -1,6 +1,10 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
+  type ApiCollected,
+  type ApiCoverage,
+  type ApiKept,
+  type ApiList,
   type ApiRemoval,
   type HoldingShape,
   type NamedThing,
@@ -48,6 +52,17 @@ export interface LocalCache {
   verify(things: readonly NamedThing[]): Promise<VerifyResult>;
   remove(things: readonly NamedThing[]): Promise<readonly ApiRemoval[]>;
   fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }>;
+  readonly keeping: LocalKeeping;
+}
+
+/** What it keeps, and why. */
+export interface LocalKeeping {
+  explain(thing: NamedThing): Promise<ApiKept>;
+  gc(options: { readonly dryRun: boolean }): Promise<ApiCollected>;
+  pin(thing: NamedThing): Promise<{ readonly handle: string; readonly variant: string }>;
+  unpin(thing: NamedThing): Promise<{ readonly handle: string; readonly variant: string }>;
+  lists(options: { readonly refresh: boolean }): Promise<readonly ApiList[]>;
+  coverage(toolset: string): Promise<ApiCoverage>;
 }
 
 /** Asks the running node; without one, this process opens the cache for as long as the question takes. */
@@ -63,7 +78,8 @@ export async function withCache<Answer>(
       const { promise, stop } = aborted(signal);
       const verify = (things: readonly NamedThing[]) => client.verify(things, { signal });
       const remove = (things: readonly NamedThing[]) => client.remove(things, { signal });
-      const cache = { holdings: () => client.holdings(), verify, remove, fsck: () => client.fsck() };
+      const { keeping } = client;
+      const cache = { holdings: () => client.holdings(), verify, remove, fsck: () => client.fsck(), keeping };
       return await Promise.race([ask(cache), promise]).finally(stop);
     }
     await using node = await openNode(withoutNetwork(settings));
@@ -73,6 +89,7 @@ export async function withCache<Answer>(
       verify: (things: readonly NamedThing[]) => node.verify(things),
       remove: (things: readonly NamedThing[]) => removeAll(node, things, signal),
       fsck: () => node.fsck(),
+      keeping: node.keeping,
     };
     return await Promise.race([ask(cache), promise]).finally(stop);
   });

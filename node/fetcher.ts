@@ -1,24 +1,27 @@
-import type { Holding as Held } from "../protocol/announcement.ts";
-import type { PeerName } from "../protocol/directory.ts";
 import { UsageError } from "../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
+import type { OriginPolicy } from "../protocol/origin-plan.ts";
+import type { Politeness, TrafficClass } from "../protocol/politeness.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
-import type { Standing } from "../protocol/standing.ts";
-import type { TransferLimits } from "../protocol/transfer-limits.ts";
 import { variantText } from "../protocol/variant.ts";
 import { adoptCopy } from "./adopt.ts";
 import { Flight } from "./flight.ts";
+import { originAccess, originsUnder } from "./origin-access.ts";
 import type { Clock, FetchStore, Holding, Origin, StagedTree, Swarm } from "./ports.ts";
 import type { RecordSources } from "./record-finder.ts";
 import { type FoundRelease, ReleaseFinder, type ReleaseFinderParts } from "./release-finder.ts";
-import { type BytesBySource, TransferDrive } from "./transfer-drive.ts";
+import type { BytesBySource } from "./transfer-drive.ts";
+import type { Transfers } from "./transfers.ts";
 import { Turns } from "./turns.ts";
 
 /** Overrides of one fetch; absent ones are as configured. */
 export interface FetchOptions {
-  readonly origin?: "auto" | "never";
+  /** `limited`: within the budgets of their site also where they are configured as `auto`; `auto`: as configured. */
+  readonly origin?: OriginPolicy;
   readonly peers?: "auto" | "never";
   readonly timeoutMs?: number;
+  /** Why its bytes move; interactive unless given. Who wants the same more urgently hurries it. */
+  readonly traffic?: TrafficClass;
   /** The caller left: the fetch goes on if another one wants the same. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: FetchProgress) => void;
@@ -47,15 +50,15 @@ export interface FetchResult {
 export interface FetcherParts {
   readonly store: FetchStore;
   readonly swarm: () => Swarm | undefined;
+  /** As they are configured; and (the same, unless given) all within their budgets. */
   readonly origins: readonly Origin[];
+  readonly limitedOrigins?: readonly Origin[];
+  /** What may be fetched, by class; all that comes unless given. */
+  readonly down?: Politeness;
   readonly recordSources: Omit<RecordSources, "origins" | "swarm">;
-  /** Peers that are asked what they have of a payload, connected or not. */
-  readonly holdersFor: (payload: PayloadId) => readonly PeerName[];
-  readonly standing: Standing;
+  readonly transfers: Transfers;
   readonly clock: Clock;
   readonly timeoutMs: number;
-  /** Shorter ones for tests. */
-  readonly transferLimits?: TransferLimits;
   /** A variant was placed: it is announced. */
   readonly onPlaced: (holding: Holding) => void;
   readonly onWithdrawn?: NonNullable<ReleaseFinderParts["onWithdrawn"]>;
@@ -72,7 +75,6 @@ export class Fetcher {
   readonly #landing = new Set<Promise<unknown>>();
   /** How many of them are for a variant. */
   readonly #flying = new Map<VariantHash, number>();
-  readonly #drives = new Map<PayloadId, TransferDrive>();
   /** Whoever has a payload's staging tree for itself; others wait. */
   readonly #staging = new Map<PayloadId, Promise<void>>();
   readonly #searches = new Turns(searchesAtOnce);
@@ -111,7 +113,7 @@ export class Fetcher {
   }
 
   /** What holds for every fetch that begins from now on. */
-  reconfigure(parts: Pick<FetcherParts, "origins" | "timeoutMs">): void {
+  reconfigure(parts: Pick<FetcherParts, "origins" | "limitedOrigins" | "timeoutMs">): void {
     this.#parts = { ...this.#parts, ...parts };
   }
 
@@ -128,26 +130,6 @@ export class Fetcher {
   /** Sees what the origins say of a held variant by now, and drops it if it was withdrawn. Never rejects. */
   async look(variant: VariantHash, signal: AbortSignal): Promise<void> {
     await this.#releases.look(variant, this.#parts.origins, signal);
-  }
-
-  /** A peer may have something that is being fetched. */
-  consider(peer: PeerName, payload?: PayloadId): void {
-    if (payload !== undefined) this.#drives.get(payload)?.consider(peer);
-    else for (const drive of this.#drives.values()) drive.consider(peer);
-  }
-
-  /** A peer announced that it holds these as well; "many": more than are named. */
-  learnt(peer: PeerName, added: readonly Held[] | "many"): void {
-    if (added === "many") {
-      for (const [payload, drive] of this.#drives) {
-        if (this.#parts.holdersFor(payload).includes(peer)) drive.consider(peer);
-      }
-    } else for (const [, payload] of added) this.consider(peer, payload);
-  }
-
-  /** A peer has gone. */
-  left(peer: PeerName): void {
-    for (const drive of this.#drives.values()) drive.left(peer);
   }
 
   /** Ends all transfers and waits until they have let go of the store. */
@@ -176,7 +158,8 @@ export class Fetcher {
   }
 
   async #fetch(variant: VariantHash, options: FetchOptions, flight: Flight, signal: AbortSignal): Promise<FetchResult> {
-    const origins = options.origin === "never" ? [] : this.#parts.origins;
+    const { origins: configured, limitedOrigins = configured } = this.#parts;
+    const origins = originsUnder(options.origin, configured, limitedOrigins);
     const swarm = options.peers === "never" ? undefined : this.#parts.swarm();
     // A node that has just started knows nobody yet, and would ask the origin for what its peers have.
     if (swarm !== undefined && this.#parts.store.holding(variant) === undefined)
@@ -293,30 +276,16 @@ export class Fetcher {
   }
 
   async #transfer(staged: StagedTree, { record }: FoundRelease, parts: TransferPartners): Promise<BytesBySource> {
-    const { standing, clock, transferLimits, holdersFor } = this.#parts;
+    const { down } = this.#parts;
     const { swarm, origins, flight, signal } = parts;
     const what = variantText(record.variant);
     const onProgress = (bytes: BytesBySource) => flight.report({ text: what, totalBytes: record.root.bytes, bytes });
     onProgress(noBytes);
-    const drive = new TransferDrive({
-      target: staged,
-      swarm,
-      origins,
-      standing,
-      clock,
-      signal,
-      what,
-      onProgress,
-      random: Math.random,
-      mayBeAsked: (peer) => swarm?.directory.holdersOf(record.payload).includes(peer) ?? false,
-      ...(transferLimits === undefined ? {} : { limits: transferLimits }),
+    return await this.#parts.transfers.run(staged, {
+      ...{ swarm, origins, signal, what, onProgress, ...originAccess(origins) },
+      traffic: () => flight.traffic,
+      ...(down === undefined ? {} : { pace: down.paceOf(() => flight.traffic) }),
     });
-    this.#drives.set(record.payload, drive);
-    try {
-      return await drive.run(swarm === undefined ? [] : holdersFor(record.payload));
-    } finally {
-      this.#drives.delete(record.payload);
-    }
   }
 }
 

@@ -1,4 +1,5 @@
 import { DeadlineError, P2pCacheError } from "../protocol/errors.ts";
+import { moreUrgent, type TrafficClass } from "../protocol/politeness.ts";
 import type { FetchOptions, FetchProgress, FetchResult } from "./fetcher.ts";
 import { formatBytes } from "./settings/units.ts";
 
@@ -10,6 +11,8 @@ export class Flight {
   readonly #onEnd: () => void;
   #waiting = 0;
   progress: FetchProgress | undefined;
+  /** Why its bytes move: the most urgent of what those say who wait, or waited, for it. */
+  traffic: TrafficClass = "repair";
 
   /** `onEnd` is called as soon as nobody may join any more. */
   constructor(onEnd: () => void) {
@@ -33,7 +36,8 @@ export class Flight {
    * Waits for the result, with others. @throws why it failed; {DeadlineError} after `timeoutMs`, the signal's reason
    * when this caller leaves: the work goes on while others wait.
    */
-  async join({ signal, onProgress }: FetchOptions, timeoutMs: number): Promise<FetchResult> {
+  async join({ signal, onProgress, traffic = "interactive" }: FetchOptions, timeoutMs: number): Promise<FetchResult> {
+    this.traffic = moreUrgent(this.traffic, traffic);
     const own = Promise.withResolvers<never>();
     const onAbort = () => own.reject(signal?.reason);
     const timer = setTimeout(() => own.reject(tooLate(timeoutMs, this.progress)), timeoutMs);

@@ -3,6 +3,7 @@ import { NotFoundError, UsageError } from "../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import { type Random, randomBelow } from "../protocol/random.ts";
 import type { Standing } from "../protocol/standing.ts";
+import type { Distance } from "../protocol/transfer.ts";
 import type { PeerStatus } from "./node-status.ts";
 import type { PeerFacts, Swarm } from "./ports.ts";
 
@@ -42,16 +43,24 @@ export class Holders {
     return [...near, ...far.slice(0, holdersMax), ...[...here].filter((peer) => !holders.includes(peer))];
   }
 
-  /**
-   * Peers that are asked what they have of a payload: some of those that hold it whole, up to half of them near by; and
-   * some that are connected, which may be fetching it as well.
-   */
+  /** Some of those who say that they hold a payload whole, up to half of them near by. */
   forPayload(payload: PayloadId): PeerName[] {
     const swarm = this.#parts.swarm();
     if (swarm === undefined) return [];
-    const holders = this.#nearFirst(this.#good(swarm.directory.holdersOf(payload))).slice(0, holdersMax);
-    const others = swarm.peers().flatMap(({ peer }) => (holders.includes(peer) ? [] : [peer]));
-    return [...holders, ...this.#shuffled(others).slice(0, othersMax)];
+    return this.#nearFirst(this.#good(swarm.directory.holdersOf(payload))).slice(0, holdersMax);
+  }
+
+  /** Where a peer is from here. A site without a name is no other site than any. */
+  distanceTo(peer: PeerName): Distance {
+    const { own, swarm } = this.#parts;
+    const labels =
+      swarm()?.directory.labels(peer) ??
+      swarm()
+        ?.peers()
+        .find((facts) => facts.peer === peer);
+    if (labels === undefined || own.site === "" || labels.site === "") return "site";
+    if (labels.site !== own.site) return "far";
+    return own.rack !== "" && labels.rack === own.rack ? "rack" : "site";
   }
 
   /** The variant that a payload is held as. @throws {NotFoundError} when by nobody; {UsageError} when as several. */
@@ -124,5 +133,3 @@ export class Holders {
 
 /** Holders that a transfer asks: more than one machine's link can use. */
 const holdersMax = 16;
-/** Connected peers that a transfer asks as well: until wanters are told of each other, this is how they meet. */
-const othersMax = 16;

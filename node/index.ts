@@ -1,11 +1,15 @@
 export * from "../protocol/errors.ts";
 export { type NamedThing, parseHandleText, parseRxt } from "../protocol/handle-text.ts";
+export { type KeepList, parseKeepList } from "../protocol/keep-alive.ts";
+export { type KeepChange, keepDifference } from "../protocol/keep-difference.ts";
 export { parseVariant, type Variant, variantText } from "../protocol/variant.ts";
 export type { CheckLine } from "./doctor.ts";
 export type { FetchResult } from "./fetcher.ts";
 export { openHashEngine } from "./hasher.ts";
 export { type ApiRemoval, type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
 export { type FetchCall, NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
+export type { HeldLease } from "./http/keeping-client.ts";
+export type { ApiCollected, ApiCoverage, ApiKept, ApiList } from "./http/keeping-types.ts";
 export { removeAll } from "./http/removals.ts";
 export type { Initialised } from "./init.ts";
 export {
@@ -22,6 +26,7 @@ export {
   collectOrigin,
   doctor,
   initialise,
+  keepSigning,
   listOrigin,
   nodeId,
   openNode,
@@ -42,3 +47,4 @@ export { settingsReference } from "./settings/reference.ts";
 export type { Settings } from "./settings/schema.ts";
 export { checkSettings, showSettings, showSettingsJson } from "./settings/show.ts";
 export { formatBytes, formatDuration, formatRate, parseDuration } from "./settings/units.ts";
+export { processMark } from "./store/owner.ts";

@@ -1,6 +1,7 @@
 import type { FetchProgress } from "./fetcher.ts";
 import type { OriginStatus } from "./origins-of.ts";
-import type { DiscoveryState } from "./ports.ts";
+import type { DiscoveryState, Holding } from "./ports.ts";
+import type { PayloadStore } from "./store/payload-store.ts";
 
 /** What `peers` says of one (CONTRACTS). */
 export interface PeerStatus {
@@ -41,6 +42,17 @@ export interface NodeStatus {
   readonly origins: readonly OriginStatus[];
   readonly trust: { readonly mode: string; readonly publishers: number };
   readonly warnings: readonly string[];
+}
+
+/** What `ls` says of one. */
+export type HoldingStatus = Holding & { readonly lastUsed: string | undefined; readonly state: "whole" | "damaged" };
+
+export function holdingsStatus(store: Pick<PayloadStore, "holdings" | "retention" | "isDamaged">): HoldingStatus[] {
+  return store.holdings().map((holding) => {
+    const usedMs = store.retention.lastUsedMs(holding.variant);
+    const lastUsed = usedMs === undefined ? undefined : new Date(usedMs).toISOString();
+    return { ...holding, lastUsed, state: store.isDamaged(holding.variant) ? "damaged" : "whole" };
+  });
 }
 
 /** One thing that is wrong with what is held. */

@@ -1,32 +1,35 @@
-import { join } from "node:path";
 import { P2pCacheError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
-import { Standing } from "../protocol/standing.ts";
-import { variantHash, variantText } from "../protocol/variant.ts";
-import type { Withdrawal } from "../protocol/withdrawal.ts";
+import { Politeness } from "../protocol/politeness.ts";
+import { variantHash } from "../protocol/variant.ts";
+import { classRates } from "./class-rates.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { Holders } from "./holders.ts";
-import { loadNetworkKey, networkPrologue, verifySignature } from "./keys.ts";
-import { errorFacts, type Log, noLog } from "./log.ts";
-import type { Damage, NodeStatus, PeerStatus } from "./node-status.ts";
+import { Keeping, type KeepingParts } from "./keeping.ts";
+import { verifySignature } from "./keys.ts";
+import { type Log, noLog } from "./log.ts";
+import { NodeEvents } from "./node-events.ts";
+import { type Damage, type HoldingStatus, holdingsStatus, type NodeStatus, type PeerStatus } from "./node-status.ts";
+import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
-import type { Clock, Holding, Swarm, SwarmHandlers } from "./ports.ts";
+import { PeerTrouble } from "./peer-trouble.ts";
+import type { Clock, Swarm, SwarmHandlers } from "./ports.ts";
 import { publishersOf } from "./publishing.ts";
 import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
 import { refill, withLive } from "./reload.ts";
-import { type Removed, removeHeld } from "./removal.ts";
+import type { Removed } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
 import { resolveDiskDefaults, type Settings } from "./settings/schema.ts";
+import { siteCrowd } from "./site-crowd.ts";
 import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { storeOptions } from "./store-options.ts";
-import { openNodeKey } from "./swarm/identity.ts";
-import { Libp2pSwarm } from "./swarm/libp2p-swarm.ts";
+import { Transfers } from "./transfers.ts";
 import { verifyHeld } from "./verify-held.ts";
 
 export interface NodeOptions {
@@ -34,6 +37,8 @@ export interface NodeOptions {
   readonly clock?: Clock;
   /** How long until the records of all that is held have been looked at again at the origins; an hour or more unless given. */
   readonly recordPeriodMs?: number;
+  /** Whether it cleans its cache, asks for keep-alive lists and prefetches by itself, and how often. */
+  readonly keeping?: Pick<KeepingParts, "periodMs" | "spreadMs">;
 }
 
 /** A node: opens everything, owns it, and closes it in reverse. */
@@ -47,14 +52,17 @@ export class CacheNode implements AsyncDisposable {
   readonly #store: PayloadStore;
   readonly #origins: OriginsInUse;
   readonly #repositories: RealRepositories;
-  readonly #standing = new Standing();
+  readonly #down: Politeness;
+  readonly #trouble: PeerTrouble;
   readonly #holders: Holders;
+  readonly #transfers: Transfers;
   readonly #fetcher: Fetcher;
   readonly #startedMs: number;
-  readonly #warnings: string[] = [];
+  readonly #events: NodeEvents;
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
   #watch: AsyncDisposable | undefined;
+  #keeping!: Keeping;
 
   private constructor(parts: {
     settings: ReturnType<typeof resolveDiskDefaults>;
@@ -73,19 +81,33 @@ export class CacheNode implements AsyncDisposable {
     this.#clock = parts.clock;
     this.#engine = parts.engine;
     this.#store = parts.store;
+    this.#trouble = new PeerTrouble(parts.log, parts.clock, () => this.#swarm);
     this.#origins = new OriginsInUse(parts.origins);
     this.#startedMs = parts.clock.monotonicMs();
+    this.#down = new Politeness(classRates(parts.settings.transfer.downBytesPerSecond));
+    this.#events = new NodeEvents(parts.log, () => this.#swarm?.announce());
     this.#holders = new Holders({
       swarm: () => this.#swarm,
-      standing: this.#standing,
+      standing: this.#trouble.standing,
       own: parts.settings.node,
       random: Math.random,
       nowMs: () => parts.clock.monotonicMs(),
+    });
+    this.#transfers = new Transfers({
+      swarm: () => this.#swarm,
+      standing: this.#trouble.standing,
+      clock: parts.clock,
+      random: Math.random,
+      site: parts.settings.node.site,
+      distanceTo: (peer) => this.#holders.distanceTo(peer),
+      holdersFor: (payload) => this.#holders.forPayload(payload),
     });
     this.#fetcher = new Fetcher({
       store: parts.store,
       swarm: () => this.#swarm,
       origins: parts.origins.origins,
+      limitedOrigins: parts.origins.limited,
+      down: this.#down,
       recordSources: {
         peersFor: (variant) => this.#holders.forRecord(variant),
         stored: (variant) => parts.store.record(variant),
@@ -93,13 +115,15 @@ export class CacheNode implements AsyncDisposable {
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
-      holdersFor: (payload) => this.#holders.forPayload(payload),
-      standing: this.#standing,
+      transfers: this.#transfers,
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
-      onPlaced: (holding) => this.#placed(holding),
-      onWithdrawn: (withdrawal, error) => this.#withdrawn(withdrawal, error),
-      onConflict: (error) => this.#noteConflict(error),
+      onPlaced: (holding) => {
+        this.#events.placed(holding);
+        this.#keeping.placed();
+      },
+      onWithdrawn: (withdrawal, error) => this.#events.withdrawn(withdrawal, error),
+      onConflict: (variant, error) => this.#events.conflictFound(variant, error),
     });
   }
 
@@ -125,22 +149,25 @@ export class CacheNode implements AsyncDisposable {
     const publishers = publishersOf(settings);
     const readRecord = trustedReader(publishers, engine.hash);
     // Beside the store: origins take their time, or the whole of it.
-    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random });
+    let node: CacheNode | undefined;
+    const crowd = () => siteCrowd(node === undefined ? undefined : node.#swarm, settings.node.site);
+    const opening = OriginSet.open(settings, { network, clock, log, random: Math.random, crowd });
     opened.defer(async () => (await opening.catch(() => undefined))?.[Symbol.asyncDispose]());
     const store = opened.use(
       await PayloadStore.open({ ...storeOptions(resolved, clock, engine), readRecord, onProblem }),
     );
     const origins = await opening;
-    const node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
-    store.onLost = (variant, fault) => node.#lost(variant, fault);
+    node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
+    store.onLost = (variant, fault) => node.#events.lost(variant, fault);
     await repositories.remember();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
     if (settings.trust.mode === "hash-only") {
-      node.#warnings.push(
+      node.#events.warn(
         "trust.mode is hash-only: whoever can write to an origin or serve peers decides what runs here",
       );
     }
-    if (engine.name === "wasm") node.#warnings.push("the native BLAKE3 engine does not load: hashing is slower by far");
+    if (engine.name === "wasm") node.#events.warn("the native BLAKE3 engine does not load: hashing is slower by far");
+    node.#keeping = opened.use(await Keeping.open(node.#keepingParts(options)));
     node.#watch = watchRecords(store, node.#fetcher, {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
@@ -156,6 +183,11 @@ export class CacheNode implements AsyncDisposable {
     return this.#swarm?.id ?? this.#settings.node.name;
   }
 
+  /** What stays on this disk, what goes, and why. */
+  get keeping(): Keeping {
+    return this.#keeping;
+  }
+
   /** What users may mean by a handle without naming the repository, and where each lies. */
   get repositories(): ReadonlyMap<string, string> {
     return this.#repositories.paths;
@@ -167,7 +199,9 @@ export class CacheNode implements AsyncDisposable {
    */
   async reconfigure(next: Settings): Promise<void> {
     const settings = withLive(this.#settings, next);
-    const parts = { network: requireNetwork(settings), clock: this.#clock, log: this.#log, random: Math.random };
+    const crowd = () => siteCrowd(this.#swarm, settings.node.site);
+    const network = requireNetwork(settings);
+    const parts = { network, clock: this.#clock, log: this.#log, random: Math.random, crowd };
     await using opened = new AsyncDisposableStack();
     const origins = opened.use(await OriginSet.open({ ...settings, repositories: this.#repositories.paths }, parts));
     const disk = await readDiskSpace(await nearestExisting(this.#store.cachePath));
@@ -175,11 +209,15 @@ export class CacheNode implements AsyncDisposable {
     await this.#repositories.remember();
     this.#settings = resolveDiskDefaults({ ...settings, repositories: this.#repositories.paths }, disk);
     this.#store.space.limits = this.#settings.cache;
-    this.#fetcher.reconfigure({ origins: origins.origins, timeoutMs: settings.transfer.timeoutMs });
+    const { timeoutMs, upBytesPerSecond, downBytesPerSecond } = settings.transfer;
+    this.#swarm?.setRates(classRates(upBytesPerSecond));
+    this.#down.setRates(classRates(downBytesPerSecond), this.#clock.monotonicMs());
+    this.#fetcher.reconfigure({ origins: origins.origins, limitedOrigins: origins.limited, timeoutMs });
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
     refill(this.#publishers, publishersOf(settings));
+    await this.#keeping.reconfigure(settings);
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
@@ -187,9 +225,11 @@ export class CacheNode implements AsyncDisposable {
     const hash = this.hashOf(thing);
     this.#log("debug", "fetch-asked", { variant: hash });
     const fetched = this.#fetcher.fetch(hash, options);
-    const result = await fetched.catch(async (error) =>
-      this.#noteFailure(hash, await this.#origins.current.explained(error)),
-    );
+    const result = await fetched.catch(async (error) => {
+      const explained = await this.#origins.current.explained(error);
+      this.#events.fetchFailed(hash, explained);
+      throw explained;
+    });
     if (result.outcome === "local") this.#log("debug", "fetch-local", { ...result });
     else this.#log("info", "fetch-ended", { ...result });
     return result;
@@ -231,17 +271,13 @@ export class CacheNode implements AsyncDisposable {
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.current.status(),
       trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
-      warnings: [...this.#warnings, ...this.#repositories.warnings],
+      warnings: [...this.#events.warnings, ...this.#repositories.warnings],
     };
   }
 
   /** What `ls` lists. */
-  holdings(): (Holding & { readonly lastUsed: string | undefined; readonly state: "whole" | "damaged" })[] {
-    return this.#store.holdings().map((holding) => ({
-      ...holding,
-      lastUsed: this.#store.lastUsed(holding.variant)?.toISOString(),
-      state: this.#store.isDamaged(holding.variant) ? "damaged" : "whole",
-    }));
+  holdings(): HoldingStatus[] {
+    return holdingsStatus(this.#store);
   }
 
   /** Peers that are here, and those of whom something is known. */
@@ -260,15 +296,7 @@ export class CacheNode implements AsyncDisposable {
 
   /** Takes a held variant off this disk. @throws what `removeHeld` throws. */
   async remove(thing: NamedThing, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Removed> {
-    const parts = {
-      store: this.#store,
-      hashOf: (each: NamedThing) => this.hashOf(each),
-      isFetched: (variant: VariantHash) => this.#fetcher.isUnderWay(variant),
-      announce: () => this.#swarm?.announce(),
-    };
-    const removed = await removeHeld(parts, thing, signal);
-    this.#log("info", "variant-removed", { ...removed });
-    return removed;
+    return await this.#keeping.remove(thing, signal);
   }
 
   /** What is wrong with the bookkeeping of cache and state; nothing is hashed. */
@@ -287,7 +315,24 @@ export class CacheNode implements AsyncDisposable {
     parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
+    parts.use(this.#keeping);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
+  }
+
+  #keepingParts({ keeping }: NodeOptions): KeepingParts {
+    return {
+      ...{ store: this.#store, settings: this.#settings, clock: this.#clock, log: this.#log, ...keeping },
+      limits: () => this.#settings.cache,
+      directory: () => this.#swarm?.directory,
+      origins: () => this.#origins.current.origins,
+      hashOf: (thing) => this.hashOf(thing),
+      isFetched: (variant) => this.#fetcher.isUnderWay(variant),
+      isBusy: () => this.#fetcher.transfers().length > 0,
+      fetch: (variant, signal) => this.#fetcher.fetch(variant, { signal }),
+      announce: () => this.#swarm?.announce(),
+      id: () => this.id,
+      isOnItsOwn: keeping !== undefined,
+    };
   }
 
   /** Checks behind the start what an unclean end left in doubt; never rejects. */
@@ -301,28 +346,13 @@ export class CacheNode implements AsyncDisposable {
   }
 
   async #openSwarm(network: string): Promise<Swarm> {
-    const {
-      node,
-      network: { keyFile },
-    } = this.#settings;
-    const key = await openNodeKey(join(node.state, "node.key"));
-    const prologue = networkPrologue(keyFile === undefined ? undefined : await loadNetworkKey(keyFile), network);
-    const { name, site, rack, listen, bootstrap, mdns, announceLoopback } = node;
-    const onRefused = (peer: string, reason: string) => this.#log("warn", "peer-refused", { peer, reason });
-    const onUnreachable = (address: string, reason: string) =>
-      this.#log("warn", "bootstrap-unreachable", { address, reason });
-    const onDiscoveryFault = (reason: string) => this.#log("warn", "discovery-fault", { reason });
-    const { hash } = this.#engine;
     const epoch = await this.#store.nextEpoch();
-    const hello = { network, name, site, rack };
-    const told = { onRefused, onUnreachable, onDiscoveryFault };
-    return await Libp2pSwarm.open(
-      { key, prologue, hello, listen, bootstrap, hash, epoch, mdns, announceLoopback, ...told },
-      this.#handlers(),
-    );
+    const parts = { network, hash: this.#engine.hash, epoch, log: this.#log };
+    return await openSwarm(this.#settings, parts, this.#handlers());
   }
 
   #handlers(): SwarmHandlers {
+    const transfers = this.#transfers;
     return {
       record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
       serve: (payload) => this.#store.serve(payload),
@@ -331,47 +361,21 @@ export class CacheNode implements AsyncDisposable {
       peerReady: (peer) => {
         const facts = this.#swarm?.peers().find((each) => each.peer === peer);
         this.#log("info", "peer-joined", { peer, name: facts?.name });
-        this.#fetcher.consider(peer);
+        transfers.peerReady(peer);
       },
       peerLeft: (peer) => {
         this.#log("info", "peer-left", { peer });
-        this.#fetcher.left(peer);
+        transfers.peerLeft(peer);
       },
-      learnt: (peer, added) => this.#fetcher.learnt(peer, added),
-      wanted: (peer, payload) => this.#fetcher.consider(peer, payload),
-      gave: (peer, bytes) => this.#standing.gave(peer, bytes),
+      learnt: (peer, added) => transfers.learnt(peer, added),
+      wanted: (peer, payload) => transfers.wanted(peer, payload),
+      gave: (peer, bytes) => this.#trouble.standing.gave(peer, bytes),
+      misbehaved: (peer, fault, reason) => this.#trouble.misbehaved(peer, fault, reason),
+      registered: (peer, payload, question) => transfers.registered(peer, payload, question),
+      mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
+      unjoined: (peer, payload) => transfers.unjoined(peer, payload),
+      demand: (payload) => transfers.demand(payload),
     };
-  }
-
-  /** Publishers who contradict each other are an admin's business: `status` goes on saying so. */
-  #noteFailure(variant: VariantHash, error: unknown): never {
-    const { code, exit, message } = errorFacts(error);
-    // Whoever left knows.
-    if (exit !== 130) this.#log("warn", "fetch-failed", { variant, code, reason: message });
-    if (error instanceof P2pCacheError && error.code === "RECORD_CONFLICT") this.#noteConflict(error);
-    throw error;
-  }
-
-  /** `status` says so from now on. */
-  #noteConflict({ message }: Error): void {
-    if (!this.#warnings.includes(message)) this.#warnings.push(message);
-  }
-
-  #placed(holding: Holding): void {
-    this.#log("info", "variant-placed", { variant: holding.text, path: holding.path });
-    this.#swarm?.announce();
-  }
-
-  #withdrawn({ variant, revision, reason }: Withdrawal, error: Error | undefined): void {
-    const facts = { variant: variantText(variant), revision, reason };
-    if (error === undefined) this.#log("info", "variant-withdrawn", facts);
-    else this.#log("warn", "withdrawn-variant-stays", { ...facts, problem: error.message });
-    this.#swarm?.announce();
-  }
-
-  #lost(variant: VariantHash, fault: string): void {
-    this.#log("error", "holding-damaged", { variant, fault });
-    this.#swarm?.announce();
   }
 
   #variantOf(payload: PayloadId): VariantHash {

@@ -52,6 +52,11 @@ export async function collectOrigin(settings: Settings, request: OriginGcRequest
   return await gc.collectOrigin(settings, request);
 }
 
+/** Signs, publishes and checks keep-alive lists, as the caller. */
+export async function keepSigning(): Promise<typeof import("./keep-signing.ts")> {
+  return await import("./keep-signing.ts");
+}
+
 /** Writes a configuration and its keys. @throws what `init` throws. */
 export async function initialise(request: InitRequest): Promise<Initialised> {
   const init = await import("./init.ts");

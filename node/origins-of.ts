@@ -1,9 +1,11 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { DeadlineError } from "../protocol/errors.ts";
 import type { Random } from "../protocol/random.ts";
+import type { SiteCrowd } from "../protocol/site-budget.ts";
 import { openHttpOrigin } from "./http-origins.ts";
 import type { Log } from "./log.ts";
 import { FolderSource } from "./origins/folder-source.ts";
+import { LimitedOrigin } from "./origins/with-budget.ts";
 import { HealthyOrigin } from "./origins/with-health.ts";
 import { RetryingOrigin } from "./origins/with-retry.ts";
 import { SingleFlightOrigin } from "./origins/with-single-flight.ts";
@@ -22,21 +24,34 @@ export interface OriginParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** Who shares the budgets of limited origins; this node alone unless it is given. */
+  readonly crowd?: () => SiteCrowd;
 }
 
 /** The origins of the settings that may be asked, in their order, and how each does. */
 export class OriginSet implements AsyncDisposable {
   /** Each asks again by itself, asks once for what several want, and is left alone while it is down. */
   readonly origins: readonly Origin[];
+  /** The same, each within its budget, also where the configuration does not ask for that. */
+  readonly limited: readonly Origin[];
+  readonly #budgets: readonly LimitedOrigin[];
   readonly #settings: Settings;
   readonly #healths: ReadonlyMap<string, HealthyOrigin>;
   readonly #opened: AsyncDisposableStack;
 
-  private constructor(settings: Settings, healths: ReadonlyMap<string, HealthyOrigin>, opened: AsyncDisposableStack) {
+  private constructor(
+    settings: Settings,
+    healths: ReadonlyMap<string, HealthyOrigin>,
+    budgets: readonly LimitedOrigin[],
+    opened: AsyncDisposableStack,
+  ) {
     this.#settings = settings;
     this.#healths = healths;
+    this.#budgets = budgets;
     this.#opened = opened;
-    this.origins = [...healths.values()];
+    const isLimited = new Set(settings.origins.filter(({ policy }) => policy === "limited").map(({ name }) => name));
+    this.limited = budgets;
+    this.origins = budgets.map((origin) => (isLimited.has(origin.name) ? origin : healths.get(origin.name)!));
   }
 
   /**
@@ -63,7 +78,8 @@ export class OriginSet implements AsyncDisposable {
       };
       healths.set(origin.name, new HealthyOrigin(origin, parts.clock, hasOther, onState));
     }
-    return new OriginSet(settings, healths, opened.move());
+    const budgets = asked.map((origin) => limitedOrigin(origin, healths.get(origin.name)!, parts));
+    return new OriginSet(settings, healths, budgets, opened.move());
   }
 
   status(): OriginStatus[] {
@@ -78,7 +94,10 @@ export class OriginSet implements AsyncDisposable {
   async explained(error: unknown): Promise<unknown> {
     if (!(error instanceof DeadlineError)) return error;
     await nextTurn(); // What the deadline has aborted says how long it had waited.
-    const reasons = [...this.#healths.values()].flatMap(({ reason }) => reason ?? []);
+    const reasons = [
+      ...[...this.#healths.values()].flatMap(({ reason }) => reason ?? []),
+      ...this.#budgets.flatMap(({ refusal }) => refusal ?? []),
+    ];
     if (reasons.length === 0) return error;
     const { hint, details, cause } = error;
     return new DeadlineError(`${error.message}: ${reasons.join("; ")}`, {
@@ -92,6 +111,18 @@ export class OriginSet implements AsyncDisposable {
     await this.#opened.disposeAsync();
   }
 }
+
+function limitedOrigin(
+  { slots, rateBytesPerSecond }: OriginSettings,
+  inner: Origin,
+  { clock, random, crowd = () => alone }: OriginParts,
+): LimitedOrigin {
+  const unlimited = Number.POSITIVE_INFINITY;
+  const bytesPerMs = rateBytesPerSecond === undefined ? unlimited : rateBytesPerSecond / 1000;
+  return new LimitedOrigin(inner, { budget: { slots: slots ?? unlimited, bytesPerMs }, clock, random, crowd });
+}
+
+const alone: SiteCrowd = { self: "", members: [] };
 
 /** One origin, without what it is wrapped in. @throws what `OriginSet.open` throws. */
 export async function openOrigin(

@@ -3,7 +3,11 @@ import type { Bitmap } from "../protocol/bitmap.ts";
 import type { Directory, PeerName } from "../protocol/directory.ts";
 import type { ChunkHash, PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { ItemIndex, ManifestRoot } from "../protocol/manifest.ts";
+import type { ClassRates, TrafficClass } from "../protocol/politeness.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
+import type { RegisterAnswer, RegisterQuestion } from "../protocol/register-messages.ts";
+import type { SeenMember } from "../protocol/registrars.ts";
+import type { Fault } from "../protocol/standing.ts";
 import type { ChunkDescription } from "../protocol/transfer.ts";
 import type { Variant } from "../protocol/variant.ts";
 
@@ -57,6 +61,18 @@ export interface Origin {
    * there is none. @throws {UnreachableError} when the origin cannot be asked; {FormatError} when it is too large.
    */
   index?(options?: WaitOptions): Promise<Uint8Array | undefined>;
+  /**
+   * A file of the network's policy by its name, as `timestamp.json` or `targets/<sha256>.deny.json`; undefined where there
+   * is none. @throws {UnreachableError} when the origin cannot be asked; {FormatError} when it is too large.
+   */
+  policyFile?(name: string, options?: WaitOptions): Promise<Uint8Array | undefined>;
+}
+
+/** Where keep-alive lists come from. Nothing that it answers is verified yet. */
+export interface KeepAliveSource {
+  readonly name: string;
+  /** The envelope of a toolset's newest list; undefined where there is none. @throws {UnreachableError} */
+  list(toolset: string, options?: WaitOptions): Promise<Uint8Array | undefined>;
 }
 
 /** An origin that this machine may publish to. Nothing in it is ever changed or removed, but for what was cut short. */
@@ -97,6 +113,8 @@ export interface ServedPayload {
   readonly root: ManifestRoot;
   /** What is here now. */
   have(): Bitmap | "all";
+  /** What a chunk measures, in bytes; undefined, or no such function, where that is not known without reading. */
+  sizeOf?(item: number): number | undefined;
   /** An item's bytes, read back and verified. @throws {ChunkMissingError} or {TreeDamagedError} when it is not here. */
   load(item: number): Promise<Uint8Array<ArrayBuffer>>;
 }
@@ -133,6 +151,24 @@ export interface SwarmHandlers {
   wanted(peer: PeerName, payload: PayloadId): void;
   /** An item was sent to a peer. */
   gave(peer: PeerName, bytes: number): void;
+  /** A peer did what no honest one does; without a fault it is only worth a line in the log. */
+  misbehaved(peer: PeerName, fault: Fault | undefined, reason: string): void;
+  /** A wanter's question to this node as a registrar; undefined where there is no answer to it. */
+  registered(peer: PeerName, payload: PayloadId, question: RegisterQuestion): RegisterAnswer | undefined;
+  /** Whether a peer that joins a payload is let in as a link; one that is not is told that nothing is here. */
+  mayJoin(peer: PeerName, payload: PayloadId): boolean;
+  /** The last join of a payload by a peer that was let in has ended, by its word or with its stream; not by `part`. */
+  unjoined(peer: PeerName, payload: PayloadId): void;
+  /** What is known of the others' items of a payload that is on its way in. */
+  demand(payload: PayloadId): Demand | undefined;
+}
+
+/** How much the others have of a payload. */
+export interface Demand {
+  /** How many peers are known to have an item. */
+  copies(item: number): number;
+  /** How many items a peer is known to have; undefined for one of which nothing is known. */
+  heldBy(peer: PeerName): number | undefined;
 }
 
 /** What comes of one payload that was joined at one peer. */
@@ -158,7 +194,7 @@ export interface Join {
 /** Who holds what, for those who only ask. */
 export type DirectoryView = Pick<
   Directory,
-  "size" | "peers" | "labels" | "holders" | "holds" | "holdersOf" | "variantsOf" | "holdingsOf"
+  "size" | "peers" | "copies" | "labels" | "holders" | "holds" | "holdersOf" | "variantsOf" | "holdingsOf"
 >;
 
 /** How neighbours are found on the local network, for `doctor`. */
@@ -191,7 +227,30 @@ export interface Swarm extends AsyncDisposable {
   /** A variant's record from a peer, dialled if it is not here; undefined when it has none. @throws {UnreachableError} */
   record(peer: PeerName, variant: VariantHash, options?: WaitOptions): Promise<Uint8Array | undefined>;
   /** Asks a peer, dialled if it is not here, what it has of a payload; undefined when nothing. @throws {UnreachableError} */
-  join(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined>;
+  join(
+    peer: PeerName,
+    payload: PayloadId,
+    items: number,
+    listener: JoinListener,
+    traffic?: TrafficClass,
+  ): Promise<Join | undefined>;
+  /**
+   * Asks a peer for items of a payload of at most `smallPayloadBytesMax` bytes without joining it first: the first request
+   * is one message, its pieces the answer. The peer is dialled if it is not here. What it lacks is `gone`, nothing of the
+   * payload is `gone` without items, and a peer that cannot be reached has `ended`.
+   */
+  take(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener, traffic?: TrafficClass): Join;
+  /** Lets go of a peer that joined a payload here: to it that is `gone` without items. It may join again. */
+  part(peer: PeerName, payload: PayloadId): void;
+  /**
+   * Asks a peer, dialled if it is not here, as a registrar. @throws {UnreachableError} when it cannot be reached, gives no
+   * answer within five seconds, or has none.
+   */
+  register(peer: PeerName, payload: PayloadId, question: RegisterQuestion): Promise<RegisterAnswer>;
+  /** Everybody that is known, this node included; `upSinceMs` is in milliseconds since 1970, by each one's own clock. */
+  members(): Iterable<SeenMember>;
+  /** Peers are sent so much from now on, class by class. */
+  setRates(up: ClassRates): void;
   /** Peers are told about items that have been stored since. */
   stored(payload: PayloadId, items: readonly number[]): void;
 }

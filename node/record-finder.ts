@@ -53,7 +53,7 @@ export async function findRecord(
   const peers = swarm === undefined ? [] : sources.peersFor(variant).slice(0, peersAskedMax);
   for (const peer of peers) asked.push([`the peer ${peer}`, swarm!.record(peer, variant, { signal })]);
   try {
-    await search.gather(asked, options.signal);
+    await search.gather(asked, sources.origins.length, options.signal);
     return search.result();
   } finally {
     // Whoever has not answered yet need not.
@@ -77,18 +77,25 @@ class RecordSearch {
     this.#variant = variant;
   }
 
-  /** Waits for all answers, or for a moment after the first good one. */
-  async gather(asked: readonly Asked[], signal: AbortSignal | undefined): Promise<void> {
+  /**
+   * Waits for all answers, or for a moment after the first good one: a shorter one for peers, once this disk and all
+   * `origins`, which were asked first, have answered.
+   */
+  async gather(asked: readonly Asked[], origins: number, signal: AbortSignal | undefined): Promise<void> {
     const silent = new Set(asked.map(([name]) => name));
-    const all = Promise.all(asked.map(([name, answer]) => this.#take(answer).then(() => silent.delete(name))));
+    const answers = asked.map(([name, answer]) => this.#take(answer).then(() => silent.delete(name)));
+    const all = Promise.all(answers);
     const { promise: moment, resolve } = Promise.withResolvers<void>();
     const late = setTimeout(() => {
       this.#silences.push(new UnreachableError(`${[...silent].join(", ")} gave no answer in ${searchMs / 1000} s`));
       resolve();
     }, searchMs);
     let timer: NodeJS.Timeout | undefined;
-    void this.#first.promise.then(() => {
+    let soon: NodeJS.Timeout | undefined;
+    void this.#first.promise.then(async () => {
       timer = setTimeout(resolve, othersMs);
+      await Promise.all(answers.slice(0, 1 + origins));
+      soon = setTimeout(resolve, origins > 0 ? repeatersMs : peersMs);
     });
     const aborted = Promise.withResolvers<never>();
     const onAbort = () => aborted.reject(signal?.reason);
@@ -97,6 +104,7 @@ class RecordSearch {
       await Promise.race([all, moment, aborted.promise]);
     } finally {
       clearTimeout(timer);
+      clearTimeout(soon);
       clearTimeout(late);
       signal?.removeEventListener("abort", onAbort);
     }
@@ -154,3 +162,7 @@ const peersAskedMax = 4;
 const searchMs = 15_000;
 /** How long slower sources are awaited for a higher revision, once one is there. */
 const othersMs = 500;
+/** And peers, once nobody else is to be waited for: most answer within milliseconds, but one may have to be dialled. */
+const peersMs = 250;
+/** And those who can only repeat what the origins have said. */
+const repeatersMs = 150;

@@ -24,7 +24,7 @@ export interface ReleaseFinderParts {
   /** A held variant was dropped since its publisher withdrew it; with `error`, could not be dropped yet. */
   readonly onWithdrawn?: (withdrawal: Withdrawal, error: Error | undefined) => void;
   /** Publishers contradict each other about what is held. */
-  readonly onConflict?: (error: NotTrustedError) => void;
+  readonly onConflict?: (variant: VariantHash, error: NotTrustedError) => void;
 }
 
 /** Finds releases, remembers the highest revision that was seen (P6), and drops what was withdrawn. */
@@ -62,7 +62,8 @@ export class ReleaseFinder {
       await this.#accept(variant, await findRecord(sources, variant, { signal }), signal);
     } catch (error) {
       // Whether it was dropped has been told. An origin that knows less, or nothing, or does not answer changes nothing.
-      if (error instanceof NotTrustedError && error.code === "RECORD_CONFLICT") this.#parts.onConflict?.(error);
+      if (error instanceof NotTrustedError && error.code === "RECORD_CONFLICT")
+        this.#parts.onConflict?.(variant, error);
     }
   }
 

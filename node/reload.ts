@@ -29,9 +29,16 @@ export interface ReloaderParts extends Pick<Reloading, "current" | "load"> {
 const liveKeys: ReadonlySet<string> = new Set([
   "cache.max_bytes",
   "cache.free_bytes_min",
+  "cache.max_variants",
+  "cache.max_age",
+  "cache.pinned_bytes_max",
+  "cache.min_idle",
+  "keepalive.keys",
   "node.log_level",
   "origin",
+  "transfer.down",
   "transfer.timeout",
+  "transfer.up",
   "trust.publishers",
   "local_packages",
   "publish.key",
@@ -92,13 +99,15 @@ function isLive(key: string): boolean {
 
 /** What runs, with what a new configuration may change of it. */
 export function withLive(running: Settings, next: Settings): Settings {
-  const { maxBytes, freeBytesMin } = next.cache;
+  const { maxBytes, freeBytesMin, maxVariants, maxAgeMs, pinnedBytesMax, minIdleMs } = next.cache;
+  const limits = { maxBytes, freeBytesMin, maxVariants, maxAgeMs, pinnedBytesMax, minIdleMs };
   return {
     ...running,
-    cache: { ...running.cache, maxBytes, freeBytesMin },
+    cache: { ...running.cache, ...limits },
+    keepalive: next.keepalive,
     repositories: next.repositories,
     origins: next.origins,
-    transfer: { ...running.transfer, timeoutMs: next.transfer.timeoutMs },
+    transfer: { ...next.transfer, peers: running.transfer.peers },
     trust: { ...running.trust, publishers: next.trust.publishers },
   };
 }

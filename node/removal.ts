@@ -1,4 +1,5 @@
 import { BusyError, NotFoundError, P2pCacheError, UsageError } from "../protocol/errors.ts";
+import type { Hold } from "../protocol/eviction.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import { variantText } from "../protocol/variant.ts";
@@ -10,6 +11,8 @@ export interface RemovalParts {
   readonly hashOf: (thing: NamedThing) => VariantHash;
   /** Whether a fetch of it is under way. */
   readonly isFetched: (variant: VariantHash) => boolean;
+  /** Why it must stay, whoever asks. */
+  readonly holdOf: (variant: VariantHash) => Promise<Hold | undefined>;
   /** Says to the peers what is held now. */
   readonly announce: () => void;
 }
@@ -27,7 +30,7 @@ export interface Removed {
 
 /**
  * Takes a held variant off this disk, after the peers were told that it goes.
- * @throws {NotFoundError} when it is not held; {BusyError} while a fetch of it is under way, or REZ_LOCK_HELD;
+ * @throws {NotFoundError} when it is not held; {BusyError} while a fetch of it is under way, REZ_LOCK_HELD, LEASED or PINNED;
  * {UsageError} for a payload that is held as several variants; NOT_OURS (exit 9) for what Rez has there itself.
  */
 export async function removeHeld(parts: RemovalParts, thing: NamedThing, signal?: AbortSignal): Promise<Removed> {
@@ -37,6 +40,16 @@ export async function removeHeld(parts: RemovalParts, thing: NamedThing, signal?
   const { variant, payload, text: handle, path, bytes } = holding;
   if (parts.isFetched(variant)) {
     throw new BusyError(`${handle} is being fetched just now`, { hint: "end that fetch first, or wait for its end" });
+  }
+  const hold = await parts.holdOf(variant);
+  if (hold?.kind === "leased") {
+    throw new BusyError(`${handle} is leased by ${hold.by}`, {
+      code: "LEASED",
+      hint: "it is free once that has ended",
+    });
+  }
+  if (hold?.kind === "pinned") {
+    throw new BusyError(`${handle} is pinned on this machine`, { code: "PINNED", hint: "p2pcache unpin it first" });
   }
   try {
     const removed = await store.remove(variant, { onHidden: announce, ...(signal === undefined ? {} : { signal }) });

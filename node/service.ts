@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { setFlagsFromString } from "node:v8";
 import { ControlServer } from "./http/control.ts";
 import type { Log } from "./log.ts";
-import { CacheNode } from "./node.ts";
+import { CacheNode, type NodeOptions } from "./node.ts";
 import { Reloader, type Reloading } from "./reload.ts";
 import type { Settings } from "./settings/schema.ts";
 
@@ -14,6 +14,8 @@ export interface ServiceOptions {
   /** Called once the sockets answer. */
   readonly onReady: (node: CacheNode, sockets: { readonly socket: string; readonly adminSocket: string }) => void;
   readonly signal: AbortSignal;
+  /** Other times than usual, for tests. */
+  readonly keeping?: NonNullable<NodeOptions["keeping"]>;
   /** Where the configuration may be read again while the node runs. */
   readonly reloading?: Reloading;
 }
@@ -24,7 +26,7 @@ export interface ServiceOptions {
  */
 export async function runNode(settings: Settings, options: ServiceOptions): Promise<void> {
   keepYoungGenerationSmall();
-  await using node = await CacheNode.open(settings, { log: options.log });
+  await using node = await CacheNode.open(settings, { log: options.log, keeping: options.keeping ?? {} });
   const stopped = Promise.withResolvers<void>();
   const { socket, adminSocket } = settings.node;
   await using control = await ControlServer.open({

@@ -1,7 +1,7 @@
 import type { HashEngine } from "./hasher.ts";
 import type { Clock } from "./ports.ts";
 import type { resolveDiskDefaults } from "./settings/schema.ts";
-import type { StoreOptions } from "./store/payload-store.ts";
+import type { StoreOptions } from "./store/store-options.ts";
 
 /** What the store is opened with, as far as the settings say it. */
 export function storeOptions(
@@ -13,7 +13,7 @@ export function storeOptions(
   return {
     cachePath: cache.path,
     statePath: node.state,
-    limits: { maxBytes: cache.maxBytes, freeBytesMin: cache.freeBytesMin },
+    limits: { maxBytes: cache.maxBytes, freeBytesMin: cache.freeBytesMin, maxVariants: cache.maxVariants },
     indexMode: cache.indexMode,
     clock,
     hasher: engine.hash,

@@ -1,19 +1,20 @@
 import type { PeerName } from "../protocol/directory.ts";
-import {
-  ChunkCorruptError,
-  ChunkMissingError,
-  NotFoundError,
-  P2pCacheError,
-  ReleaseChangedError,
-  UnreachableError,
-} from "../protocol/errors.ts";
+import { ChunkCorruptError, ReleaseChangedError } from "../protocol/errors.ts";
+import { ItemGroups } from "../protocol/item-groups.ts";
+import { smallPayloadBytesMax } from "../protocol/limits.ts";
+import type { OriginPolicy } from "../protocol/origin-plan.ts";
+import { PayloadFetch, type PayloadFetchAction, type PayloadFetchEvent } from "../protocol/payload-fetch.ts";
+import type { Pace, TrafficClass } from "../protocol/politeness.ts";
 import type { Random } from "../protocol/random.ts";
+import type { RegisterAnswer, RegisterQuestion } from "../protocol/register-messages.ts";
 import type { Standing } from "../protocol/standing.ts";
-import { Transfer, type TransferAction, type TransferEvent } from "../protocol/transfer.ts";
+import { type Distance, Transfer } from "../protocol/transfer.ts";
 import { defaultTransferLimits, type TransferLimits } from "../protocol/transfer-limits.ts";
 import type { SourceName } from "../protocol/transfer-source.ts";
-import { isOwnBuffer } from "./chunk-buffers.ts";
-import type { Clock, Join, Origin, StagedTree, Swarm } from "./ports.ts";
+import { Memberships } from "./memberships.ts";
+import { OriginReads } from "./origin-reads.ts";
+import type { Clock, Demand, Origin, StagedTree, Swarm } from "./ports.ts";
+import { errorOf } from "./transfer-faults.ts";
 
 /** Bytes by where they came from. */
 export interface BytesBySource {
@@ -34,155 +35,194 @@ export interface TransferParts {
   /** Named in errors. */
   readonly what: string;
   readonly onProgress: (bytes: BytesBySource) => void;
-  /** Whether a peer that is not connected may be asked again: it is known to hold the payload. */
-  readonly mayBeAsked?: (peer: PeerName) => boolean;
+  /** This node's site; absent: it has no name. */
+  readonly site?: string;
+  readonly distanceTo?: (peer: PeerName) => Distance;
+  /** Asks a registrar, which may be this node. @throws {UnreachableError} */
+  readonly register?: (to: PeerName, question: RegisterQuestion) => Promise<RegisterAnswer>;
+  /** Peers that say by now that they have all of it. */
+  readonly holders?: () => readonly PeerName[];
+  /** Whether it may read from its origins: always, unless this says otherwise. */
+  readonly policy?: OriginPolicy;
+  readonly holdsSlot?: () => boolean;
+  /** Whether nothing but its turn keeps this node from reading: that is waited for. */
+  readonly isHeldBack?: () => boolean;
+  /** What may be asked for at a time. */
+  readonly pace?: Pace;
+  /** What peers are told of why. */
+  readonly traffic?: () => TrafficClass;
   /** Shorter ones for tests. */
   readonly limits?: TransferLimits;
 }
 
-/** A peer that is asked, or was asked, what it has of the payload. */
-interface Membership {
-  readonly peer: PeerName;
-  /** Undefined until it has answered. */
-  join: Join | undefined;
-}
-
-/** Drives one `Transfer`: one event in, all its actions out, and the answers of the world back in. */
+/** Drives one `PayloadFetch`: one event in, all its actions out, and the answers of the world back in. */
 export class TransferDrive {
   readonly #parts: TransferParts;
-  readonly #transfer: Transfer;
-  readonly #origins: ReadonlyMap<SourceName, Origin>;
-  readonly #members = new Map<PeerName, Membership>();
-  readonly #retries = new Map<PeerName, NodeJS.Timeout>();
-  readonly #originItems = new Map<number, AbortController>();
+  readonly #fetch: PayloadFetch;
+  readonly #reads: OriginReads;
+  readonly #members: Memberships;
+  /** Peers that have joined us. */
+  readonly #joiners = new Set<PeerName>();
   /** Items that are being verified and written: each once at a time. */
   readonly #puts = new Map<number, Promise<void>>();
   /** What touches the target: nobody else may, before it has ended. */
   readonly #work = new Set<Promise<void>>();
-  readonly #events: TransferEvent[] = [];
+  readonly #events: PayloadFetchEvent[] = [];
   readonly #end = Promise.withResolvers<void>();
   readonly #corruptFrom = new Set<SourceName>();
-  /** By item: what an origin found changed that reads releases where they were published. */
-  readonly #changes = new Map<number, ReleaseChangedError>();
-  /** What an origin said last when it did not give what it was asked for. */
-  readonly #refusals = new Map<SourceName, Error>();
   readonly #bytes = { local: 0, peers: 0, origin: 0 };
   #sizesBytes: Uint32Array | undefined;
+  #registrars = "";
   #isDraining = false;
   #isOver = false;
   #waking: NodeJS.Timeout | undefined;
 
   constructor(parts: TransferParts) {
+    const { target, swarm, standing, clock } = parts;
+    const post = (event: PayloadFetchEvent) => this.#post(event);
     this.#parts = parts;
-    this.#origins = new Map(parts.origins.map((origin) => [`origin:${origin.name}`, origin]));
-    const { root, index } = parts.target;
-    const plan = {
-      items: index.items,
-      segmentSizesBytes: root.segments.map(({ sizeBytes }) => sizeBytes),
-      storedSegments: parts.target.storedSegments(),
-      origins: [...this.#origins.keys()],
-    };
-    this.#transfer = new Transfer(plan, parts.limits ?? defaultTransferLimits, parts.random);
+    this.#reads = new OriginReads({
+      target,
+      origins: parts.policy === "never" ? [] : parts.origins,
+      sizeOf: (item) => this.#sizeOf(item),
+      post,
+      onBytes: (source, item, bytes, inPlace) => this.#store(source, item, bytes, inPlace),
+    });
+    this.#members = new Memberships({
+      ...{ target, swarm, standing, clock, post },
+      isSmall: target.root.bytes <= smallPayloadBytesMax,
+      traffic: parts.traffic ?? (() => undefined),
+      onPiece: (peer, item, bytes) => void this.#store(peer, item, bytes),
+    });
+    this.#fetch = this.#newFetch();
   }
 
   /**
-   * Brings all items in. When it has ended nothing touches the target any more.
+   * Brings all items in. When it has ended nothing touches the target any more. `holders` say that they have all of it;
+   * `registrars` are none where nobody else is there.
    * @throws what ended it: {NotFoundError}, {ChunkCorruptError}, {UnreachableError}, {FormatError} for a manifest that
    * breaks a rule, {NoSpaceError}, or the signal's reason.
    */
-  async run(peers: readonly PeerName[]): Promise<BytesBySource> {
-    const { signal } = this.#parts;
+  async run(holders: readonly PeerName[], registrars: readonly PeerName[] = []): Promise<BytesBySource> {
+    const { signal, swarm, target } = this.#parts;
     const onAbort = () => this.#finish(signal.reason as Error);
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) onAbort();
     try {
-      for (const peer of peers) this.consider(peer);
+      this.offer(holders, "holders");
+      // A node that has just started has not yet heard what its neighbours hold.
+      if (holders.length === 0) this.offer(this.#neighbours(), "likely");
       this.#post({ kind: "started" });
+      this.registrarsAre(registrars);
       await this.#end.promise;
       return { ...this.#bytes };
+    } catch (error) {
+      // What is here may soon be served no more.
+      for (const peer of this.#joiners) swarm?.part(peer, target.payload);
+      this.#joiners.clear();
+      throw error;
     } finally {
       signal.removeEventListener("abort", onAbort);
       clearTimeout(this.#waking);
-      for (const timer of this.#retries.values()) clearTimeout(timer);
-      for (const { join } of this.#members.values()) join?.leave();
-      for (const controller of this.#originItems.values()) controller.abort();
+      this.#members.close();
+      this.#reads.close();
       await Promise.all(this.#work);
     }
   }
 
-  /** A peer may have something of the payload: it is asked, once at a time. */
-  consider(peer: PeerName): void {
-    const { swarm, standing, clock } = this.#parts;
-    if (this.#isOver || swarm === undefined || this.#members.has(peer)) return;
-    if (standing.level(peer, clock.monotonicMs()) !== "good") return;
-    const member: Membership = { peer, join: undefined };
-    this.#members.set(peer, member);
-    this.#post({ kind: "joining", source: peer });
-    void this.#join(swarm, member);
+  /** Whether peers are asked at all. */
+  get isShared(): boolean {
+    return this.#parts.swarm !== undefined;
+  }
+
+  /** Peers that have joined us and have not left. */
+  get joiners(): Iterable<PeerName> {
+    return this.#joiners;
+  }
+
+  /** What the others are known to have. */
+  get demand(): Demand {
+    return this.#fetch.transfer;
+  }
+
+  /** Peers may have something of the payload, are likely to, or say that they have all of it. */
+  offer(peers: readonly PeerName[], as?: "likely" | "holders"): void {
+    const { swarm } = this.#parts;
+    const others = peers.filter((peer) => peer !== swarm?.id);
+    if (swarm !== undefined && others.length > 0)
+      this.#post({ kind: "offered", peers: others, ...(as === undefined ? {} : { as }) });
+  }
+
+  /** Who the registrars are now. */
+  registrarsAre(members: readonly PeerName[]): void {
+    const names = members.join();
+    if (names === this.#registrars && names !== "") return;
+    this.#registrars = names;
+    this.#post({ kind: "registrars", members });
+  }
+
+  /** A peer joins us. Answers whether it is let in. */
+  mayJoin(peer: PeerName): boolean {
+    this.#post({ kind: "asked", peer });
+    return this.#joiners.has(peer);
+  }
+
+  /** A peer has ended its join with us. */
+  unjoined(peer: PeerName): void {
+    this.#joiners.delete(peer);
+    this.#post({ kind: "unjoined", peer });
   }
 
   /** A peer has gone. */
   left(peer: PeerName): void {
-    const member = this.#members.get(peer);
-    if (member === undefined) return;
-    this.#members.delete(peer);
-    member.join?.leave();
+    this.#joiners.delete(peer);
+    this.#members.leave(peer);
     this.#post({ kind: "left", source: peer });
   }
 
-  /** Never rejects. */
-  async #join(swarm: Swarm, member: Membership): Promise<void> {
-    const { payload, index } = this.#parts.target;
-    const { peer: source } = member;
-    const isCurrent = () => !this.#isOver && this.#members.get(source) === member;
-    const post = (event: TransferEvent) => {
-      if (isCurrent()) this.#post(event);
-    };
-    const lose = () => {
-      if (isCurrent()) this.#lose(source, rejoinMs);
-    };
-    try {
-      const join = await swarm.join(source, payload, index.items, {
-        have: (items) => post({ kind: "has", source, items }),
-        piece: (item, bytes) => {
-          if (isCurrent()) void this.#store(source, item, bytes);
-        },
-        busy: (items, retryAfterMs) => post({ kind: "busy", source, items, retryAfterMs }),
-        gone: (items) => (items.length === 0 ? lose() : post({ kind: "missing", source, items })),
-        ended: lose,
-      });
-      if (!isCurrent()) return join?.leave();
-      // A peer with nothing is asked again when it says that it has, or wants, something.
-      if (join === undefined) return this.left(source);
-      member.join = join;
-      this.#post({ kind: "joined", source, have: join.have });
-    } catch {
-      lose();
-    }
+  #neighbours(): PeerName[] {
+    return this.#parts.swarm?.peers().map(({ peer }) => peer) ?? [];
   }
 
-  /** A peer counts for nothing now, and is asked again after a while. */
-  #lose(peer: PeerName, retryMs: number): void {
-    this.left(peer);
-    if (this.#isOver) return;
-    clearTimeout(this.#retries.get(peer));
-    const timer = setTimeout(() => {
-      this.#retries.delete(peer);
-      const { swarm, mayBeAsked } = this.#parts;
-      const isHere = swarm?.peers().some((facts) => facts.peer === peer);
-      if (isHere || mayBeAsked?.(peer)) this.consider(peer);
-    }, retryMs).unref();
-    this.#retries.set(peer, timer);
+  #newFetch(): PayloadFetch {
+    const { target, swarm, random, limits, policy = "auto", isHeldBack, pace } = this.#parts;
+    const { root, index, payload } = target;
+    const origins = this.#reads.names;
+    const plan = {
+      items: index.items,
+      segmentSizesBytes: root.segments.map(({ sizeBytes }) => sizeBytes),
+      storedSegments: target.storedSegments(),
+      origins,
+      access: "leased" as const,
+      bytes: root.bytes,
+      ...(isHeldBack === undefined ? {} : { isHeldBack }),
+      ...(pace === undefined ? {} : { pace }),
+    };
+    const { segments, items } = index;
+    return new PayloadFetch(
+      {
+        self: swarm?.id ?? "",
+        site: this.#parts.site ?? "",
+        key: payload,
+        groups: new ItemGroups({ segments, items, bytes: root.bytes }),
+        // Whoever has no origin can do nothing with a lease.
+        policy: origins.length === 0 ? "never" : policy,
+        holdsSlot: this.#parts.holdsSlot ?? (() => true),
+        distanceTo: this.#parts.distanceTo ?? (() => "site"),
+        transfer: new Transfer(plan, limits ?? defaultTransferLimits, random),
+      },
+      random,
+    );
   }
 
-  #post(event: TransferEvent): void {
+  #post(event: PayloadFetchEvent): void {
     this.#events.push(event);
     if (this.#isDraining) return;
     this.#isDraining = true;
     try {
       for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
         if (this.#isOver) continue;
-        for (const action of this.#transfer.step(next, this.#parts.clock.monotonicMs())) this.#perform(action);
+        for (const action of this.#fetch.step(next, this.#parts.clock.monotonicMs())) this.#perform(action);
       }
     } catch (error) {
       // A broken promise of our own: better an error than a transfer that never ends.
@@ -192,14 +232,13 @@ export class TransferDrive {
     }
   }
 
-  #perform(action: TransferAction): void {
+  #perform(action: PayloadFetchAction): void {
     switch (action.kind) {
       case "ask":
         return this.#ask(action.source, action.items);
       case "cancel":
-        return this.#cancel(action.source, action.items);
-      case "drop":
-        return this.#lose(action.source, Math.max(rejoinMs, action.retryAtMs - this.#parts.clock.monotonicMs()));
+        if (this.#reads.has(action.source)) return this.#reads.cancel(action.items);
+        return this.#members.cancel(action.source, action.items);
       case "strike":
         return this.#strike(action.source, action.fault);
       case "segmentsComplete":
@@ -207,56 +246,53 @@ export class TransferDrive {
       case "complete":
         return this.#finish();
       case "gaveUp":
-        return this.#finish(this.#errorOf(action));
+        return this.#giveUp(action);
+      case "register":
+        return void this.#register(action.to, action.question);
+      case "join":
+        return this.#members.join(action.peer, action.isHolder);
+      case "accept":
+        this.#joiners.add(action.peer);
+        return;
+      case "refuse":
+        return;
+      case "part":
+        this.#joiners.delete(action.peer);
+        this.#members.leave(action.peer);
+        return this.#parts.swarm?.part(action.peer, this.#parts.target.payload);
+      case "searchNeighbours":
+        return this.#searchNeighbours();
       case "wakeAt":
-        clearTimeout(this.#waking);
-        this.#waking = setTimeout(
-          () => this.#post({ kind: "woke" }),
-          Math.max(0, Math.ceil(action.atMs - this.#parts.clock.monotonicMs())),
-        );
+        return this.#wakeAt(action.atMs);
     }
+  }
+
+  #wakeAt(atMs: number): void {
+    clearTimeout(this.#waking);
+    const waitMs = Math.max(0, Math.ceil(atMs - this.#parts.clock.monotonicMs()));
+    this.#waking = setTimeout(() => this.#post({ kind: "woke" }), waitMs);
   }
 
   #ask(source: SourceName, items: readonly number[]): void {
-    const origin = this.#origins.get(source);
-    if (origin !== undefined) {
-      for (const item of items) void this.#askOrigin(source, origin, item);
-      return;
-    }
-    const join = this.#members.get(source)?.join;
-    if (join !== undefined) join.request(items);
-    else this.#post({ kind: "failed", source, items });
+    if (this.#reads.has(source)) return this.#reads.ask(source, items);
+    if (!this.#members.request(source, items)) this.#post({ kind: "failed", source, items });
   }
 
-  /** Never rejects. */
-  async #askOrigin(source: SourceName, origin: Origin, item: number): Promise<void> {
-    const { target } = this.#parts;
-    const controller = new AbortController();
-    this.#originItems.set(item, controller);
-    let inPlace: string | undefined;
-    const place = target.placeOf(item);
-    const onInPlace = (root: string) => {
-      inPlace = root;
-    };
+  /** Never rejects. What a registrar says is a help: of those that it names, we are none, and who is not there costs a dial. */
+  async #register(to: PeerName, question: RegisterQuestion): Promise<void> {
+    const { register, swarm } = this.#parts;
     try {
-      const options = { signal: controller.signal, onInPlace, ...(place === undefined ? {} : { place }) };
-      const bytes = await origin.chunk(target.hashOf(item), this.#sizeOf(item), options);
-      await this.#store(source, item, ownBuffer(bytes), inPlace);
-    } catch (error) {
-      if (controller.signal.aborted) return;
-      this.#refusals.set(source, error as Error);
-      if (error instanceof ReleaseChangedError) this.#changes.set(item, error);
-      if (error instanceof ChunkMissingError) this.#post({ kind: "missing", source, items: [item] });
-      else if (error instanceof ChunkCorruptError) this.#post({ kind: "corrupt", source, item });
-      else this.#post({ kind: "failed", source, items: [item] });
-    } finally {
-      if (this.#originItems.get(item) === controller) this.#originItems.delete(item);
+      if (register === undefined) return this.#post({ kind: "unreachable", from: to });
+      const answer = await register(to, question);
+      const peers = answer.peers.filter((peer) => peer !== swarm?.id);
+      this.#post({ kind: "answer", from: to, answer: { ...answer, peers } });
+    } catch {
+      this.#post({ kind: "unreachable", from: to });
     }
   }
 
-  #cancel(source: SourceName, items: readonly number[]): void {
-    this.#members.get(source)?.join?.cancel(items);
-    if (this.#origins.has(source)) for (const item of items) this.#originItems.get(item)?.abort();
+  #searchNeighbours(): void {
+    this.offer([...(this.#parts.holders?.() ?? []), ...this.#neighbours()]);
   }
 
   /** Verifies and writes an item, after any other try at it; never rejects. `inPlace`: the release that it was read from. */
@@ -277,7 +313,7 @@ export class TransferDrive {
     try {
       await target.put(item, bytes);
       if (this.#isOver) return;
-      const isOrigin = this.#origins.has(source);
+      const isOrigin = this.#reads.has(source);
       if (!isOrigin) standing.served(source, sizeBytes);
       this.#bytes[isOrigin ? "origin" : "peers"] += sizeBytes;
       onProgress({ ...this.#bytes });
@@ -287,7 +323,7 @@ export class TransferDrive {
       if (!(error instanceof ChunkCorruptError)) return this.#finish(error as Error);
       if (inPlace !== undefined) {
         const file = String(error.details?.file ?? "");
-        this.#changes.set(item, new ReleaseChangedError(inPlace, file, "has other bytes now"));
+        this.#reads.changes.set(item, new ReleaseChangedError(inPlace, file, "has other bytes now"));
       }
       this.#post({ kind: "corrupt", source, item });
     }
@@ -301,9 +337,11 @@ export class TransferDrive {
 
   #strike(source: SourceName, fault: "corrupt" | "claim"): void {
     if (fault === "corrupt") this.#corruptFrom.add(source);
-    if (this.#origins.has(source)) return;
+    if (this.#reads.has(source)) return;
     const { standing, clock } = this.#parts;
-    if (standing.strike(source, fault, clock.monotonicMs()) !== "good") this.left(source);
+    if (standing.strike(source, fault, clock.monotonicMs()) === "good") return;
+    this.#members.leave(source);
+    this.#post({ kind: "left", source });
   }
 
   /** Never rejects. */
@@ -327,58 +365,16 @@ export class TransferDrive {
     return item < index.segments ? root.segments[item]!.sizeBytes : this.#sizesBytes![item]!;
   }
 
+  #giveUp(action: Extract<PayloadFetchAction, { kind: "gaveUp" }>): void {
+    const { what, target } = this.#parts;
+    const { items } = target.index;
+    this.#finish(errorOf({ ...action, items, what, corruptFrom: this.#corruptFrom, reads: this.#reads }));
+  }
+
   #finish(error?: Error): void {
     if (this.#isOver) return;
     this.#isOver = true;
     if (error === undefined) this.#end.resolve();
     else this.#end.reject(error);
   }
-
-  #errorOf({ fault, item, missingItems }: Extract<TransferAction, { kind: "gaveUp" }>): P2pCacheError {
-    const { what, target } = this.#parts;
-    const details = { item, missingItems, items: target.index.items };
-    switch (fault) {
-      case "corrupt": {
-        const change = this.#changes.get(item);
-        if (change !== undefined) return change;
-        return new ChunkCorruptError(
-          `no source has the right bytes of ${what}: item ${item} is wrong at ${this.#liars()}`,
-          {
-            details: { ...details, sources: [...this.#corruptFrom] },
-          },
-        );
-      }
-      case "missing":
-        return new NotFoundError(`${missingItems} of ${target.index.items} items of ${what} are nowhere to be had`, {
-          details,
-        });
-      case "unreachable":
-        return this.#unreachable(`${missingItems} items of ${what} are missing`, details);
-    }
-  }
-
-  /** Nobody answers: what the origins said of it, if they said anything. */
-  #unreachable(message: string, details: Readonly<Record<string, unknown>>): UnreachableError {
-    const said = [...this.#refusals.values()].filter((refusal) => !(refusal instanceof ChunkMissingError));
-    const why = said.map((refusal) => refusal.message).join("; ") || "no source answers";
-    const hint = said.map((refusal) => (refusal instanceof P2pCacheError ? refusal.hint : undefined)).find(Boolean);
-    return new UnreachableError(`${message}: ${why}`, { details, ...(hint === undefined ? {} : { hint }) });
-  }
-
-  #liars(): string {
-    const names = [...this.#corruptFrom].map((source) => {
-      const refusal = this.#refusals.get(source);
-      const why = refusal instanceof ChunkCorruptError ? ` (${refusal.message})` : "";
-      return `${source.replace(/^origin:/, "the origin ")}${why}`;
-    });
-    return names.join(", ") || "its source";
-  }
-}
-
-/** After a stream has ended its peer is asked again, if it is still there. */
-const rejoinMs = 1_000;
-
-/** The same bytes in a buffer of their own, which can be given to a worker thread. */
-function ownBuffer(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return isOwnBuffer(bytes) ? bytes : new Uint8Array(bytes);
 }

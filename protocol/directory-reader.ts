@@ -14,11 +14,19 @@ export type DirectoryRead =
 
 /** Reads one answer of the directory protocol, frame by frame; keeps the pairs that came, 68 bytes each. */
 export class DirectoryReader {
+  readonly #partsMax: number;
+  readonly #pairsMax: number;
   readonly #pairs = new PairArray();
   #pairCount = 0;
   #parts = 0;
   #heads = 0;
   #hasEnded = false;
+
+  /** `parts` lists were asked for: more cannot come, nor pairs that are in none of them. */
+  constructor(parts: number = partsPerAskMax) {
+    this.#partsMax = Math.min(parts, partsPerAskMax);
+    this.#pairsMax = Math.min(pairsMax, parts * holdingsPerPeerMax);
+  }
 
   /** Takes in the next frame. @throws {FormatError} when it breaks a rule: nothing after it counts. */
   read(message: DirectoryAnswer, body: Uint8Array): DirectoryRead {
@@ -37,7 +45,7 @@ export class DirectoryReader {
         return { kind: "pairs" };
       case "part": {
         this.#parts++;
-        if (this.#parts > partsPerAskMax) throw new FormatError(`a directory has more than ${partsPerAskMax} parts`);
+        if (this.#parts > this.#partsMax) throw new FormatError(`a directory has more than ${this.#partsMax} parts`);
         const { envelope, remainingMs } = message;
         return { kind: "part", head: { envelope, remainingMs }, whole: this.#whole(body) };
       }
@@ -52,7 +60,9 @@ export class DirectoryReader {
     if (!Number.isInteger(count) || count === 0 || count > pairsPerFrameMax) {
       throw new FormatError(`a frame of a directory has ${body.length} bytes of pairs`);
     }
-    if (this.#pairCount + count > pairsMax) throw new FormatError(`a directory has more than ${pairsMax} pairs`);
+    if (this.#pairCount + count > this.#pairsMax) {
+      throw new FormatError(`a directory has more than ${this.#pairsMax} pairs of variant and payload`);
+    }
     for (let at = 0; at < body.length; at += pairBytes) this.#pairs.put(this.#pairCount++, body, at);
   }
 

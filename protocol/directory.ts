@@ -91,6 +91,11 @@ export class Directory {
     return holders;
   }
 
+  /** How many peers hold a variant whole as this payload: at once, however many there are. */
+  copies(variant: VariantHash, payload: PayloadId): number {
+    return this.#lists.listsWith(hexToBytes(variant + payload));
+  }
+
   /** As which payload a peer holds a variant whole. */
   holds(peer: PeerName, variant: VariantHash): PayloadId | undefined {
     const slot = this.#slots.get(peer);
@@ -138,6 +143,12 @@ export class Directory {
     if (slot === undefined) return undefined;
     const { addresses, name, site, rack } = this.#announcementOf(slot);
     return { addresses, name, site, rack };
+  }
+
+  /** A peer's newest epoch: where its clock is right, when it started, in milliseconds since 1970. */
+  epochOf(peer: PeerName): number | undefined {
+    const slot = this.#slots.get(peer);
+    return slot === undefined ? undefined : this.#announcementOf(slot).epoch;
   }
 
   peers(): IterableIterator<PeerName> {

@@ -128,6 +128,13 @@ export class UnreachableError extends P2pCacheError {
   }
 }
 
+/** An origin whose site has a budget for it is read by others now: elsewhere, or later. It says nothing of the origin. */
+export class NotOurTurnError extends UnreachableError {
+  constructor(message: string, retryAfterMs: number) {
+    super(message, { code: "ORIGIN_LIMITED", retryAfterMs });
+  }
+}
+
 /** The deadline passed. */
 export class DeadlineError extends P2pCacheError {
   constructor(message: string, options?: ErrorOptions) {

@@ -58,6 +58,8 @@ export type GossipAction =
   | { readonly kind: "askParts"; readonly peer: PeerName; readonly parts: readonly PeerName[] }
   /** The peer holds more than was known: these, or so many that `Directory.holds` is to be asked for what matters. */
   | { readonly kind: "learnt"; readonly peer: PeerName; readonly added: readonly Holding[] | "many" }
+  /** The peer gave a list that is nobody's: it is not asked for any more of them. */
+  | { readonly kind: "lied"; readonly peer: PeerName }
   /** The directory knows nothing of the peer any more. */
   | { readonly kind: "forgot"; readonly peer: PeerName }
   /** In place of the one before. */
@@ -248,7 +250,9 @@ export class Gossip {
         break;
       case "false":
         // It may be the right one for an older head; if not even that, its source lies.
-        if (!haveDigest(whole, digest, this.#parts.hash)) this.#neighbours.hasLied(from);
+        if (haveDigest(whole, digest, this.#parts.hash)) break;
+        this.#neighbours.hasLied(from);
+        actions.push({ kind: "lied", peer: from });
         break;
       case "unknown":
         break;

@@ -55,6 +55,11 @@ export class HeldLists {
     return this.#table.withPayload(payload);
   }
 
+  /** How many lists have a pair. */
+  listsWith(pair: PackedHoldings): number {
+    return this.#table.references(pair, 0);
+  }
+
   /** The pair with this variant in a list. */
   find(list: number, variant: Uint8Array): number | undefined {
     const index = this.#indexOf(list, variant, 0);

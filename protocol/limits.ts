@@ -40,6 +40,12 @@ export const originIndexBytesMax: number = 64 * MIB;
 export const frameHeaderBytesMax: number = 128 * KIB;
 /** The raw bytes behind a frame's header: one item. Far below the 4 MiB at which js-libp2p gives up on a stream. */
 export const frameBodyBytesMax: number = chunkBytesMax;
+/** What a wanter tells its registrar: a bit for each of 65,537 groups, and a site's name. */
+export const registerQuestionBytesMax: number = 10 * KIB;
+/** What it is told: names of 512 peers, 66 bytes each at most. */
+export const registerAnswerBytesMax: number = 40 * KIB;
+/** Questions of one stream that are not answered yet: a wanter asks about each payload once a second. */
+export const registerQuestionsMax = 16;
 /** Items asked for in one frame. */
 export const requestItemsMax = 256;
 /** Holdings remembered of one peer (DESIGN section 6: 1,000 are expected). */
@@ -66,8 +72,8 @@ export const envelopeBytesMax: number = announcementBytesMax + KIB;
 export const lifetimeMsMax: number = 24 * 3_600_000;
 /** Peers of which a node knows: four times the largest network (DESIGN section 2, P7). */
 export const peersMax = 20_000;
-/** Different pairs of variant and payload in a directory: 20 times a large studio's 50,000; 64 bytes each. */
-export const pairsMax = 1_000_000;
+/** Different pairs of variant and payload in a directory: ten times a large studio's 50,000; 64 bytes each. */
+export const pairsMax = 500_000;
 /** Holdings in a directory, of all peers together: twice 5,000 × 1,000; 4 bytes each. */
 export const holdingsMax = 10_000_000;
 /** Peers whose lists are asked for at once: their names, 55 bytes each, fit in one frame's header. */
@@ -85,3 +91,22 @@ export const directoryBodyBytesMax: number = Math.max(64 * pairsPerFrameMax, 4 *
 export const knownBytesMax: number = fingerprintBytes * peersMax;
 /** A payload of at most this many bytes is fetched without a join: one request, one answer (DESIGN section 6). */
 export const smallPayloadBytesMax: number = 4 * MIB;
+
+/** A file of the policy, metadata or target: one body of a frame, so that any peer can give it. */
+export const policyFileBytesMax: number = recordBytesMax;
+
+/** Lines of one keep-alive list: five times what a large toolset names (issue 5: 2,000). */
+export const keepEntriesMax = 10_000;
+/** One list, in its envelope: `keepEntriesMax` lines of 140 bytes; no larger than a file of the policy. */
+export const keepListBytesMax: number = policyFileBytesMax;
+/** Patterns for one part of a list's scope: a wing of racks by name. */
+export const scopePatternsMax = 256;
+
+/** Of `maxBytes`: past the first the cache is cleaned by itself, down to the second, so that it is not done for each fetch. */
+export const highWatermark = 0.95;
+export const lowWatermark = 0.9;
+/** The same for the disk, in multiples of `freeBytesMin`. */
+export const diskHighWatermark = 1.25;
+export const diskLowWatermark = 1.5;
+/** Inodes that are left to whoever else writes on this disk. */
+export const evictionInodesMin = 1000;

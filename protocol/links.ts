@@ -9,14 +9,14 @@ export interface LinkPeer {
 }
 
 export type LinkEvent =
-  /** These want or hold the payload. */
-  | { readonly kind: "offered"; readonly peers: readonly LinkPeer[] }
+  /** These want or hold the payload; `isNews`: what was known of them before counts no more. */
+  | { readonly kind: "offered"; readonly peers: readonly LinkPeer[]; readonly isNews?: boolean }
   /** A peer links to us. */
   | { readonly kind: "asked"; readonly by: LinkPeer }
   /** A peer that we asked has taken the link. */
   | { readonly kind: "linked"; readonly peer: PeerName }
-  /** A peer has refused the link, ended it, or cannot be reached. */
-  | { readonly kind: "lost"; readonly peer: PeerName }
+  /** A peer has refused the link, ended it, or cannot be reached; it is of no use to ask it again before a time. */
+  | { readonly kind: "lost"; readonly peer: PeerName; readonly retryAtMs?: number }
   /** A peer has everything; or we have. */
   | { readonly kind: "complete"; readonly peer: PeerName | "self" }
   | { readonly kind: "woke" };
@@ -63,6 +63,7 @@ export class Links {
   #isComplete = false;
   #redrawAtMs = Number.POSITIVE_INFINITY;
   #swapAtMs = Number.NEGATIVE_INFINITY;
+  #wakeAtMs = Number.POSITIVE_INFINITY;
 
   constructor(limits: LinkLimits, rating: (peer: PeerName) => number | undefined, random: Random) {
     this.#limits = limits;
@@ -74,16 +75,24 @@ export class Links {
     return this.#links.size;
   }
 
-  /** Everyone who is known to want or hold the payload. */
-  known(): Iterable<PeerName> {
-    return this.#known.keys();
+  /** Everyone who is known, and has not said lately that it has no place for us, or nothing. */
+  *wanters(): Iterable<PeerName> {
+    for (const peer of this.#known.keys()) if (this.#links.has(peer) || !this.#restUntilMs.has(peer)) yield peer;
+  }
+
+  /** How many peers are remembered. */
+  get knownCount(): number {
+    return this.#known.size;
   }
 
   /** Takes in one event and gives back everything to do about it. */
   step(event: LinkEvent, nowMs: number): LinkAction[] {
     switch (event.kind) {
       case "offered":
-        for (const { peer, distance } of event.peers) this.#learn(peer, distance);
+        for (const { peer, distance } of event.peers) {
+          this.#learn(peer, distance);
+          if (event.isNews === true) this.#restUntilMs.delete(peer);
+        }
         return this.#refill(nowMs);
       case "asked":
         return this.#answer(event.by, nowMs);
@@ -92,13 +101,20 @@ export class Links {
       case "lost":
         this.#connecting.delete(event.peer);
         this.#links.delete(event.peer);
-        this.#restUntilMs.set(event.peer, nowMs + restMs);
+        this.#rest(event.peer, event.retryAtMs ?? nowMs + (this.#links.size === 0 ? lonelyRestMs : restMs));
         return this.#refill(nowMs);
       case "complete":
         return this.#complete(event.peer, nowMs);
       case "woke":
+        this.#wakeAtMs = Number.POSITIVE_INFINITY;
         return [...this.#redraw(nowMs), ...this.#refill(nowMs)];
     }
+  }
+
+  #rest(peer: PeerName, untilMs: number): void {
+    this.#restUntilMs.delete(peer);
+    this.#restUntilMs.set(peer, untilMs);
+    if (this.#restUntilMs.size > knownMax) this.#restUntilMs.delete(this.#restUntilMs.keys().next().value!);
   }
 
   #learn(peer: PeerName, distance: Distance): void {
@@ -134,6 +150,7 @@ export class Links {
     const distance = this.#connecting.get(peer);
     if (distance === undefined) return this.#links.has(peer) ? [] : [{ kind: "part", peer }];
     this.#connecting.delete(peer);
+    this.#restUntilMs.delete(peer);
     if (this.#isComplete || this.#links.size >= this.#limits.max) return [{ kind: "part", peer }];
     this.#links.set(peer, { distance, sinceMs: nowMs, isComplete: false });
     return this.#timed(nowMs);
@@ -168,7 +185,7 @@ export class Links {
     }
     if (worst === undefined) return [];
     this.#links.delete(worst.peer);
-    this.#restUntilMs.set(worst.peer, nowMs + redrawMs);
+    this.#rest(worst.peer, nowMs + redrawMs);
     return [{ kind: "part", peer: worst.peer }];
   }
 
@@ -216,9 +233,21 @@ export class Links {
   }
 
   #timed(nowMs: number): LinkAction[] {
-    if (this.#redrawAtMs !== Number.POSITIVE_INFINITY && this.#redrawAtMs > nowMs) return [];
-    this.#redrawAtMs = nowMs + redrawMs;
-    return [{ kind: "wakeAt", atMs: this.#redrawAtMs }];
+    if (this.#redrawAtMs === Number.POSITIVE_INFINITY || this.#redrawAtMs <= nowMs) this.#redrawAtMs = nowMs + redrawMs;
+    const atMs = Math.min(this.#redrawAtMs, this.#restedAtMs(nowMs));
+    if (atMs >= this.#wakeAtMs) return [];
+    this.#wakeAtMs = atMs;
+    return [{ kind: "wakeAt", atMs }];
+  }
+
+  /** When the first of those who rest may be asked again, if that is of use. */
+  #restedAtMs(nowMs: number): number {
+    let atMs = Number.POSITIVE_INFINITY;
+    if (this.#isComplete || this.#links.size + this.#connecting.size >= this.#limits.wanted) return atMs;
+    for (const [peer, untilMs] of this.#restUntilMs) {
+      if (untilMs > nowMs && untilMs < atMs && this.#known.has(peer) && !this.#links.has(peer)) atMs = untilMs;
+    }
+    return atMs;
   }
 }
 
@@ -229,5 +258,7 @@ const swapAt = 14;
 const swapEveryMs = 20;
 /** A peer that had no place for us may have one later. */
 const restMs = 5_000;
+/** The same where nobody else is linked: a stream that broke, a peer that starts anew. */
+const lonelyRestMs = 1_000;
 /** Four answers of a registrar. */
 const knownMax = 200;

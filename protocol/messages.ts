@@ -12,6 +12,7 @@ import {
   partsPerAskMax,
   requestItemsMax,
 } from "./limits.ts";
+import { type TrafficClass, trafficClasses } from "./politeness.ts";
 
 /** `/p2pcache/hello/1`: the first thing that two members say to each other. */
 export type HelloMessage =
@@ -63,7 +64,15 @@ export type CatalogMessage =
 
 /** `/p2pcache/swarm/1`: the opener of a stream asks, the other serves. `number` stands for a joined payload. */
 export type SwarmMessage =
-  | { readonly kind: "join"; readonly number: number; readonly payload: PayloadId }
+  | { readonly kind: "join"; readonly number: number; readonly payload: PayloadId; readonly traffic?: TrafficClass }
+  /** A join and its first request at once, for small payloads: pieces are its answer. */
+  | {
+      readonly kind: "take";
+      readonly number: number;
+      readonly payload: PayloadId;
+      readonly items: readonly number[];
+      readonly traffic?: TrafficClass;
+    }
   | { readonly kind: "leave"; readonly number: number }
   | { readonly kind: "request"; readonly number: number; readonly items: readonly number[] }
   | { readonly kind: "cancel"; readonly number: number; readonly items: readonly number[] }
@@ -158,9 +167,13 @@ export function decodeSwarm(header: Uint8Array): SwarmMessage | undefined {
   const { kind, number, items, item, retryAfterMs, all } = value;
   if (!isCount(number, numbersMax)) return undefined;
   switch (kind) {
-    case "join": {
+    case "join":
+    case "take": {
       const payload = parsedHash<"payload">(value.payload);
-      return payload === undefined ? undefined : { kind, number, payload };
+      const traffic = parsedTraffic(value.traffic);
+      if (payload === undefined || traffic === undefined) return undefined;
+      if (kind === "join") return { kind, number, payload, ...traffic };
+      return isListOf(items, isItem, requestItemsMax) ? { kind, number, payload, items, ...traffic } : undefined;
     }
     case "leave":
       return { kind, number };
@@ -190,7 +203,11 @@ const itemsMax: number = entriesMax * 8;
 
 function packed(message: Message): CborMap {
   if (message.kind === "want-record") return { kind: message.kind, variant: hexToBytes(message.variant) };
-  if (message.kind === "join") return { ...message, payload: hexToBytes(message.payload) };
+  if (message.kind === "join" || message.kind === "take") {
+    const { traffic, ...rest } = message;
+    const numbered = traffic === undefined ? {} : { traffic: trafficClasses.indexOf(traffic) };
+    return { ...rest, payload: hexToBytes(message.payload), ...numbered };
+  }
   return { ...message };
 }
 
@@ -205,6 +222,12 @@ function decodeMap(header: Uint8Array): CborMap | undefined {
 
 function parsedHash<Of extends string>(value: unknown): Hash<Of> | undefined {
   return isDigest(value) ? hashFromBytes<Of>(value) : undefined;
+}
+
+/** Why bytes are asked for, where it is said; undefined for what is no class. */
+function parsedTraffic(value: unknown): { readonly traffic?: TrafficClass } | undefined {
+  if (value === undefined) return {};
+  return isCount(value, trafficClasses.length - 1) ? { traffic: trafficClasses[value]! } : undefined;
 }
 
 function isEnvelopedHead(value: CborMap): value is CborMap & EnvelopedHead {

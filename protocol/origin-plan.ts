@@ -47,9 +47,12 @@ export type OriginPlanEvent =
   /** A registrar cannot be reached. */
   | { readonly kind: "unreachable"; readonly from: PeerName }
   | { readonly kind: "described" }
-  | { readonly kind: "stored"; readonly item: number }
+  /** Each item once. */
+  | { readonly kind: "stored"; readonly items: readonly number[] }
   /** Peers are needed. */
   | { readonly kind: "seek" }
+  /** Everything is here: the last question says so, and nothing follows. */
+  | { readonly kind: "finished" }
   | { readonly kind: "woke" };
 
 export type OriginPlanAction =
@@ -62,6 +65,8 @@ export type OriginPlanAction =
   | { readonly kind: "searchNeighbours" }
   /** Nobody else is there: everything may be fetched from the origin. */
   | { readonly kind: "opened" }
+  /** Others have come: only what is leased may be. */
+  | { readonly kind: "closed" }
   /** In place of the one before. */
   | { readonly kind: "wakeAt"; readonly atMs: number };
 
@@ -69,6 +74,7 @@ interface OwnLease {
   /** Given by a registrar, or taken by rank. */
   readonly by: "registrar" | "rank";
   readonly isFarOnly: boolean;
+  readonly sinceMs: number;
   arrived: number;
   /** Only for one taken by rank: when it is given up. */
   untilMs: number;
@@ -88,10 +94,15 @@ export class OriginPlan {
   readonly #leases = new Map<number, OwnLease>();
   #registrars: readonly PeerName[] = [];
   readonly #silentUntilMs = new Map<PeerName, number>();
-  /** Asked, and not yet answered. */
-  #asked: { readonly from: PeerName; readonly atMs: number } | undefined;
-  /** Whose answer was the last. */
+  /** Asked, and not yet answered; how long that is waited for. */
+  #asked: { readonly from: PeerName; readonly atMs: number; untilMs: number; isLate: boolean } | undefined;
+  /** Asked, and too late by now: their answers may yet be of use. */
+  readonly #late = new Map<PeerName, number>();
+  /** Whose answer was the last, and when it came. */
   #answeredBy: PeerName | undefined;
+  #answeredMs = Number.NEGATIVE_INFINITY;
+  /** How long answers took of late. */
+  #tookMs = 0;
   #nextAskMs = 0;
   #askedAtMs = Number.NEGATIVE_INFINITY;
   /** When turns by rank began; undefined while a registrar answers. */
@@ -134,13 +145,18 @@ export class OriginPlan {
     switch (event.kind) {
       case "registrars":
         if (!this.#hasStarted) this.#progressMs = nowMs;
+        // Whoever was alone, and is not any more, asks at once.
+        else if (this.#registrars[0] !== event.members[0]) this.#hurry(nowMs);
         this.#hasStarted = true;
         this.#registrars = event.members;
+        for (const peer of this.#late.keys()) if (!event.members.includes(peer)) this.#late.delete(peer);
         return;
       case "answer":
         return this.#heed(event.from, event.answer, nowMs, actions);
       case "unreachable":
-        if (this.#asked?.from === event.from) this.#asked = undefined;
+        // The one that was asked before it has been given up already.
+        if (this.#asked?.from !== event.from) return;
+        this.#asked = undefined;
         this.#silentUntilMs.set(event.from, nowMs + silentForMs);
         this.#nextAskMs = nowMs;
         return;
@@ -150,14 +166,24 @@ export class OriginPlan {
         this.#hurry(nowMs);
         return;
       case "stored":
-        return this.#store(event.item, nowMs, actions);
+        for (const item of event.items) this.#store(item, nowMs, actions);
+        return;
       case "seek":
         this.#hurry(nowMs);
         return;
+      case "finished":
+        return this.#finish(actions);
       case "woke":
         this.#wakeAtMs = Number.POSITIVE_INFINITY;
         return;
     }
+  }
+
+  /** Leases would lapse, and be given to others, for what has come since the last question. */
+  #finish(actions: OriginPlanAction[]): void {
+    const to = this.#answeredBy;
+    if (this.#hasStarted && to !== undefined) actions.push({ kind: "register", to, question: this.#question() });
+    this.#hasStarted = false;
   }
 
   #store(item: number, nowMs: number, actions: OriginPlanAction[]): void {
@@ -178,14 +204,22 @@ export class OriginPlan {
   }
 
   #heed(from: PeerName, answer: RegisterAnswer, nowMs: number, actions: OriginPlanAction[]): void {
-    if (this.#asked?.from !== from) return;
+    const askedMs = this.#asked?.from === from ? this.#asked.atMs : this.#late.get(from);
+    this.#late.delete(from);
+    if (askedMs === undefined || !this.#counts(from, askedMs)) return;
+    this.#tookMs = Math.max(nowMs - askedMs, tookKept * this.#tookMs);
     this.#asked = undefined;
     this.#silentUntilMs.delete(from);
     this.#answeredBy = from;
+    this.#answeredMs = nowMs;
+    if (this.#isOpen) actions.push({ kind: "closed" });
+    this.#isOpen = false;
     this.#rankedSinceMs = undefined;
     this.#nextAskMs = nowMs + Math.max(gapMs, answer.retryAfterMs);
     if (answer.peers.length > 0) actions.push({ kind: "peers", peers: answer.peers });
-    for (const [group, { by, isFarOnly }] of this.#leases) {
+    for (const [group, { by, isFarOnly, sinceMs }] of this.#leases) {
+      // Of a lease that was not there when it was asked a registrar says nothing.
+      if (by === "registrar" && sinceMs > askedMs) continue;
       const isGranted = answer.leases.some((lease) => lease.group === group && (lease.from === "far") === isFarOnly);
       if (by === "rank" || !isGranted) this.#endLease(group, actions);
     }
@@ -197,6 +231,13 @@ export class OriginPlan {
     }
     // A lease is renewed by what arrived: often enough to be heard.
     if (this.#leases.size > 0) this.#nextAskMs = Math.min(this.#nextAskMs, nowMs + answer.leaseMs / reportsPerTerm);
+  }
+
+  /** A late answer counts unless another registrar has answered since, and comes before this one. */
+  #counts(from: PeerName, askedMs: number): boolean {
+    if (this.#asked?.from === from || askedMs >= this.#answeredMs || this.#answeredBy === undefined) return true;
+    const place = this.#registrars.indexOf(from);
+    return place >= 0 && place <= this.#registrars.indexOf(this.#answeredBy);
   }
 
   #mayRead(): boolean {
@@ -211,7 +252,7 @@ export class OriginPlan {
     actions: OriginPlanAction[],
   ): void {
     const { groups } = this.#parts;
-    this.#leases.set(group, { ...how, arrived: 0, untilMs: nowMs + leaseTurns * this.#limits.turnMs });
+    this.#leases.set(group, { ...how, sinceMs: nowMs, arrived: 0, untilMs: nowMs + leaseTurns * this.#limits.turnMs });
     const { isFarOnly } = how;
     actions.push({ kind: "leased", first: groups.first(group), end: groups.end(group), isFarOnly });
   }
@@ -229,7 +270,11 @@ export class OriginPlan {
 
   /** A registrar that does not answer is left for a while; one that answers and leads nowhere is, too. */
   #hear(nowMs: number): void {
-    if (this.#asked !== undefined && nowMs >= this.#asked.atMs + this.#limits.silenceMs) {
+    if (this.#asked !== undefined && !this.#asked.isLate && nowMs >= this.#asked.untilMs + lagMs) {
+      // Whoever wakes late has not heard yet what has come meanwhile.
+      this.#asked = { ...this.#asked, untilMs: nowMs + 1, isLate: true };
+    } else if (this.#asked !== undefined && nowMs >= this.#asked.untilMs) {
+      this.#late.set(this.#asked.from, this.#asked.atMs);
       this.#silentUntilMs.set(this.#asked.from, nowMs + silentForMs);
       this.#asked = undefined;
       this.#nextAskMs = nowMs;
@@ -246,7 +291,7 @@ export class OriginPlan {
 
   /** Turns by rank begin after a random wait, unless a registrar answers before. */
   #rank(nowMs: number): void {
-    this.#rankedSinceMs ??= nowMs + this.#random() * this.#limits.turnMs;
+    this.#rankedSinceMs ??= nowMs + (firstTurn + (1 - firstTurn) * this.#random()) * this.#limits.turnMs;
   }
 
   #current(nowMs: number): PeerName | undefined {
@@ -261,7 +306,10 @@ export class OriginPlan {
       this.#nextAskMs = Math.min(...this.#silentUntilMs.values());
       return;
     }
-    this.#asked = { from: to, atMs: nowMs };
+    // The end of one that has answered before is heard of, since its stream ends.
+    const leastMs = to === this.#answeredBy ? knownSilenceMs : this.#limits.silenceMs;
+    const patienceMs = Math.min(patienceMsMax, Math.max(leastMs, patience * this.#tookMs));
+    this.#asked = { from: to, atMs: nowMs, untilMs: nowMs + patienceMs, isLate: false };
     this.#askedAtMs = nowMs;
     this.#nextAskMs = nowMs;
     actions.push({ kind: "register", to, question: this.#question() });
@@ -317,7 +365,7 @@ export class OriginPlan {
 
   #watch(nowMs: number, actions: OriginPlanAction[]): void {
     let atMs = this.#nextAskMs > nowMs ? this.#nextAskMs : Number.POSITIVE_INFINITY;
-    if (this.#asked !== undefined) atMs = Math.min(atMs, this.#asked.atMs + this.#limits.silenceMs);
+    if (this.#asked !== undefined) atMs = Math.min(atMs, this.#asked.untilMs);
     if (this.#rankedSinceMs !== undefined) atMs = Math.min(atMs, Math.max(this.#rankedSinceMs, nowMs + rankEveryMs));
     if (atMs >= this.#wakeAtMs) return;
     this.#wakeAtMs = atMs;
@@ -327,6 +375,15 @@ export class OriginPlan {
 
 /** A registrar that was silent is tried again after this time. */
 const silentForMs = 5_000;
+/** A registrar on a busy machine is borne with: so many times what its answers took, at most so long. */
+const patience = 3;
+const patienceMsMax = 3_000;
+const knownSilenceMs = 1_000;
+const tookKept = 0.8;
+/** Whoever wakes so much too late is busy itself. */
+const lagMs = 100;
+/** The part of a turn that is waited before any turn by rank: an answer may only be late. */
+const firstTurn = 0.4;
 /** Questions to a registrar are so far apart at least. */
 const gapMs = 20;
 const reportsPerTerm = 4;

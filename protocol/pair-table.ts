@@ -49,6 +49,12 @@ export class PairTable {
     return this.#slots[this.#slotOf(this.#load(bytes, offset))] !== 0;
   }
 
+  /** How many refer to the pair at `offset`. */
+  references(bytes: Uint8Array, offset: number): number {
+    const number = this.#slots[this.#slotOf(this.#load(bytes, offset))]! - 1;
+    return number < 0 ? 0 : this.#references[number]!;
+  }
+
   addReference(number: number): void {
     this.#references[number]!++;
   }

@@ -22,7 +22,7 @@ export interface RegistryLimits {
 
 export const defaultRegistryLimits: RegistryLimits = {
   stateMs: 60_000,
-  leaseMs: 2_500,
+  leaseMs: 5_000,
   leasesMax: 16,
   peersGiven: 24,
   // Twice the largest network that DESIGN promises anything for.
@@ -127,6 +127,13 @@ export class PayloadRegistry {
 
   /** Items that arrived keep a lease alive, and nothing else does; nor do they for ever. */
   #renew(wanter: Wanter, question: RegisterQuestion, nowMs: number): void {
+    // What a wanter was given and does not speak of it has not taken.
+    const spokenOf = new Set(question.leases.map(({ group }) => group));
+    for (const group of [...wanter.leases]) {
+      if (spokenOf.has(group)) continue;
+      wanter.site.end(group);
+      wanter.restsUntilMs = Math.max(wanter.restsUntilMs, nowMs + this.#limits.leaseMs);
+    }
     for (const { group, arrived } of question.leases) {
       if (group >= this.groups) continue;
       const lease = wanter.site.leases.get(group);
@@ -168,9 +175,11 @@ export class PayloadRegistry {
   #lapse(nowMs: number): void {
     for (const site of this.#sites.values()) {
       for (const [group, { wanter, untilMs }] of site.leases) {
-        if (nowMs < untilMs) continue;
+        // What has arrived may not have been said yet: whoever is silent is waited for once more.
+        const { leaseMs } = this.#limits;
+        if (nowMs < untilMs + (wanter.seenMs >= untilMs - leaseMs / 2 ? 0 : leaseMs)) continue;
         wanter.lapses++;
-        wanter.restsUntilMs = nowMs + Math.min(restMsMax, this.#limits.leaseMs * 2 ** wanter.lapses);
+        wanter.restsUntilMs = nowMs + Math.min(restMsMax, this.#limits.leaseMs * 2 ** (wanter.lapses - 1));
         // It may be the origin that is slow, or away.
         this.#termMs = Math.min(termMsMax, 1.5 * this.#termMs);
         site.end(group);
@@ -264,7 +273,7 @@ export class PayloadRegistry {
 /** A lease that trickles ends after so many terms: somebody else is faster. */
 const leaseTermsMax = 8;
 /** What is said to be held and found with nobody is doubted after so many terms. */
-const doubtTerms = 2;
+const doubtTerms = 1;
 /** Who lets leases lapse gets none for a while, longer each time. */
 const restMsMax = 60_000;
 /** A lease bears with gaps between items that are several times the usual. */

@@ -41,11 +41,23 @@ export interface Envelope {
   readonly signatures: readonly { readonly keyid: string; readonly sig: Uint8Array }[];
 }
 
-const recordPayloadType = "application/vnd.p2pcache.release+json;version=1";
+/** What an envelope is around. */
+export interface EnvelopeForm {
+  readonly payloadType: string;
+  /** For people. */
+  readonly what: string;
+  readonly bytesMax: number;
+}
+
+const recordForm: EnvelopeForm = {
+  payloadType: "application/vnd.p2pcache.release+json;version=1",
+  what: "a release record",
+  bytesMax: recordBytesMax,
+};
 
 /** What DSSE signs: the pre-authentication encoding of type and body. */
-export function signedBytes(body: Uint8Array): Uint8Array {
-  const head = utf8Bytes(`DSSEv1 ${recordPayloadType.length} ${recordPayloadType} ${body.length} `);
+export function signedBytes(body: Uint8Array, { payloadType }: EnvelopeForm = recordForm): Uint8Array {
+  const head = utf8Bytes(`DSSEv1 ${payloadType.length} ${payloadType} ${body.length} `);
   const bytes = new Uint8Array(head.length + body.length);
   bytes.set(head);
   bytes.set(body, head.length);
@@ -67,20 +79,18 @@ export function encodeRecord(record: Omit<ReleaseRecord, "root" | "payload">, ro
 }
 
 /** The envelope's own JSON bytes. */
-export function encodeEnvelope(envelope: Envelope): Uint8Array {
+export function encodeEnvelope(envelope: Envelope, { payloadType }: EnvelopeForm = recordForm): Uint8Array {
   const signatures = envelope.signatures.map(({ keyid, sig }) => ({ keyid, sig: toBase64(sig) }));
-  return utf8Bytes(JSON.stringify({ payloadType: recordPayloadType, payload: toBase64(envelope.body), signatures }));
+  return utf8Bytes(JSON.stringify({ payloadType, payload: toBase64(envelope.body), signatures }));
 }
 
 /** Reads an envelope from outside; no signature is checked here. @throws {FormatError} when it breaks a rule. */
-export function decodeEnvelope(bytes: Uint8Array): Envelope {
-  const value = parseJson(bytes, recordBytesMax, "a release record's envelope");
-  if (value.payloadType !== recordPayloadType) {
-    throw new VersionError("a release record", String(value.payloadType).slice(0, 80));
-  }
+export function decodeEnvelope(bytes: Uint8Array, form: EnvelopeForm = recordForm): Envelope {
+  const value = parseJson(bytes, form.bytesMax, `${form.what}'s envelope`);
+  if (value.payloadType !== form.payloadType) throw new VersionError(form.what, String(value.payloadType).slice(0, 80));
   const { payload, signatures } = value;
   if (typeof payload !== "string" || !Array.isArray(signatures) || signatures.length > signaturesMax) {
-    throw new FormatError("a release record's envelope lacks a payload or signatures");
+    throw new FormatError(`${form.what}'s envelope lacks a payload or signatures`);
   }
   return { body: fromBase64(payload), signatures: signatures.map(parseSignature) };
 }
@@ -145,8 +155,10 @@ export function signerOf({ signatures }: Envelope, publishers: Publishers): stri
  */
 export function newerRecord<Some extends SignedRecord>(a: Some, b: Some): Some {
   if (a.revision === b.revision && payloadOf(a) !== payloadOf(b)) {
+    // In an order of their own, whoever was asked first: one conflict is one text.
+    const claims = [claimOf(a), claimOf(b)].sort();
     throw new NotTrustedError(
-      `two records of ${variantText(a.variant)} revision ${a.revision} disagree: ${claimOf(a)} and ${claimOf(b)}`,
+      `two records of ${variantText(a.variant)} revision ${a.revision} disagree: ${claims.join(" and ")}`,
       { code: "RECORD_CONFLICT", hint: "an admin must publish a higher revision that supersedes one of them" },
     );
   }

@@ -2,7 +2,7 @@ import { type CborMap, decodeCanonical, encodeCanonical, isCount, isMap } from "
 import { isBytes, isDigest, isListOf, isPeerName, isText } from "./fields.ts";
 import { hashFromBytes, hexToBytes, type PayloadId } from "./hash.ts";
 import { groupsMax } from "./item-groups.ts";
-import { frameHeaderBytesMax } from "./limits.ts";
+import { registerAnswerBytesMax, registerQuestionBytesMax } from "./limits.ts";
 import {
   type GrantedLease,
   type LeaseReport,
@@ -22,7 +22,7 @@ export function encodeRegisterQuestion(payload: PayloadId, question: RegisterQue
 export function decodeRegisterQuestion(
   bytes: Uint8Array,
 ): { readonly payload: PayloadId; readonly question: RegisterQuestion } | undefined {
-  const value = decodeMap(bytes);
+  const value = decodeMap(bytes, registerQuestionBytesMax);
   if (value?.kind !== "want" || value.version !== 1) return undefined;
   const { payload, groups, site, held, leases, wants, isReady, lacking, seeks } = value;
   if (!isDigest(payload) || !isGroups(groups) || !isText(site)) return undefined;
@@ -35,23 +35,34 @@ export function decodeRegisterQuestion(
   return { payload: hashFromBytes<"payload">(payload), question };
 }
 
-/** A registrar's answer, in canonical CBOR. */
-export function encodeRegisterAnswer(answer: RegisterAnswer): Uint8Array {
+/** What a registrar says to a question about a payload; it may have no answer to it. */
+export interface RegisterReply {
+  readonly payload: PayloadId;
+  readonly answer: RegisterAnswer | undefined;
+}
+
+/** A registrar's reply, in canonical CBOR. */
+export function encodeRegisterReply({ payload: about, answer }: RegisterReply): Uint8Array {
+  const payload = hexToBytes(about);
+  if (answer === undefined) return encodeCanonical({ kind: "none", version: 1, payload });
   const leases = answer.leases.map(({ group, from }) => [group, from]);
   const { peers, leaseMs, retryAfterMs } = answer;
   const times = { leaseMs: Math.round(leaseMs), retryAfterMs: Math.round(retryAfterMs) };
-  return encodeCanonical({ kind: "leases", version: 1, peers: [...peers], leases, ...times });
+  return encodeCanonical({ kind: "leases", version: 1, payload, peers: [...peers], leases, ...times });
 }
 
-/** A registrar's answer, or undefined for any other bytes. */
-export function decodeRegisterAnswer(bytes: Uint8Array): RegisterAnswer | undefined {
-  const value = decodeMap(bytes);
-  if (value?.kind !== "leases" || value.version !== 1) return undefined;
+/** A registrar's reply, or undefined for any other bytes. */
+export function decodeRegisterReply(bytes: Uint8Array): RegisterReply | undefined {
+  const value = decodeMap(bytes, registerAnswerBytesMax);
+  if (value?.version !== 1 || !isDigest(value.payload)) return undefined;
+  const payload = hashFromBytes<"payload">(value.payload);
+  if (value.kind === "none") return { payload, answer: undefined };
+  if (value.kind !== "leases") return undefined;
   const { peers, leases, leaseMs, retryAfterMs } = value;
   if (!isListOf(peers, isPeerName, peersMax) || !isListOf(leases, isGrant, leasesPerWanterMax)) return undefined;
   if (!isCount(leaseMs, waitMsMax) || !isCount(retryAfterMs, waitMsMax)) return undefined;
   const granted: GrantedLease[] = leases.map(([group, from]) => ({ group, from }));
-  return { peers, leases: granted, leaseMs, retryAfterMs };
+  return { payload, answer: { peers, leases: granted, leaseMs, retryAfterMs } };
 }
 
 /** More than any registrar gives: its own site's, some of each other site, and holders. */
@@ -60,9 +71,9 @@ const peersMax = 512;
 const waitMsMax = 60_000;
 const itemsOfGroupMax = 1_000_000;
 
-function decodeMap(bytes: Uint8Array): CborMap | undefined {
+function decodeMap(bytes: Uint8Array, bytesMax: number): CborMap | undefined {
   try {
-    const value = decodeCanonical(bytes, frameHeaderBytesMax, "a registrar's message");
+    const value = decodeCanonical(bytes, bytesMax, "a registrar's message");
     return isMap(value) ? value : undefined;
   } catch {
     return undefined; // A stranger's bytes get an answer, never a crash.

@@ -23,7 +23,8 @@ export type ServiceEvent =
   | { readonly kind: "cancelled"; readonly stream: number; readonly number: number; readonly items: readonly number[] }
   /** It was sent, or could not be: its slot is free. */
   | { readonly kind: "done"; readonly request: ServiceRequest }
-  | { readonly kind: "left"; readonly stream: number }
+  /** A stream has ended, or only what it asked for under one number: what waits for it is forgotten. */
+  | { readonly kind: "left"; readonly stream: number; readonly number?: number }
   /** The last `wakeAt` has come. */
   | { readonly kind: "woke" };
 
@@ -95,7 +96,7 @@ export class Service {
         this.#count(event.request, -1);
         return this.#fillSlots(nowMs);
       case "left":
-        this.#queues.delete(event.stream);
+        this.#leave(event.stream, event.number);
         return [];
       case "woke":
         return this.#fillSlots(nowMs);
@@ -129,32 +130,43 @@ export class Service {
   }
 
   #cancel(stream: number, number: number, items: readonly number[]): void {
-    const queue = this.#queues.get(stream);
-    if (queue === undefined) return;
     const gone = new Set(items);
-    const rest = queue.filter((request) => request.number !== number || !gone.has(request.item));
+    this.#keep(stream, (request) => request.number !== number || !gone.has(request.item));
+  }
+
+  #leave(stream: number, number: number | undefined): void {
+    this.#keep(stream, (request) => number !== undefined && request.number !== number);
+  }
+
+  #keep(stream: number, test: (request: ServiceRequest) => boolean): void {
+    const rest = this.#queues.get(stream)?.filter(test) ?? [];
     if (rest.length === 0) this.#queues.delete(stream);
     else this.#queues.set(stream, rest);
   }
 
   #fillSlots(nowMs: number): ServiceAction[] {
     const actions: ServiceAction[] = [];
+    // Classes that have used up their rate, and until when: the others go on.
+    const spent = new Map<TrafficClass, number>();
     while (this.#sendingBytes === 0 || this.#sendingBytes < this.#limits.sendingBytesMax) {
-      const queue = this.#next();
-      if (queue === undefined) break;
-      const request = queue[0]!;
+      const request = this.#next(spent);
+      if (request === undefined) break;
       const { traffic = "interactive", sizeBytes } = request;
       if (this.#politeness?.take(traffic, sizeBytes, nowMs) === false) {
-        actions.push({ kind: "wakeAt", atMs: this.#politeness.readyAtMs(traffic, nowMs) });
-        break;
+        spent.set(traffic, this.#politeness.readyAtMs(traffic, nowMs));
+        continue;
       }
-      queue.shift();
+      const queue = this.#queues.get(request.stream)!;
+      queue.splice(queue.indexOf(request), 1);
       if (queue.length === 0) this.#queues.delete(request.stream);
       this.#count(request, 1);
       this.#levelBytes = this.#givenBytes.get(request.peer)!;
       this.#givenBytes.set(request.peer, this.#levelBytes + sizeBytes);
       actions.push({ kind: "send", request });
     }
+    const wakeAtMs = Math.min(...spent.values());
+    // A rate of nothing has no end but another rate.
+    if (Number.isFinite(wakeAtMs)) actions.push({ kind: "wakeAt", atMs: wakeAtMs });
     // Nobody waits: nobody is behind.
     if (this.#queues.size === 0) {
       this.#givenBytes.clear();
@@ -176,18 +188,19 @@ export class Service {
     this.#sendingBytes += change * sizeBytes;
   }
 
-  /** The queue of the peer that has least, and among equals that got least since anyone had to wait. */
-  #next(): ServiceRequest[] | undefined {
-    let best: { queue: ServiceRequest[]; has: number; given: number } | undefined;
+  /** Of what may go now: of the peer that has least, and among equals that got least since anyone had to wait. */
+  #next(spent: ReadonlyMap<TrafficClass, number>): ServiceRequest | undefined {
+    let best: { request: ServiceRequest; has: number; given: number } | undefined;
     for (const [stream, queue] of this.#queues) {
-      const request = queue[0]!;
+      const request = spent.size === 0 ? queue[0] : queue.find(({ traffic = "interactive" }) => !spent.has(traffic));
+      if (request === undefined) continue;
       if ((this.#held.get(stream) ?? 0) >= this.#limits.slotsPerStreamMax || !this.#hasSlot(request)) continue;
       const given = this.#givenBytes.get(request.peer) ?? 0;
       const has = request.peerItems ?? 0;
       if (best === undefined || has < best.has || (has === best.has && given < best.given))
-        best = { queue, has, given };
+        best = { request, has, given };
     }
-    return best?.queue;
+    return best?.request;
   }
 
   #hasSlot({ payload = "", isRare }: ServiceRequest): boolean {

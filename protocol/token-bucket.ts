@@ -5,11 +5,11 @@ export class TokenBucket {
   #tokens: number;
   #filledMs = 0;
 
-  /** `bytesPerMs` may be infinite: then everything passes. */
-  constructor(bytesPerMs: number, burstBytes: number) {
+  /** `bytesPerMs` may be infinite: then everything passes. `firstBytes` are in it at first: as much as it holds, unless given. */
+  constructor(bytesPerMs: number, burstBytes: number, firstBytes: number = burstBytes) {
     this.#bytesPerMs = bytesPerMs;
     this.#burstBytes = burstBytes;
-    this.#tokens = burstBytes;
+    this.#tokens = firstBytes;
   }
 
   /** From now on at another rate. */
@@ -27,11 +27,25 @@ export class TokenBucket {
     return true;
   }
 
-  /** When something may pass again. */
-  readyAtMs(nowMs: number): number {
+  /** Takes bytes out whether they are in or not: what comes after them waits for longer. */
+  spend(bytes: number, nowMs: number): void {
     this.#fill(nowMs);
-    if (this.#tokens > 0 || this.#bytesPerMs === Number.POSITIVE_INFINITY) return nowMs;
-    return this.#bytesPerMs <= 0 ? Number.POSITIVE_INFINITY : nowMs + (leastTokens - this.#tokens) / this.#bytesPerMs;
+    if (this.#bytesPerMs !== Number.POSITIVE_INFINITY) this.#tokens -= bytes;
+  }
+
+  /** Bytes that were taken out have not gone after all. */
+  giveBack(bytes: number, nowMs: number): void {
+    this.#fill(nowMs);
+    this.#tokens = Math.min(this.#burstBytes, this.#tokens + bytes);
+  }
+
+  /** When something may pass again; or, if `bytes` are named, when so many are in: never more than it holds. */
+  readyAtMs(nowMs: number, bytes?: number): number {
+    this.#fill(nowMs);
+    const isReady = bytes === undefined ? this.#tokens > 0 : this.#tokens >= bytes;
+    if (isReady || this.#bytesPerMs === Number.POSITIVE_INFINITY) return nowMs;
+    if (this.#bytesPerMs <= 0) return Number.POSITIVE_INFINITY;
+    return nowMs + ((bytes ?? leastTokens) - this.#tokens) / this.#bytesPerMs;
   }
 
   #fill(nowMs: number): void {

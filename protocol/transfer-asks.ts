@@ -13,7 +13,7 @@ export interface AskParts {
   readonly sizeOf: (item: number) => number;
   /** Whether latency matters more than sharing the work: as much as may be is asked of one peer. */
   readonly isSmall: boolean;
-  /** Whether so many bytes more may be on their way. */
+  /** Whether so many bytes more may be on their way, and asked for now. */
   readonly mayCarry: (sizeBytes: number) => boolean;
   /** The item is on its way now. */
   readonly onAsked: (source: TransferSource, item: number) => void;
@@ -72,8 +72,8 @@ export class TransferAsks {
 
   /** Asks far peers and origins for what no near peer has, within some stretches, or (undefined) everywhere. */
   askOutside(nowMs: number, stretches: readonly Stretch[] | undefined): void {
-    const { wanted, sources } = this.#parts;
-    if (wanted.length === 0 || !this.#isRoomOutside(nowMs)) return;
+    const { wanted, sources, mayCarry } = this.#parts;
+    if (wanted.length === 0 || !this.#isRoomOutside(nowMs) || !mayCarry(1)) return;
     const tryOne = (item: number): boolean => this.#tryOutside(item, nowMs, false);
     if (stretches === undefined) {
       while (wanted.find("nobody's", tryOne) !== undefined);

@@ -1,5 +1,5 @@
 import type { Bitmap } from "./bitmap.ts";
-import type { Fault } from "./standing.ts";
+import type { Pace } from "./politeness.ts";
 import type { SourceName } from "./transfer-source.ts";
 
 /** What is known of a payload before its segments are. */
@@ -15,6 +15,10 @@ export interface TransferPlan {
   readonly access?: "open" | "leased";
   /** Of the whole payload, if that is known: one of a few MiB is asked for in one request, of one peer that has it all. */
   readonly bytes?: number;
+  /** What may be asked for at a time, of anybody; as much as windows have room for where it is absent. */
+  readonly pace?: Pace;
+  /** Whether it has to wait for something that time alone brings, as its turn at an origin: that is no lack of progress. */
+  readonly isHeldBack?: () => boolean;
 }
 
 /** What the segments say, once all of them are here and the manifest has been checked. */
@@ -33,8 +37,8 @@ export type Distance = "rack" | "site" | "far";
 export type TransferEvent =
   | { readonly kind: "started" }
   | { readonly kind: "described"; readonly description: ChunkDescription }
-  /** A peer is being asked what it has of the payload. */
-  | { readonly kind: "joining"; readonly source: SourceName }
+  /** A peer is being asked what it has of the payload; origins wait for the answer of one that is likely to have it. */
+  | { readonly kind: "joining"; readonly source: SourceName; readonly isLikely?: boolean }
   | {
       readonly kind: "joined";
       readonly source: SourceName;
@@ -69,6 +73,8 @@ export type TransferEvent =
   | { readonly kind: "lapsed"; readonly first: number; readonly end: number }
   /** From now on whatever no near peer has may be asked of origins and far peers. */
   | { readonly kind: "opened" }
+  /** From now on only under leases: others have come. */
+  | { readonly kind: "closed" }
   /** The last `wakeAt` has come, or nearly: a timer may be a little early. */
   | { readonly kind: "woke" };
 
@@ -80,7 +86,7 @@ export type TransferAction =
   | { readonly kind: "cancel"; readonly source: SourceName; readonly items: readonly number[] }
   /** It keeps failing: it counts for nothing until it joins again, which is of no use before this time. */
   | { readonly kind: "drop"; readonly source: SourceName; readonly retryAtMs: number }
-  | { readonly kind: "strike"; readonly source: SourceName; readonly fault: Fault; readonly item: number }
+  | { readonly kind: "strike"; readonly source: SourceName; readonly fault: "corrupt" | "claim"; readonly item: number }
   /** All segments are here: check the manifest and describe the chunks. */
   | { readonly kind: "segmentsComplete" }
   | { readonly kind: "complete" }

@@ -12,8 +12,8 @@ export interface TransferLimits {
 }
 
 export const defaultTransferLimits: TransferLimits = {
-  // A LAN dial is given 500 ms (DESIGN section 7, rule 9), a join the same again.
-  joinMs: 1_000,
+  // A LAN dial is given 500 ms (DESIGN section 7, rule 9); whoever is up answers a join in a tenth of that.
+  joinMs: 600,
   hopelessMs: 3_000,
   patienceMs: 20_000,
   inFlightBytesMax: transferInFlightBytesMax,

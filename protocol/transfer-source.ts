@@ -28,12 +28,16 @@ export class TransferSource {
   inFlightBytes = 0;
   /** Asked for nothing before this time: it said `busy`, or it is in trouble. */
   restsUntilMs: number = Number.NEGATIVE_INFINITY;
+  /** Of an origin: when it may be this node's turn again, as it said. */
+  turnAtMs: number = Number.NEGATIVE_INFINITY;
   /** Troubles in a row. */
   troubles = 0;
   /** Items that it says it has. */
   heldItems = 0;
   /** Items that it gave and that were right. */
   storedItems = 0;
+  /** It was asked and has given nothing at all: whatever it says that it has is asked of others too. */
+  isDoubted = false;
   /** A time before which everything asked for may still come; infinity when nothing was. It may lie too early. */
   soonestDeadlineMs: number = Number.POSITIVE_INFINITY;
   #recoversAtMs = Number.NEGATIVE_INFINITY;
@@ -66,6 +70,13 @@ export class TransferSource {
     return this.#bytesPerMs;
   }
 
+  /** When it is to be doubted: a near peer that has given nothing, some time after the oldest ask; else infinity. */
+  get doubtAtMs(): number {
+    if (this.storedItems > 0 || this.isDoubted || this.kind !== "near") return Number.POSITIVE_INFINITY;
+    for (const { askedMs } of this.inFlight.values()) return askedMs + doubtMs;
+    return Number.POSITIVE_INFINITY;
+  }
+
   /** Whether its window has room for an item of this size: one item is always allowed. */
   hasRoom(sizeBytes: number): boolean {
     return this.inFlightBytes === 0 || this.inFlightBytes + sizeBytes <= this.#windowBytes;
@@ -91,13 +102,14 @@ export class TransferSource {
     return deadlineMs;
   }
 
-  /** Nothing more is expected of this item from here. */
-  settled(item: number): void {
+  /** Nothing more is expected of this item from here. Answers how many bytes of it were on their way. */
+  settled(item: number): number {
     const asked = this.inFlight.get(item);
-    if (asked === undefined) return;
+    if (asked === undefined) return 0;
     this.inFlight.delete(item);
     this.inFlightBytes -= asked.sizeBytes;
     if (this.inFlight.size === 0) this.soonestDeadlineMs = Number.POSITIVE_INFINITY;
+    return asked.sizeBytes;
   }
 
   /**
@@ -128,8 +140,16 @@ export class TransferSource {
     this.restsUntilMs = Math.max(this.restsUntilMs, this.#recoversAtMs);
   }
 
-  /** It said `busy`, and rests a little. Answers whether to bear with it: not if it has said nothing else for long. */
+  /**
+   * It said `busy`, and rests a little. Answers whether to bear with it: not if it has said nothing else for long. An origin
+   * is read by turns: it says when the next one may be, and nobody is worse for waiting.
+   */
   isBusy(retryAfterMs: number, nowMs: number): boolean {
+    if (this.isOrigin) {
+      this.turnAtMs = nowMs + Math.min(retryAfterMs, restMsMax);
+      this.restsUntilMs = Math.max(this.restsUntilMs, this.turnAtMs);
+      return true;
+    }
     this.#busySinceMs ??= nowMs;
     this.restsUntilMs = Math.max(this.restsUntilMs, nowMs + Math.min(retryAfterMs, busyRestMsMax));
     if (nowMs - this.#busySinceMs < busyMsMax) return true;
@@ -166,5 +186,7 @@ const busyRestMsMax = 1_000;
 const patience = 4;
 const deadlineMsMin = 2_000;
 export const deadlineMsMax = 30_000;
+/** A stranger on a LAN that has given nothing after this time may never: eight others before us take a tenth of it. */
+const doubtMs = 400;
 const firstBytesPerMs = 1_000;
 const slowestBytesPerMs = 100;

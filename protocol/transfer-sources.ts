@@ -68,17 +68,18 @@ export class TransferSources {
     let bits = 0;
     for (const source of this.#bySlot) {
       if (source === undefined || source.isOrigin) continue;
-      if (nowMs >= source.restsUntilMs && source.hasRoom(1)) bits |= source.bit;
+      if (nowMs >= source.restsUntilMs && source.hasRoom(1) && !source.isDoubted) bits |= source.bit;
     }
     return bits;
   }
 
-  /** When the next deadline is, or somebody has rested enough; it may be said too early, never too late. */
+  /** When the next deadline is, somebody is to be doubted or has rested enough; it may be said too early, never too late. */
   nextMs(nowMs: number): number {
     let atMs = Number.POSITIVE_INFINITY;
     for (const source of this.#bySlot) {
       if (source === undefined) continue;
       if (source.soonestDeadlineMs < atMs) atMs = source.soonestDeadlineMs;
+      if (source.doubtAtMs < atMs) atMs = source.doubtAtMs;
       if (source.restsUntilMs > nowMs && source.restsUntilMs < atMs) atMs = source.restsUntilMs;
     }
     return atMs;
@@ -116,11 +117,22 @@ export class TransferSources {
     for (let item = 0; item < this.#items; item++) if (this.has(source, item)) this.#outOfReach.add(item);
   }
 
+  /** What a peer says that it has counts no longer, or again. */
+  doubt(source: TransferSource, isDoubted: boolean): void {
+    if (source.isDoubted === isDoubted) return;
+    for (let item = 0; item < this.#items; item++) {
+      if (!this.has(source, item)) continue;
+      if (isDoubted) this.#wanted.lower(item, --this.#copies[item]!);
+      else this.#wanted.raise(item, ++this.#copies[item]!);
+    }
+    source.isDoubted = isDoubted;
+  }
+
   has(source: TransferSource, item: number): boolean {
     return (this.masks[item]! & source.bit) !== 0;
   }
 
-  /** How many of the near peers have an item. */
+  /** How many of the near peers have an item, but for those that are doubted. */
   copies(item: number): number {
     return this.#copies[item]!;
   }
@@ -131,7 +143,7 @@ export class TransferSources {
     if (this.#wrong.size > 0 && this.#wrong.get(source.name)?.has(item)) return false;
     this.masks[item]! |= source.bit;
     source.heldItems++;
-    if (source.kind === "near") this.#wanted.raise(item, ++this.#copies[item]!);
+    if (source.kind === "near" && !source.isDoubted) this.#wanted.raise(item, ++this.#copies[item]!);
     return true;
   }
 
@@ -139,7 +151,7 @@ export class TransferSources {
     if (!this.has(source, item)) return;
     this.masks[item]! &= ~source.bit;
     source.heldItems--;
-    if (source.kind === "near") this.#wanted.lower(item, --this.#copies[item]!);
+    if (source.kind === "near" && !source.isDoubted) this.#wanted.lower(item, --this.#copies[item]!);
   }
 
   /** A source gave an item wrongly. */

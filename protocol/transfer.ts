@@ -3,8 +3,11 @@ import type { Random } from "./random.ts";
 import { type Stretch, TransferAsks } from "./transfer-asks.ts";
 import type { ChunkDescription, TransferAction, TransferEvent, TransferPlan } from "./transfer-events.ts";
 import { TransferHedge } from "./transfer-hedge.ts";
+import { TransferHope } from "./transfer-hope.ts";
+import { TransferItems } from "./transfer-items.ts";
 import type { TransferLimits } from "./transfer-limits.ts";
-import { deadlineMsMax, type SourceName, type TransferSource } from "./transfer-source.ts";
+import { TransferPace } from "./transfer-pace.ts";
+import type { SourceName, TransferSource } from "./transfer-source.ts";
 import { TransferSources } from "./transfer-sources.ts";
 import { WantedItems } from "./wanted-items.ts";
 
@@ -18,23 +21,20 @@ export type { ChunkDescription, Distance, TransferAction, TransferEvent, Transfe
 export class Transfer {
   readonly #plan: TransferPlan;
   readonly #limits: TransferLimits;
+  readonly #pace: TransferPace;
   readonly #wanted: WantedItems;
   readonly #sources: TransferSources;
   readonly #asks: TransferAsks;
   readonly #hedge: TransferHedge;
-  readonly #joining = new Set<SourceName>();
-  readonly #isStored: Uint8Array;
-  readonly #wrongAtOrigins = new Set<number>();
+  /** By peer that is being asked what it has: whether it is likely to have something. */
+  readonly #joining = new Map<SourceName, boolean>();
+  readonly #items: TransferItems;
+  readonly #hope: TransferHope;
   /** Undefined: everything may be asked of origins and far peers. */
   #leases: Stretch[] | undefined;
-  #storedCount = 0;
   #inFlightBytes = 0;
-  #description: ChunkDescription | undefined;
   #phase: "new" | "segments" | "checking" | "chunks" | "over" = "new";
   #joinsUntilMs = 0;
-  /** When an item last came; at first, when it began. */
-  #progressMs = 0;
-  #hopelessSinceMs: number | undefined;
   /** Before this time no deadline has passed and no source has rested enough. */
   #nextMs = Number.NEGATIVE_INFINITY;
   #wakeAtMs = Number.POSITIVE_INFINITY;
@@ -43,8 +43,9 @@ export class Transfer {
   constructor(plan: TransferPlan, limits: TransferLimits, random: Random, wanted?: WantedItems) {
     this.#plan = plan;
     this.#limits = limits;
+    this.#pace = new TransferPace(plan, random);
     this.#leases = plan.access === "leased" ? [] : undefined;
-    this.#isStored = new Uint8Array(plan.items);
+    this.#items = new TransferItems(plan);
     this.#wanted = wanted ?? new WantedItems(plan.items, random);
     const isSmall = (plan.bytes ?? Number.POSITIVE_INFINITY) <= smallPayloadBytesMax;
     const firstWindowBytes = isSmall ? streamInFlightBytesMax : undefined;
@@ -54,27 +55,31 @@ export class Transfer {
       wanted: this.#wanted,
       random,
       isSmall,
-      sizeOf: (item) => this.#sizeOf(item),
+      sizeOf: (item) => this.#items.sizeOf(item),
       mayCarry: (sizeBytes) =>
-        this.#inFlightBytes === 0 || this.#inFlightBytes + sizeBytes <= this.#limits.inFlightBytesMax,
+        (this.#inFlightBytes === 0 || this.#inFlightBytes + sizeBytes <= this.#limits.inFlightBytesMax) &&
+        this.#pace.mayAsk(),
       onAsked: (_source, item) => {
-        this.#inFlightBytes += this.#sizeOf(item);
+        this.#inFlightBytes += this.#items.sizeOf(item);
+        this.#pace.asked(this.#items.sizeOf(item));
       },
     });
+    const { sources, items, pace } = { sources: this.#sources, items: this.#items, pace: this.#pace };
+    this.#hope = new TransferHope({ limits, items, wanted: this.#wanted, sources, pace });
     this.#hedge = new TransferHedge(this.#sources, this.#asks);
   }
 
   /** Takes in one event and gives back everything to do about it; nothing before it has started. */
   step(event: TransferEvent, nowMs: number): TransferAction[] {
     if (this.#phase === "over") return [];
+    this.#pace.nowMs = nowMs;
     const actions = this.#take(event, nowMs);
     if (this.#phase === "new") return actions;
     // News is the most frequent event by far, and mostly nobody has room for more.
     if (event.kind === "has" && nowMs < this.#nextMs && this.#inFlightBytes >= this.#limits.inFlightBytesMax)
       return actions;
     this.#expire(nowMs, actions);
-    this.#advance(actions);
-    if (this.#isOver()) return actions;
+    if (this.#advance(actions)) return actions;
     this.#assign(nowMs);
     actions.push(...this.#asks.take(), ...this.#watch(nowMs));
     return actions;
@@ -82,15 +87,13 @@ export class Transfer {
 
   /** Whether an item of `first…end-1` is wanted that no near peer can be relied on to give. */
   lacks(first: number, end: number): boolean {
-    for (let item = first; item < end; item++) {
-      if (this.#wanted.has(item) && this.#sources.isLacking(item)) return true;
-    }
+    for (let item = first; item < end; item++) if (this.#wanted.has(item) && this.#sources.isLacking(item)) return true;
     return false;
   }
 
   /** Whether an item is here, verified. */
   hasStored(item: number): boolean {
-    return this.#isStored[item] === 1;
+    return this.#items.hasStored(item);
   }
 
   /** How many near peers are known to have an item. */
@@ -122,7 +125,7 @@ export class Transfer {
         this.#describe(event.description, nowMs);
         return [];
       case "joining":
-        this.#joining.add(event.source);
+        this.#joining.set(event.source, event.isLikely === true);
         return [];
       case "joined":
         return this.#join(event, nowMs);
@@ -151,6 +154,9 @@ export class Transfer {
       case "opened":
         this.#leases = undefined;
         return [];
+      case "closed":
+        this.#leases ??= [];
+        return [];
       case "woke":
         // Its timer is spent, also one that came early: what is still to come asks for a new one.
         this.#wakeAtMs = Number.POSITIVE_INFINITY;
@@ -160,25 +166,18 @@ export class Transfer {
 
   #begin(nowMs: number): void {
     this.#phase = "segments";
-    this.#progressMs = nowMs;
+    this.#hope.progress(nowMs);
     this.#joinsUntilMs = nowMs + this.#limits.joinMs;
     for (const segment of this.#plan.storedSegments) this.#mark(segment);
-    for (let item = 0; item < this.#plan.segmentSizesBytes.length; item++) this.#want(item);
+    for (const segment of this.#plan.segmentSizesBytes.keys()) this.#want(segment);
   }
 
   #describe(description: ChunkDescription, nowMs: number): void {
-    this.#description = description;
+    this.#items.describe(description);
     this.#phase = "chunks";
-    this.#progressMs = nowMs;
+    this.#hope.progress(nowMs);
     for (const item of description.stored) this.#mark(item);
-    const comeWithOthers = new Set<number>();
-    for (const [item, copies] of description.copiesOf) {
-      // A crash, or rot, may have left the first and taken a copy: that one comes by itself.
-      if (this.#isStored[item] === 0) for (const copy of copies) comeWithOthers.add(copy);
-    }
-    for (let item = this.#plan.segmentSizesBytes.length; item < this.#plan.items; item++) {
-      if (!comeWithOthers.has(item)) this.#want(item);
-    }
+    for (const item of this.#items.ownChunks()) this.#want(item);
   }
 
   #join(event: Extract<TransferEvent, { kind: "joined" }>, nowMs: number): TransferAction[] {
@@ -192,7 +191,7 @@ export class Transfer {
     if (source === undefined) return;
     for (const item of items) {
       // Others still bring in what is missing here: that is hope.
-      if (this.#sources.gain(source, item) && this.#wrongAtOrigins.size === 0) this.#hopelessSinceMs = undefined;
+      if (this.#sources.gain(source, item)) this.#hope.rise();
     }
   }
 
@@ -207,21 +206,27 @@ export class Transfer {
   /** Whoever it came from, also late: nobody else need send it. */
   #store(name: SourceName, item: number, nowMs: number): TransferAction[] {
     const actions: TransferAction[] = [];
+    const giver = this.#sources.get(name);
+    giver?.delivered(item, nowMs);
+    this.#trust(giver);
     for (const asked of this.#sources.askedFor(item)) {
-      if (asked.name === name) asked.delivered(item, nowMs);
-      this.#settle(asked, item);
-      if (asked.name !== name) actions.push({ kind: "cancel", source: asked.name, items: [item] });
+      this.#inFlightBytes -= asked.settled(item);
+      if (asked.name === name) continue;
+      actions.push({ kind: "cancel", source: asked.name, items: [item] });
+      if (!asked.isDoubted) continue;
+      // Others, asked later, gave what it claims: it is as good as gone.
+      actions.push({ kind: "strike", source: asked.name, fault: "claim", item }, ...this.#trouble(asked, nowMs));
     }
-    if (this.#isStored[item] === 0) this.#progressMs = nowMs;
+    if (!this.#items.hasStored(item)) this.#hope.progress(nowMs);
     this.#mark(item);
-    for (const copy of this.#description?.copiesOf.get(item) ?? []) this.#mark(copy);
+    for (const copy of this.#items.copiesOf(item)) this.#mark(copy);
     return actions;
   }
 
   #refuse(name: SourceName, item: number): TransferAction[] {
     const source = this.#sources.get(name);
     if (source !== undefined) this.#giveBack(source, item);
-    if (source?.isOrigin) this.#wrongAtOrigins.add(item);
+    if (source?.isOrigin) this.#hope.wrongAtOrigin(item);
     this.#sources.distrust(name, item);
     return [{ kind: "strike", source: name, fault: "corrupt", item }];
   }
@@ -233,6 +238,7 @@ export class Transfer {
       this.#leave(name);
       return [];
     }
+    this.#trust(source);
     const claimed = items.filter((item) => this.#sources.has(source, item));
     for (const item of claimed) {
       this.#giveBack(source, item);
@@ -246,7 +252,8 @@ export class Transfer {
   #rest(name: SourceName, items: readonly number[], retryAfterMs: number, nowMs: number): TransferAction[] {
     const source = this.#sources.get(name);
     if (source === undefined) return [];
-    const isBorneWith = source.isBusy(retryAfterMs, nowMs) || source.isOrigin || this.#plan.origins.length === 0;
+    this.#trust(source);
+    const isBorneWith = source.isBusy(retryAfterMs, nowMs) || this.#plan.origins.length === 0;
     for (const item of items) this.#giveBack(source, item, !isBorneWith);
     return isBorneWith ? [] : this.#drop(source);
   }
@@ -278,6 +285,7 @@ export class Transfer {
   #expire(nowMs: number, actions: TransferAction[]): void {
     if (nowMs < this.#nextMs) return;
     for (const source of this.#sources) {
+      if (nowMs >= source.doubtAtMs) this.#doubt(source, actions);
       if (nowMs < source.soonestDeadlineMs || nowMs < source.firstDeadlineMs) continue;
       const items = [...source.inFlight.keys()];
       // Who gave nothing at all in all that time has claimed what it cannot give.
@@ -289,32 +297,52 @@ export class Transfer {
     }
   }
 
-  #advance(actions: TransferAction[]): void {
-    if (this.#phase === "segments" && this.#storedCount === this.#plan.segmentSizesBytes.length) {
+  /** A peer that gave nothing yet keeps the first that it was asked for, which others are asked for as well. */
+  #doubt(source: TransferSource, actions: TransferAction[]): void {
+    const [kept, ...rest] = [...source.inFlight.keys()];
+    this.#sources.doubt(source, true);
+    for (const item of rest) this.#giveBack(source, item, false);
+    if (rest.length > 0) actions.push({ kind: "cancel", source: source.name, items: rest });
+    this.#wantAgain(kept!);
+  }
+
+  /** It answers: what it is asked for is asked of nobody else. */
+  #trust(source: TransferSource | undefined): void {
+    if (source?.isDoubted !== true) return;
+    this.#sources.doubt(source, false);
+    for (const item of source.inFlight.keys()) this.#wanted.remove(item, this.#sources.copies(item));
+  }
+
+  /** Answers whether that was the end. */
+  #advance(actions: TransferAction[]): boolean {
+    if (this.#phase === "segments" && this.#items.storedCount === this.#plan.segmentSizesBytes.length) {
       this.#phase = "checking";
       actions.push({ kind: "segmentsComplete" });
-    } else if (this.#phase === "chunks" && this.#storedCount === this.#plan.items) {
+    } else if (this.#phase === "chunks" && this.#items.missingCount === 0) {
       this.#phase = "over";
       actions.push({ kind: "complete" });
     }
+    return this.#phase === "over";
   }
 
   /** What a lease allows comes first, since others wait for it. */
   #assign(nowMs: number): void {
     if (!this.#isAwaitingJoins(nowMs)) this.#asks.askOutside(nowMs, this.#leases);
-    const storedChunks = this.#storedCount - this.#plan.segmentSizesBytes.length;
+    const storedChunks = this.#items.storedCount - this.#plan.segmentSizesBytes.length;
     this.#asks.askNear(nowMs, this.#phase === "chunks" && storedChunks < firstAtRandom);
     if (this.#phase === "chunks") this.#hedge.ask(nowMs, this.#wanted.length === 0);
   }
 
   #isAwaitingJoins(nowMs: number): boolean {
-    // Under leases others see to it that nobody goes there too early.
-    return this.#leases === undefined && this.#joining.size > 0 && nowMs < this.#joinsUntilMs;
+    if (this.#joining.size === 0 || nowMs >= this.#joinsUntilMs) return false;
+    // Under leases others see to it that nobody goes there too early, unless there are some who may well have it.
+    return this.#leases === undefined || [...this.#joining.values()].includes(true);
   }
 
   /** Sees to it that time alone can never leave the transfer asleep: a wake-up for whatever is next, or its end. */
   #watch(nowMs: number): TransferAction[] {
-    const hope = this.#phase === "checking" ? Number.POSITIVE_INFINITY : this.#hope(nowMs);
+    const hope =
+      this.#phase === "checking" ? Number.POSITIVE_INFINITY : this.#hope.until(nowMs, this.#inFlightBytes === 0);
     if (typeof hope !== "number") {
       this.#phase = "over";
       return [hope];
@@ -323,62 +351,33 @@ export class Transfer {
     this.#nextMs = this.#sources.nextMs(nowMs);
     atMs = Math.min(atMs, this.#nextMs);
     if (this.#phase === "chunks") atMs = Math.min(atMs, this.#hedge.nextMs(nowMs, this.#wanted.length === 0));
+    atMs = Math.min(atMs, this.#pace.nextMs());
     if (atMs >= this.#wakeAtMs) return [];
     this.#wakeAtMs = atMs;
     return [{ kind: "wakeAt", atMs }];
   }
 
-  /** Until when there is hope that another item comes, or the end of it. */
-  #hope(nowMs: number): number | TransferAction {
-    const isIdle = this.#inFlightBytes === 0;
-    const isLost = (item: number) => this.#sources.isLost(item);
-    // What the origins have wrong will not come, however much else is still on its way.
-    const wrong = [...this.#wrongAtOrigins].find((item) => this.#isStored[item] === 0 && isLost(item));
-    const lost = wrong ?? (isIdle ? this.#wanted.find("nobody's", isLost) : undefined);
-    this.#hopelessSinceMs = lost === undefined ? undefined : (this.#hopelessSinceMs ?? nowMs);
-    // An item may be asked of two peers in vain before it is the origin's turn.
-    const isUnderWay = !isIdle || this.#wanted.find("all", (item) => this.#sources.isWithin(item)) !== undefined;
-    const stalledMs = this.#progressMs + this.#limits.patienceMs + (isUnderWay ? 2 * deadlineMsMax : 0);
-    const untilMs = Math.min(stalledMs, (this.#hopelessSinceMs ?? Number.POSITIVE_INFINITY) + this.#limits.hopelessMs);
-    if (nowMs < untilMs) return untilMs;
-    const missingItems = this.#plan.items - this.#storedCount;
-    if (lost === undefined) {
-      return { kind: "gaveUp", fault: "unreachable", item: this.#isStored.indexOf(0), missingItems };
-    }
-    const fault = this.#sources.isWrongAtOrigin(lost) ? "corrupt" : "missing";
-    return { kind: "gaveUp", fault, item: lost, missingItems };
-  }
-
   #giveBack(source: TransferSource, item: number, isFault = true): void {
     if (!source.inFlight.has(item)) return;
-    this.#settle(source, item);
+    const sizeBytes = source.settled(item);
+    this.#inFlightBytes -= sizeBytes;
+    this.#pace.gaveUp(sizeBytes);
     if (isFault) this.#sources.askedInVain(source, item);
-    if (this.#sources.askedFor(item).length === 0) this.#want(item);
+    this.#wantAgain(item);
   }
 
-  #settle(source: TransferSource, item: number): void {
-    this.#inFlightBytes -= this.#sizeOf(item);
-    source.settled(item);
+  /** Unless somebody else is still asked for it, of whom there is no doubt. */
+  #wantAgain(item: number): void {
+    if (this.#sources.askedFor(item).every(({ isDoubted }) => isDoubted)) this.#want(item);
   }
 
   #want(item: number): void {
-    if (this.#isStored[item] === 0) this.#wanted.add(item, this.#sources.copies(item));
+    if (this.#items.hasStored(item) || this.#wanted.has(item)) return;
+    this.#wanted.add(item, this.#sources.copies(item));
   }
 
   #mark(item: number): void {
-    if (this.#isStored[item] === 1) return;
-    this.#isStored[item] = 1;
-    this.#storedCount++;
-    this.#wanted.remove(item, this.#sources.copies(item));
-  }
-
-  #sizeOf(item: number): number {
-    const segments = this.#plan.segmentSizesBytes;
-    return item < segments.length ? segments[item]! : this.#description!.sizesBytes[item]!;
-  }
-
-  #isOver(): boolean {
-    return this.#phase === "over";
+    if (this.#items.store(item)) this.#wanted.remove(item, this.#sources.copies(item));
   }
 }
 

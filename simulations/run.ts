@@ -6,7 +6,7 @@ import { type Report, reportText } from "./report.ts";
 import { simulateCrowd } from "./scenarios/crowd.ts";
 import { simulateGossip } from "./scenarios/gossip.ts";
 import { swarmScenarios } from "./scenarios/swarms.ts";
-import { crowdTable } from "./table.ts";
+import { runTables } from "./table.ts";
 
 /** `npm run simulate -- <scenario> [--nodes N] [--seed N] [--json]`: the same figures for the same seed. */
 const scenarios: Record<string, (options: { nodes: number; seed: number }) => Report> = { gossip: simulateGossip };
@@ -21,6 +21,7 @@ const { values, positionals } = parseArgs({
     json: { type: "boolean", default: false },
     table: { type: "boolean", default: false },
     sizes: { type: "string", default: "10,100,1000,5000" },
+    only: { type: "string", default: "" },
   },
 });
 const [name = ""] = positionals;
@@ -36,22 +37,25 @@ if (
   const names = Object.keys(scenarios).join("|");
   stderr.write(`usage: npm run simulate -- ${names} [--nodes N] [--seed N] [--json]\n`);
   stderr.write(
-    "       npm run simulate -- --table [--sizes N,N…] [--seed N]: writes the tables of simulations/results.md\n",
+    "       npm run simulate -- --table [--only NAME,NAME…] [--sizes N,N…] [--seed N]: writes the tables of simulations/results.md\n",
   );
   exit(2);
 }
-if (values.table) writeTable(crowdTable(options.seed, sizes, (text) => stderr.write(`${text}\n`)));
+if (values.table) runTable();
 else {
   const report = scenario!(options);
   stdout.write(`${values.json ? JSON.stringify({ schema: "p2pcache/simulate/1", ...report }) : reportText(report)}\n`);
 }
 
-/** Puts the tables between their marks in results.md; what people wrote around them stays. */
-function writeTable(table: string): void {
+/** Puts the tables between their marks in results.md, row by row; what people wrote around them stays. */
+function runTable(): void {
   const path = join(import.meta.dirname, "results.md");
-  const text = readFileSync(path, "utf8");
   const [begin, end] = ["<!-- tables: npm run simulate -- --table -->", "<!-- end of tables -->"];
-  const before = text.includes(begin) ? text.slice(0, text.indexOf(begin)) : `${text}\n## The flash crowd\n\n`;
-  const after = text.includes(end) ? text.slice(text.indexOf(end) + end.length) : "\n";
-  writeFileSync(path, `${before}${begin}\n\n${table}\n${end}${after}`);
+  const text = readFileSync(path, "utf8");
+  const [from, to] = [text.indexOf(begin) + begin.length, text.indexOf(end)];
+  const only = values.only.split(",").filter(Boolean);
+  runTables({ seed: options.seed, sizes, only }, text.slice(from, to), (tables, what) => {
+    writeFileSync(path, `${text.slice(0, from)}\n\n${tables}\n${text.slice(to)}`);
+    stderr.write(`${what}\n`);
+  });
 }

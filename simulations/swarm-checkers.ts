@@ -22,7 +22,7 @@ export class Checkers {
   originAsked(fetch: VirtualFetch): void {
     const { member } = fetch;
     if (this.#world.policyOf(member) === "never") this.#fault(`${member.name} reads the origin, which it never may`);
-    const bytes = fetch.transfer.inFlightBytes;
+    const bytes = fetch.machine.transfer.inFlightBytes;
     if (bytes > inFlightBytesMax) this.#fault(`${member.name} has ${bytes} bytes on their way`);
   }
 

@@ -6,30 +6,68 @@ import { simulateCrowd } from "./scenarios/crowd.ts";
 import { swarmFigures, swarmScenarios } from "./scenarios/swarms.ts";
 import { SwarmWorld } from "./swarm-world.ts";
 
-/** All scenarios at all sizes, rivals, and Kraken's model, as Markdown. `progress` hears of every run. */
-export function crowdTable(seed: number, sizes: readonly number[], progress: (text: string) => void): string {
-  const lines: string[] = [...heading];
-  for (const name of Object.keys(swarmScenarios)) {
+/** What of the tables is to be run. */
+export interface TablePlan {
+  readonly seed: number;
+  readonly sizes: readonly number[];
+  /** Scenarios, `rivals`, `kraken`; all of them where it is empty. */
+  readonly only: readonly string[];
+}
+
+/**
+ * All scenarios at all sizes, rivals, and Kraken's model, as Markdown. Rows of `before` that are not run stay. After each
+ * run `onRow` is told the tables so far: some take many minutes.
+ */
+export function runTables(plan: TablePlan, before: string, onRow: (tables: string, text: string) => void): void {
+  const { seed, sizes, only } = plan;
+  const isAsked = (name: string) => only.length === 0 || only.includes(name);
+  const rows = rowsOf(before);
+  const put = (lines: readonly string[], text: string) => {
+    for (const line of lines) rows.set(keyOf(line), line);
+    onRow(textOf(rows), text);
+  };
+  for (const name of Object.keys(swarmScenarios).filter(isAsked)) {
     for (const nodes of sizes) {
       if (nodes > 1000 && !largest.includes(name)) continue;
-      progress(`${name}, ${nodes} nodes`);
-      lines.push(rowOf(name, nodes, simulateCrowd(name, { nodes, seed })));
+      put([rowOf(name, nodes, simulateCrowd(name, { nodes, seed }))], `${name}, ${nodes} nodes`);
     }
   }
-  lines.push("", ...rivalHeading);
-  for (const nodes of sizes.filter((size) => size <= 1000)) {
-    progress(`rivals, ${nodes} nodes`);
-    lines.push(...rivalRows(nodes, seed));
+  for (const nodes of isAsked("rivals") ? sizes.filter((size) => size <= 1000) : []) {
+    put(rivalRows(nodes, seed), `rivals, ${nodes} nodes`);
   }
-  lines.push("", ...krakenHeading);
-  for (const [peers, pieces] of krakenJobs) {
+  for (const [peers, pieces] of isAsked("kraken") ? krakenJobs : []) {
     for (const policy of ["kraken", "p2pcache"] as const) {
-      progress(`Kraken's model, ${peers} peers, ${policy}`);
       const { p50Rounds, p100Rounds } = runKrakenModel({ peers, pieces, policy, seed });
-      lines.push(`| ${peers} × ${pieces} | ${policy} | ${p50Rounds} | ${p100Rounds} |`);
+      put(
+        [`| ${peers} × ${pieces} | ${policy} | ${p50Rounds} | ${p100Rounds} |`],
+        `Kraken's model, ${peers}, ${policy}`,
+      );
     }
   }
-  return `${lines.join("\n")}\n`;
+}
+
+/** The first two cells say what was run. */
+function keyOf(row: string): string {
+  return row.split("|").slice(1, 3).join("|").trim();
+}
+
+function rowsOf(tables: string): Map<string, string> {
+  const rows = tables.split("\n").filter((line) => line.startsWith("| ") && !line.startsWith("| ---"));
+  return new Map(rows.filter((row) => !headings.includes(row)).map((row) => [keyOf(row), row]));
+}
+
+/** In the order of the scenarios and the sizes, whenever they were run. */
+function textOf(rows: ReadonlyMap<string, string>): string {
+  const scenarios = Object.keys(swarmScenarios);
+  const cells = (row: string) => row.split("|").map((cell) => cell.trim());
+  const of = (test: (name: string) => boolean) => [...rows.values()].filter((row) => test(cells(row)[1]!));
+  const nodes = (row: string) => Number(cells(row)[2]);
+  const swarms = of((name) => scenarios.includes(name));
+  swarms.sort((a, b) => scenarios.indexOf(cells(a)[1]!) - scenarios.indexOf(cells(b)[1]!) || nodes(a) - nodes(b));
+  const kraken = of((name) => name.includes("×"));
+  const rivals = of((name) => !scenarios.includes(name) && !name.includes("×"));
+  rivals.sort((a, b) => nodes(a) - nodes(b));
+  return [...heading, ...swarms, "", ...rivalHeading, ...rivals, "", ...krakenHeading, ...kraken, ""].join("\n");
 }
 
 function rowOf(name: string, nodes: number, report: Report): string {
@@ -75,3 +113,4 @@ const krakenHeading = [
   "| Kraken's model, peers × pieces | policy | p50 rounds | p100 rounds |",
   "| --- | --- | --- | --- |",
 ];
+const headings: readonly string[] = [heading[0]!, rivalHeading[0]!, krakenHeading[0]!];

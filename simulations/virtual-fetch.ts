@@ -1,13 +1,5 @@
 import { Bitmap } from "../protocol/bitmap.ts";
-import type { PeerName } from "../protocol/directory.ts";
-import { defaultLinkLimits, type LinkAction, type LinkEvent, Links } from "../protocol/links.ts";
-import {
-  defaultOriginPlanLimits,
-  OriginPlan,
-  type OriginPlanAction,
-  type OriginPlanEvent,
-} from "../protocol/origin-plan.ts";
-import type { Transfer, TransferAction, TransferEvent } from "../protocol/transfer.ts";
+import { PayloadFetch, type PayloadFetchAction, type PayloadFetchEvent } from "../protocol/payload-fetch.ts";
 import type { Happening } from "./event-queue.ts";
 import type { VirtualMember } from "./virtual-member.ts";
 import type { VirtualPayload } from "./virtual-payload.ts";
@@ -23,28 +15,22 @@ export interface FetchOutcome {
   surplusBytes: number;
 }
 
-/** One payload at one member: the machines of protocol/, and what they say done in the virtual network. */
+/** One payload at one member: the machine of protocol/, and what it says done in the virtual network. */
 export class VirtualFetch implements Happening {
   readonly member: VirtualMember;
   readonly payload: VirtualPayload;
-  readonly transfer: Transfer;
-  readonly plan: OriginPlan;
-  readonly links: Links;
+  readonly machine: PayloadFetch;
   readonly have: Bitmap;
   readonly outcome: FetchOutcome;
   /** Peers that have joined us: they are told what comes in. */
   readonly subscribers: Set<number> = new Set();
-  /** Peers that we have joined, or asked to. */
-  readonly #joined = new Set<number>();
   /** Asked for and not answered, by peer and item. */
   readonly #asked = new Set<number>();
   readonly #originFlows = new Map<number, () => void>();
   #fresh: number[] = [];
   #toldMs = Number.NEGATIVE_INFINITY;
   #isTelling = false;
-  #transferWakes = 0;
-  #planWakes = 0;
-  #linkWakes = 0;
+  #wakes = 0;
   #isOver = false;
   readonly #given: readonly number[] | undefined;
 
@@ -62,12 +48,8 @@ export class VirtualFetch implements Happening {
     const policy = world.policyOf(member);
     this.#given = world.policies.graph?.(world, member.number);
     const origins = policy === "never" || (this.#given?.length ?? 0) > 0 ? [] : ["origin"];
-    this.transfer = world.policies.transfer(
-      { items, segmentSizesBytes, storedSegments: [], origins, bytes, access: world.policies.access },
-      random,
-    );
-    this.links = new Links(defaultLinkLimits, (peer) => this.transfer.rateOf(peer), random);
-    this.plan = new OriginPlan(
+    const { transfer, access } = world.policies;
+    this.machine = new PayloadFetch(
       {
         self: name,
         site: String(member.traits.site),
@@ -75,12 +57,9 @@ export class VirtualFetch implements Happening {
         groups: payload.groups,
         policy,
         holdsSlot: () => true,
-        hasStored: (item) => this.transfer.hasStored(item),
-        lacks: (first, end) => this.transfer.lacks(first, end),
-        seeks: () => this.links.count < defaultLinkLimits.wanted,
-        wanters: () => this.links.known(),
+        distanceTo: (peer) => member.distanceTo(world.numberOf(peer)),
+        transfer: transfer({ items, segmentSizesBytes, storedSegments: [], origins, bytes, access }, random),
       },
-      defaultOriginPlanLimits,
       random,
     );
   }
@@ -94,32 +73,24 @@ export class VirtualFetch implements Happening {
   }
 
   start(): void {
+    const { world } = this.member;
     this.post({ kind: "started" });
     if (this.#given !== undefined) {
-      const peers = this.#given.map((peer) => this.member.world.nameOf(peer));
-      return this.postLinks({ kind: "offered", peers: this.#placed(peers) });
+      return this.post({ kind: "offered", peers: this.#given.map((peer) => world.nameOf(peer)) });
     }
-    const registrars = this.member.world.registrarsFor(this.member, this.payload);
-    this.postPlan({ kind: "registrars", members: registrars });
+    if (!world.policies.isPlanned) return;
+    this.post({ kind: "registrars", members: world.registrarsFor(this.member, this.payload) });
   }
 
   happen(what: number, about: unknown): void {
     if (!this.member.isUp) return;
     switch (what) {
-      case wakeTransfer:
-        if (about === this.#transferWakes) this.post({ kind: "woke" });
-        return;
-      case wakePlan:
-        if (about === this.#planWakes) this.postPlan({ kind: "woke" });
-        return;
-      case wakeLinks:
-        if (about === this.#linkWakes) this.postLinks({ kind: "woke" });
+      case wake:
+        if (about === this.#wakes) this.post({ kind: "woke" });
         return;
       case describe: {
         const { sizesBytes } = this.payload;
-        this.post({ kind: "described", description: { sizesBytes, copiesOf: noCopies, stored: [] } });
-        this.postPlan({ kind: "described" });
-        return;
+        return this.post({ kind: "described", description: { sizesBytes, copiesOf: noCopies, stored: [] } });
       }
       case tell:
         this.#isTelling = false;
@@ -127,18 +98,8 @@ export class VirtualFetch implements Happening {
     }
   }
 
-  post(event: TransferEvent): void {
-    if (this.#isOver) return;
-    for (const action of this.transfer.step(event, this.member.world.nowMs)) this.#performTransfer(action);
-  }
-
-  postPlan(event: OriginPlanEvent): void {
-    if (!this.member.world.policies.isPlanned) return;
-    for (const action of this.plan.step(event, this.member.world.nowMs)) this.#performPlan(action);
-  }
-
-  postLinks(event: LinkEvent): void {
-    for (const action of this.links.step(event, this.member.world.nowMs)) this.#performLinks(action);
+  post(event: PayloadFetchEvent): void {
+    for (const action of this.machine.step(event, this.member.world.nowMs)) this.#perform(action);
   }
 
   /** A peer gives us an item, or something that is not it. */
@@ -161,11 +122,8 @@ export class VirtualFetch implements Happening {
 
   /** A peer does not answer any more. */
   peerGone(peer: number): void {
-    const source = this.member.world.nameOf(peer);
     this.subscribers.delete(peer);
-    this.#joined.delete(peer);
-    this.post({ kind: "left", source });
-    this.postLinks({ kind: "lost", peer: source });
+    this.post({ kind: "left", source: this.member.world.nameOf(peer) });
   }
 
   #key(peer: number, item: number): number {
@@ -176,7 +134,6 @@ export class VirtualFetch implements Happening {
     this.have.add(item);
     this.#fresh.push(item);
     this.post({ kind: "stored", source, item });
-    this.postPlan({ kind: "stored", item });
     this.#tellSoon();
   }
 
@@ -203,28 +160,14 @@ export class VirtualFetch implements Happening {
     });
   }
 
-  #performTransfer(action: TransferAction): void {
+  #perform(action: PayloadFetchAction): void {
     const { world, number, standing } = this.member;
     const payload = this.payload.number;
     switch (action.kind) {
-      case "ask": {
-        if (action.source === "origin") return this.#askOrigin(action.items);
-        const peer = world.numberOf(action.source);
-        for (const item of action.items) this.#asked.add(this.#key(peer, item));
-        return world.tell(number, peer, { kind: "request", payload, items: action.items });
-      }
-      case "cancel": {
-        if (action.source === "origin") {
-          for (const item of action.items) this.#originFlows.get(item)?.();
-          return;
-        }
-        const peer = world.numberOf(action.source);
-        for (const item of action.items) this.#asked.delete(this.#key(peer, item));
-        return world.tell(number, peer, { kind: "cancel", payload, items: action.items });
-      }
-      case "drop":
-        world.tell(number, world.numberOf(action.source), { kind: "part", payload });
-        return this.peerGone(world.numberOf(action.source));
+      case "ask":
+        return this.#ask(action.source, action.items);
+      case "cancel":
+        return this.#cancel(action.source, action.items);
       case "strike":
         if (action.source !== "origin" && standing.strike(action.source, action.fault, world.nowMs) !== "good") {
           this.peerGone(world.numberOf(action.source));
@@ -237,9 +180,42 @@ export class VirtualFetch implements Happening {
         return this.#end(undefined, undefined);
       case "gaveUp":
         return this.#end(action.fault, action.item);
+      case "register":
+        return world.tell(number, world.numberOf(action.to), { kind: "register", payload, question: action.question });
+      case "join":
+        return world.tell(number, world.numberOf(action.peer), { kind: "join", payload });
+      case "accept":
+        this.subscribers.add(world.numberOf(action.peer));
+        return world.tell(number, world.numberOf(action.peer), { kind: "joined", payload, have: this.#snapshot() });
+      case "refuse":
+        return world.tell(number, world.numberOf(action.peer), { kind: "refused", payload });
+      case "part":
+        this.subscribers.delete(world.numberOf(action.peer));
+        return world.tell(number, world.numberOf(action.peer), { kind: "part", payload });
+      case "searchNeighbours":
+        return this.post({ kind: "offered", peers: world.neighboursOf(this.member) });
       case "wakeAt":
-        world.events.at(action.atMs, this, wakeTransfer, ++this.#transferWakes);
+        world.events.at(action.atMs, this, wake, ++this.#wakes);
     }
+  }
+
+  #ask(source: string, items: readonly number[]): void {
+    if (source === "origin") return this.#askOrigin(items);
+    const { world, number } = this.member;
+    const peer = world.numberOf(source);
+    for (const item of items) this.#asked.add(this.#key(peer, item));
+    world.tell(number, peer, { kind: "request", payload: this.payload.number, items });
+  }
+
+  #cancel(source: string, items: readonly number[]): void {
+    if (source === "origin") {
+      for (const item of items) this.#originFlows.get(item)?.();
+      return;
+    }
+    const { world, number } = this.member;
+    const peer = world.numberOf(source);
+    for (const item of items) this.#asked.delete(this.#key(peer, item));
+    world.tell(number, peer, { kind: "cancel", payload: this.payload.number, items });
   }
 
   #end(fault: string | undefined, item: number | undefined): void {
@@ -248,7 +224,6 @@ export class VirtualFetch implements Happening {
     this.outcome.endedMs = world.nowMs;
     this.outcome.fault = fault;
     this.outcome.missingItem = item;
-    if (fault === undefined) this.postLinks({ kind: "complete", peer: "self" });
     world.ended(this);
   }
 
@@ -272,66 +247,6 @@ export class VirtualFetch implements Happening {
     }
   }
 
-  #performPlan(action: OriginPlanAction): void {
-    const { world, number } = this.member;
-    switch (action.kind) {
-      case "register":
-        return world.tell(number, world.numberOf(action.to), {
-          kind: "register",
-          payload: this.payload.number,
-          question: action.question,
-        });
-      case "leased":
-      case "lapsed":
-      case "opened":
-        return this.post(action);
-      case "peers":
-        return this.postLinks({ kind: "offered", peers: this.#placed(action.peers) });
-      case "searchNeighbours":
-        return this.postLinks({ kind: "offered", peers: this.#placed(world.neighboursOf(this.member)) });
-      case "wakeAt":
-        world.events.at(action.atMs, this, wakePlan, ++this.#planWakes);
-    }
-  }
-
-  #placed(peers: readonly PeerName[]) {
-    return peers.map((peer) => ({ peer, distance: this.member.distanceTo(this.member.world.numberOf(peer)) }));
-  }
-
-  #performLinks(action: LinkAction): void {
-    const { world, number } = this.member;
-    const payload = this.payload.number;
-    switch (action.kind) {
-      case "connect":
-        return this.#join(world.numberOf(action.peer));
-      case "accept": {
-        const peer = world.numberOf(action.peer);
-        this.subscribers.add(peer);
-        world.tell(number, peer, { kind: "joined", payload, have: this.#snapshot() });
-        // A link is of use both ways.
-        return this.#isOver || this.#joined.has(peer) ? undefined : this.#join(peer);
-      }
-      case "refuse":
-        return world.tell(number, world.numberOf(action.peer), { kind: "refused", payload });
-      case "part":
-        this.subscribers.delete(world.numberOf(action.peer));
-        this.#joined.delete(world.numberOf(action.peer));
-        this.post({ kind: "left", source: action.peer });
-        return world.tell(number, world.numberOf(action.peer), { kind: "part", payload });
-      case "seek":
-        return this.postPlan({ kind: "seek" });
-      case "wakeAt":
-        world.events.at(action.atMs, this, wakeLinks, ++this.#linkWakes);
-    }
-  }
-
-  #join(peer: number): void {
-    const { world, number } = this.member;
-    this.#joined.add(peer);
-    this.post({ kind: "joining", source: world.nameOf(peer) });
-    world.tell(number, peer, { kind: "join", payload: this.payload.number });
-  }
-
   #snapshot(): Bitmap | "all" {
     if (this.isComplete) return "all";
     const copy = new Bitmap(this.payload.items);
@@ -340,11 +255,9 @@ export class VirtualFetch implements Happening {
   }
 }
 
-const wakeTransfer = 0;
-const wakePlan = 1;
-const wakeLinks = 2;
-const describe = 3;
-const tell = 4;
+const wake = 0;
+const describe = 1;
+const tell = 2;
 /** Decoding and checking a manifest of a thousand chunks, off the main thread. */
 const describeMs = 5;
 const noCopies: ReadonlyMap<number, readonly number[]> = new Map();

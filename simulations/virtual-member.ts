@@ -80,10 +80,7 @@ export class VirtualMember implements Happening {
       case "join":
         if (fetch === undefined)
           return this.world.tell(this.number, from, { kind: "refused", payload: message.payload });
-        return fetch.postLinks({
-          kind: "asked",
-          by: { peer: this.world.nameOf(from), distance: this.distanceTo(from) },
-        });
+        return fetch.post({ kind: "asked", peer: this.world.nameOf(from) });
       case "request":
         return this.#requested(from, message.payload, message.items);
       case "cancel":
@@ -105,23 +102,18 @@ export class VirtualMember implements Happening {
     switch (message.kind) {
       case "joined":
         if (this.standing.level(source, this.world.nowMs) !== "good") return;
-        fetch.post({ kind: "joined", source, have: message.have, distance: this.distanceTo(from) });
-        fetch.postLinks({ kind: "linked", peer: source });
-        if (message.have === "all") fetch.postLinks({ kind: "complete", peer: source });
-        return;
+        return fetch.post({ kind: "joined", source, have: message.have });
       case "refused":
       case "part":
         return fetch.peerGone(from);
       case "have":
-        fetch.post({ kind: "has", source, items: message.items });
-        if (message.isAll) fetch.postLinks({ kind: "complete", peer: source });
-        return;
+        return fetch.post({ kind: "has", source, items: message.items, isAll: message.isAll });
       case "busy":
         return fetch.post({ kind: "busy", source, items: message.items, retryAfterMs: message.retryAfterMs });
       case "gone":
         return fetch.post({ kind: "missing", source, items: message.items });
       case "answer":
-        return fetch.postPlan({ kind: "answer", from: source, answer: message.answer });
+        return fetch.post({ kind: "answer", from: source, answer: message.answer });
       default:
         return;
     }
@@ -151,8 +143,8 @@ export class VirtualMember implements Happening {
       number: payload,
       item,
       sizeBytes: this.world.payloads[payload]!.sizesBytes[item]!,
-      peerItems: fetch!.transfer.heldBy(this.world.nameOf(from)) ?? 0,
-      isRare: !fetch!.isOver && fetch!.transfer.copies(item) < rareCopies,
+      peerItems: fetch!.machine.transfer.heldBy(this.world.nameOf(from)) ?? 0,
+      isRare: !fetch!.isOver && fetch!.machine.transfer.copies(item) < rareCopies,
     }));
     this.#serve({ kind: "requested", requests });
   }

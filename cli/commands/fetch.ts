@@ -7,12 +7,13 @@ import {
   formatDuration,
   type NodeClient,
   P2pCacheError,
+  type Settings,
   UnreachableError,
   UsageError,
 } from "../../node/index.ts";
 import type { Context, Run } from "../context.ts";
 import { addSharedFlags } from "../flags.ts";
-import { readHandles } from "../handles.ts";
+import { type Named, readHandles } from "../handles.ts";
 import { bytesText, FetchProgressSum, ProgressReport } from "../progress.ts";
 import { findOrStartNode } from "../session.ts";
 
@@ -25,11 +26,32 @@ export function addFetch(parent: Command, run: Run): void {
       "studio:foo-1.0.0[0], a Rez URI, JSON, - for stdin, an .rxt file, variant:<hex>, payload:<hex>",
     )
     .option("--linger <seconds>", "how long a node that this command starts stays without work", "30")
+    .option("--class <class>", `why it is fetched: ${[...classes.keys()].join(", ")}`, "interactive")
     .addHelpText("after", "\nExample:\n  p2pcache fetch studio:maya-2026.1 shot.rxt")
-    .action((handles: string[], options: { linger: string }, self: Command) =>
-      run(self, (context) => fetch(context, handles, parseSeconds(options.linger))),
+    .action((handles: string[], options: Options, self: Command) =>
+      run(self, (context) => fetch(context, handles, parseSeconds(options.linger), parseClass(options.class))),
     );
   addSharedFlags(command);
+}
+
+interface Options {
+  readonly linger: string;
+  readonly class: string;
+}
+
+/** By the words of the command line, as `transfer.up` and `transfer.down` have them but for the dash. */
+const classes: ReadonlyMap<string, NonNullable<FetchCall["traffic"]>> = new Map([
+  ["interactive", "interactive"],
+  ["job-start", "jobStart"],
+  ["prefetch", "prefetch"],
+  ["repair", "repair"],
+]);
+
+/** @throws {UsageError} */
+function parseClass(text: string): NonNullable<FetchCall["traffic"]> {
+  const traffic = classes.get(text);
+  if (traffic !== undefined) return traffic;
+  throw new UsageError(`--class: ${JSON.stringify(text)} is not one of ${[...classes.keys()].join(", ")}`);
 }
 
 /** Whole seconds of a flag. @throws {UsageError} */
@@ -39,23 +61,46 @@ export function parseSeconds(text: string): number {
   return seconds;
 }
 
-async function fetch(context: Context, words: readonly string[], lingerSeconds: number): Promise<void> {
+async function fetch(
+  context: Context,
+  words: readonly string[],
+  lingerSeconds: number,
+  traffic: NonNullable<FetchCall["traffic"]>,
+): Promise<void> {
   const { settings } = context.settings();
   const named = await readHandles(context, settings, words);
-  const call: FetchCall = {
-    things: named.map(({ thing }) => thing),
-    ...(context.flags.origin === undefined ? {} : { origin: context.flags.origin === "never" ? "never" : "auto" }),
-    ...(context.flags.peers === undefined ? {} : { peers: settings.transfer.peers }),
-    ...(context.flags.timeout === undefined ? {} : { timeoutMs: settings.transfer.timeoutMs }),
-  };
-  if (call.things.length === 0) return context.out.list("fetch", "variants", [], () => []);
+  if (named.length === 0) return context.out.list("fetch", "variants", [], () => []);
   const start = () => findOrStartNode(context, settings, { lingerSeconds });
-  const variants = await callNode(context, start, call, settings.transfer.timeoutMs);
+  const variants = await fetchNamed(context, settings, named, { start, traffic });
   report(
     context,
     variants,
     named.map(({ typed }) => typed),
   );
+}
+
+/** Which node fetches, and why. */
+interface FetchWay {
+  readonly start: () => Promise<NodeClient>;
+  readonly traffic: NonNullable<FetchCall["traffic"]>;
+}
+
+/** Has a node fetch what was named, with the flags of this command line. */
+export async function fetchNamed(
+  context: Context,
+  settings: Settings,
+  named: readonly Named[],
+  { start, traffic }: FetchWay,
+): Promise<ApiVariant[]> {
+  const call: FetchCall = {
+    things: named.map(({ thing }) => thing),
+    traffic,
+    // Checked with the settings.
+    ...(context.flags.origin === undefined ? {} : { origin: context.flags.origin as NonNullable<FetchCall["origin"]> }),
+    ...(context.flags.peers === undefined ? {} : { peers: settings.transfer.peers }),
+    ...(context.flags.timeout === undefined ? {} : { timeoutMs: settings.transfer.timeoutMs }),
+  };
+  return await callNode(context, start, call, settings.transfer.timeoutMs);
 }
 
 /** A node may end, for lack of work, between our finding it and our call: then there is another one. */

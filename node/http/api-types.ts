@@ -1,5 +1,7 @@
 import { P2pCacheError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
+import type { OriginPolicy } from "../../protocol/origin-plan.ts";
+import type { TrafficClass } from "../../protocol/politeness.ts";
 import { variantText } from "../../protocol/variant.ts";
 import type { Holding } from "../ports.ts";
 
@@ -60,9 +62,10 @@ export interface ApiNode {
   fetch(
     thing: NamedThing,
     options: {
-      readonly origin?: "auto" | "never";
+      readonly origin?: OriginPolicy;
       readonly peers?: "auto" | "never";
       readonly timeoutMs?: number;
+      readonly traffic?: TrafficClass;
       readonly signal?: AbortSignal;
       readonly onProgress?: (progress: { text: string; totalBytes: number; bytes: ApiBytes }) => void;
     },

@@ -2,29 +2,36 @@ import { isMap } from "../../protocol/cbor.ts";
 import { UsageError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
 import { parsePayloadId, parseVariantHash } from "../../protocol/hash.ts";
+import type { OriginPolicy } from "../../protocol/origin-plan.ts";
+import { type TrafficClass, trafficClasses } from "../../protocol/politeness.ts";
 import { parseVariant } from "../../protocol/variant.ts";
 
 /** What a caller of `/v1/fetch` asks for. */
 export interface FetchBody {
   readonly things: readonly NamedThing[];
-  readonly origin: "auto" | "never" | undefined;
+  readonly origin: OriginPolicy | undefined;
   readonly peers: "auto" | "never" | undefined;
   readonly timeoutMs: number | undefined;
+  readonly traffic: TrafficClass | undefined;
 }
 
 /** @throws {UsageError} for a body that is not one. */
 export function parseFetchBody(body: unknown): FetchBody {
   if (!isMap(body)) throw new UsageError("the request has no body");
-  const { origin, peers, timeoutMs } = body;
-  for (const policy of [origin, peers]) {
-    if (policy !== undefined && policy !== "auto" && policy !== "never")
-      throw new UsageError("a policy is auto or never");
-  }
+  const { origin, peers, timeoutMs, traffic } = body;
+  checkWord("origin", origin, ["auto", "limited", "never"]);
+  checkWord("peers", peers, ["auto", "never"]);
+  checkWord("traffic", traffic, trafficClasses);
   if (timeoutMs !== undefined && !(typeof timeoutMs === "number" && timeoutMs > 0 && timeoutMs <= timeoutMsMax)) {
     throw new UsageError("timeoutMs is a number of milliseconds");
   }
   // Checked above, field by field.
-  return { things: parseThings(body.things), origin, peers, timeoutMs } as FetchBody;
+  return { things: parseThings(body.things), origin, peers, timeoutMs, traffic } as FetchBody;
+}
+
+function checkWord(name: string, value: unknown, words: readonly string[]): void {
+  if (value === undefined || words.includes(value as string)) return;
+  throw new UsageError(`${name} is one of ${words.join(", ")}`);
 }
 
 /** @throws {UsageError} for a list that is not one of named things. */

@@ -2,14 +2,18 @@ import { type IncomingMessage, request } from "node:http";
 import { createInterface } from "node:readline";
 import { P2pCacheError, UnreachableError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
+import type { OriginPolicy } from "../../protocol/origin-plan.ts";
+import type { TrafficClass } from "../../protocol/politeness.ts";
 import type { ApiEvent, ApiRemoval, ApiVariant, ErrorShape, HoldingShape } from "./api-types.ts";
+import { type Ask, type HeldLease, KeepingClient, type LeaseCall } from "./keeping-client.ts";
 
 /** What a fetch may be told, and how it reports. */
 export interface FetchCall {
   readonly things: readonly NamedThing[];
-  readonly origin?: "auto" | "never";
+  readonly origin?: OriginPolicy;
   readonly peers?: "auto" | "never";
   readonly timeoutMs?: number;
+  readonly traffic?: TrafficClass;
 }
 
 export type Progress = Omit<Extract<ApiEvent<unknown>, { kind: "progress" }>, "kind">;
@@ -26,6 +30,15 @@ export class NodeClient {
   constructor(sockets: { readonly socket: string; readonly adminSocket: string }) {
     this.#socket = sockets.socket;
     this.#adminSocket = sockets.adminSocket;
+  }
+
+  /** What it keeps, and why. */
+  get keeping(): KeepingClient {
+    const ask: Ask = (socket, path, body, options) => {
+      const at = socket === "admin" ? this.#adminSocket : this.#socket;
+      return this.#stream(at, path, body, () => undefined, options);
+    };
+    return new KeepingClient(ask, (call, options) => this.#lease(call, options));
   }
 
   /** @throws {P2pCacheError} of another version's API; {UnreachableError} when no node answers. */
@@ -105,6 +118,19 @@ export class NodeClient {
       else throw errorOf(event.error);
     }
     throw new UnreachableError("the node ended before it had answered");
+  }
+
+  async #lease(call: LeaseCall, options: CallOptions): Promise<HeldLease> {
+    const response = await this.#request(this.#socket, "POST", "/v1/lease", call, options);
+    const lines = createInterface({ input: response })[Symbol.asyncIterator]();
+    const { value } = (await lines.next()) as { value?: string };
+    if (value === undefined) throw new UnreachableError("the node ended before it had answered");
+    if (response.statusCode !== 200) this.#answer(response, value);
+    const event = JSON.parse(value) as { kind: string; error?: ErrorShape };
+    if (event.kind !== "held") throw errorOf(event.error ?? { code: "INTERNAL", message: value, exit: 1 });
+    // The node may end meanwhile: what runs goes on.
+    response.on("error", () => undefined);
+    return { release: () => void response.destroy() };
   }
 
   #answer(response: IncomingMessage, text: string): unknown {

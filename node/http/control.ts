@@ -3,13 +3,15 @@ import { P2pCacheError, UsageError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
 import { type ApiEvent, type ApiNode, type ApiVariant, errorShape, namedText } from "./api-types.ts";
 import { parseFetchBody, parseThings } from "./bodies.ts";
+import { addKeepingAdminRoutes, addKeepingRoutes, type KeepingNode } from "./keeping-routes.ts";
 import { removeAll } from "./removals.ts";
 import { listenOn } from "./sockets.ts";
 
 /** A node whose checks end with their caller. */
-type VerifyingNode = ApiNode & {
-  verify(things: readonly NamedThing[], options: { readonly signal: AbortSignal }): ReturnType<ApiNode["verify"]>;
-};
+type VerifyingNode = ApiNode &
+  KeepingNode & {
+    verify(things: readonly NamedThing[], options: { readonly signal: AbortSignal }): ReturnType<ApiNode["verify"]>;
+  };
 
 export interface ControlOptions {
   readonly node: VerifyingNode;
@@ -128,12 +130,14 @@ function addUserRoutes(server: FastifyInstance, { node, version }: ControlOption
     const things = parseThings((request.body as { things?: unknown } | null)?.things);
     return stream(request, reply, (signal) => node.verify(things, { signal }));
   });
+  addKeepingRoutes(server, node, stream);
   server.post("/v1/fetch", (request, reply) => {
-    const { things, origin, peers, timeoutMs } = parseFetchBody(request.body);
+    const { things, origin, peers, timeoutMs, traffic } = parseFetchBody(request.body);
     const options = {
       ...(origin === undefined ? {} : { origin }),
       ...(peers === undefined ? {} : { peers }),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      ...(traffic === undefined ? {} : { traffic }),
     };
     return stream(request, reply, async (signal, send) => {
       const onProgress = throttled((progress: Progress) => send({ kind: "progress", ...progress }));
@@ -145,6 +149,7 @@ function addUserRoutes(server: FastifyInstance, { node, version }: ControlOption
 
 function addAdminRoutes(server: FastifyInstance, { node, onStop }: ControlOptions): void {
   server.post("/v1/fsck", () => node.fsck());
+  addKeepingAdminRoutes(server, node, stream);
   server.post("/v1/rm", (request, reply) => {
     const things = parseThings((request.body as { things?: unknown } | null)?.things);
     return stream(request, reply, async (signal) => ({ variants: await removeAll(node, things, signal) }));

@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { ChunkCorruptError, ChunkMissingError, FormatError, ReleaseChangedError } from "../../protocol/errors.ts";
 import type { ChunkHash, VariantHash } from "../../protocol/hash.ts";
-import { recordBytesMax } from "../../protocol/limits.ts";
+import { originIndexBytesMax, policyFileBytesMax, recordBytesMax } from "../../protocol/limits.ts";
+import { originIndexPath } from "../../protocol/origin-index.ts";
 import type { ChunkOptions, Origin, WaitOptions } from "../ports.ts";
 import { type FolderOptions, folderFailure, folderUnreachable } from "./folder-faults.ts";
 import type { FolderFiles } from "./folder-files.ts";
@@ -12,6 +13,7 @@ import {
   chunkPath,
   descriptionBytesMax,
   descriptionPath,
+  policyPath,
   recordPath,
   unpackChunk,
 } from "./objects.ts";
@@ -62,6 +64,20 @@ export class FolderReader implements Origin {
     if (inPlace !== undefined) return inPlace;
     await this.checkAgain(options);
     throw new ChunkMissingError(`${this.name} has no chunk ${hash}`);
+  }
+
+  async index(options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    options.signal?.throwIfAborted();
+    await this.check(options);
+    return await this.read(originIndexPath, originIndexBytesMax, options);
+  }
+
+  async policyFile(name: string, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    options.signal?.throwIfAborted();
+    await this.check(options);
+    const bytes = await this.read(policyPath(name), policyFileBytesMax, options);
+    if (bytes === undefined) await this.checkAgain(options);
+    return bytes;
   }
 
   /**

@@ -1,6 +1,6 @@
 import { ChunkCorruptError, ChunkMissingError, FormatError } from "../../protocol/errors.ts";
 import type { ChunkHash, VariantHash } from "../../protocol/hash.ts";
-import { originIndexBytesMax, recordBytesMax } from "../../protocol/limits.ts";
+import { originIndexBytesMax, policyFileBytesMax, recordBytesMax } from "../../protocol/limits.ts";
 import { originIndexPath } from "../../protocol/origin-index.ts";
 import type { Origin, WaitOptions } from "../ports.ts";
 import { FormGuess } from "./form-guess.ts";
@@ -12,6 +12,7 @@ import {
   chunkPath,
   descriptionBytesMax,
   descriptionPath,
+  policyPath,
   recordPath,
   unpackChunk,
 } from "./objects.ts";
@@ -72,6 +73,14 @@ export class HttpOrigin implements Origin, AsyncDisposable {
     signal?.throwIfAborted();
     await this.#check(signal);
     return (await this.#client.read(originIndexPath, { bytesMax: originIndexBytesMax, signal, isFresh: true }))?.bytes;
+  }
+
+  async policyFile(name: string, { signal }: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    signal?.throwIfAborted();
+    await this.#check(signal);
+    const body = await this.#client.read(policyPath(name), { bytesMax: policyFileBytesMax, signal, isFresh: true });
+    if (body === undefined) await this.#checkAgain(signal);
+    return body?.bytes;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -8,6 +8,7 @@ export class MemoryRepository implements Repository {
   readonly chunks: Map<ChunkHash, Uint8Array> = new Map();
   /** By variant: an envelope at the place of its revision. */
   readonly records: Map<VariantHash, Uint8Array[]> = new Map();
+  readonly policy: Map<string, Uint8Array> = new Map();
   readonly #failures: Error[] = [];
 
   constructor(name: string) {
@@ -32,6 +33,11 @@ export class MemoryRepository implements Repository {
       throw new ChunkCorruptError(`${this.name} has ${bytes.length} bytes for chunk ${hash}, which has ${sizeBytes}`);
     }
     return new Uint8Array(bytes);
+  }
+
+  async policyFile(name: string, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    this.#begin(options);
+    return this.policy.get(name)?.slice();
   }
 
   async has(hash: ChunkHash, sizeBytes: number): Promise<boolean> {

@@ -1,6 +1,6 @@
 import { promisify } from "node:util";
 import { constants, zstdCompress, zstdDecompress } from "node:zlib";
-import { ChunkCorruptError, FormatError, UsageError, VersionError } from "../../protocol/errors.ts";
+import { assert, ChunkCorruptError, FormatError, UsageError, VersionError } from "../../protocol/errors.ts";
 import type { ChunkHash, VariantHash } from "../../protocol/hash.ts";
 import { KIB } from "../../protocol/limits.ts";
 import { giveBuffer, isOwnBuffer } from "../chunk-buffers.ts";
@@ -22,6 +22,12 @@ export function chunkPath(hash: ChunkHash, form: ChunkForm = "plain"): string {
 
 export function recordPath(variant: VariantHash, revision: number): string {
   return `variants/${variant.slice(0, 2)}/${variant}/${revision}.dsse.json`;
+}
+
+/** Of a file of the policy, by its name. @throws {Error} for a name that is none: it would lead elsewhere. */
+export function policyPath(name: string): string {
+  assert(/^(targets\/([a-z]+\/)?)?[A-Za-z0-9][A-Za-z0-9._-]*\.json$/.test(name), "files of a policy lie in its folder");
+  return `policy/${name}`;
 }
 
 /** The bytes of `p2pcache.json` for a new repository. */

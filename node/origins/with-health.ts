@@ -46,6 +46,14 @@ export class HealthyOrigin implements Origin {
     return this.#watch(() => this.#inner.chunk(hash, sizeBytes, options), options);
   }
 
+  async index(options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    return await this.#watch(async () => await this.#inner.index?.(options), options);
+  }
+
+  async policyFile(name: string, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    return await this.#watch(async () => await this.#inner.policyFile?.(name, options), options);
+  }
+
   async #watch<Result>(ask: () => Promise<Result>, { signal }: WaitOptions): Promise<Result> {
     signal?.throwIfAborted();
     const askedMs = this.#clock.monotonicMs();

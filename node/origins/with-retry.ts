@@ -29,6 +29,14 @@ export class RetryingOrigin implements Origin {
     return this.#retry(() => this.#inner.chunk(hash, sizeBytes, options), options);
   }
 
+  async index(options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    return await this.#retry(async () => await this.#inner.index?.(options), options);
+  }
+
+  async policyFile(name: string, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    return await this.#retry(async () => await this.#inner.policyFile?.(name, options), options);
+  }
+
   async #retry<Result>(ask: () => Promise<Result>, { signal }: WaitOptions): Promise<Result> {
     for (let tries = 1; ; tries++) {
       try {

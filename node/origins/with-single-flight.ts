@@ -28,6 +28,15 @@ export class SingleFlightOrigin implements Origin {
     return (await this.#join(`chunk ${hash} ${sizeBytes}`, ask, options)) as Uint8Array;
   }
 
+  async index(options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    return await this.#inner.index?.(options);
+  }
+
+  /** Asked for by one at a time anyway. */
+  async policyFile(name: string, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    return await this.#inner.policyFile?.(name, options);
+  }
+
   async #join(key: string, ask: Ask, { signal }: WaitOptions): Promise<Uint8Array | undefined> {
     signal?.throwIfAborted();
     const flight = this.#flights.get(key) ?? this.#start(key, ask);

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { isToolset } from "../../protocol/keep-alive.ts";
 import { textBytesMax } from "../../protocol/limits.ts";
 import { parsePublicKey } from "../keys.ts";
 import type { SettingKey, SettingKind } from "./schema.ts";
@@ -79,6 +80,24 @@ export function publicKeys(text: string): z.ZodType<string[]> {
   return key(z.array(z.string().refine(isPublicKey)).max(listMax), "list", expected, { value: [] }, text);
 }
 
+/** Toolsets and the keys of their owners, `fx=ed25519:…`; each toolset once. */
+export function toolsetKeys(text: string): z.ZodType<string[]> {
+  const expected = { noun: "a list of toolsets with keys", example: '["fx=ed25519:<base64 of the raw 32 bytes>"]' };
+  const isEntry = (entry: string) => {
+    const [toolset, publicKey = ""] = splitOnce(entry);
+    return isToolset(toolset) && isPublicKey(publicKey);
+  };
+  const isEachOnce = (all: readonly string[]) => new Set(all.map((entry) => splitOnce(entry)[0])).size === all.length;
+  const type = z.array(z.string().refine(isEntry)).max(listMax).refine(isEachOnce);
+  return key(type, "list", expected, { value: [] }, text);
+}
+
+/** What stands before and after the first `=`. */
+export function splitOnce(entry: string): [string, string | undefined] {
+  const at = entry.indexOf("=");
+  return at < 0 ? [entry, undefined] : [entry.slice(0, at), entry.slice(at + 1)];
+}
+
 export function size(fallback: Fallback, text: string): z.ZodType<number> {
   return key(reading(readSize), "size", sizeExpectation, fallback, text);
 }
@@ -98,7 +117,12 @@ export function deadline(fallback: Fallback, text: string): z.ZodType<number> {
 }
 
 export function rate(fallback: Fallback, text: string): z.ZodType<number> {
-  return key(reading(readRate), "rate", rateExpectation, fallback, text);
+  return key(reading(positiveRate), "rate", rateExpectation, fallback, text);
+}
+
+/** Bytes per second, or `undefined`: nothing at all would not be slow but stuck. */
+export function positiveRate(value: string | number): number | undefined {
+  return readRate(value) || undefined;
 }
 
 export function count(fallback: Fallback, text: string): z.ZodType<number> {

@@ -6,7 +6,7 @@ export type OriginPolicy = "auto" | "limited" | "never";
 interface OriginCommon {
   readonly name: string;
   readonly policy: OriginPolicy;
-  /** Fetches at a time, in the whole site; `undefined`: as planned. */
+  /** Nodes that read it at a time, in the whole site; `undefined`: all. */
   readonly slots: number | undefined;
   /** For the whole site; `undefined`: unlimited. */
   readonly rateBytesPerSecond: number | undefined;
@@ -96,6 +96,10 @@ export interface Settings {
     /** `ed25519:<base64 of the raw 32 bytes>`. */
     readonly publishers: readonly string[];
     readonly mode: "signed" | "hash-only";
+  };
+  readonly keepalive: {
+    /** By toolset: its owner's public key, `ed25519:<base64 of the raw 32 bytes>`. */
+    readonly keys: ReadonlyMap<string, string>;
   };
   readonly publish: {
     readonly keyFile: string;

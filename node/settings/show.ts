@@ -65,6 +65,7 @@ export async function checkSettings(
     await publisherKeyProblem(loaded),
     ...sourceProblems(loaded),
     ...idleSettings(loaded),
+    ...budgetProblems(settings),
   ];
   if (options.directories !== false) found.push(...(await directoryProblems(settings)));
   for (const origin of settings.origins) {
@@ -152,8 +153,27 @@ function* sourceProblems({ settings }: LoadedSettings): Generator<SettingProblem
   }
 }
 
+/** Budgets of origins that do not do what they seem to. */
+function* budgetProblems({ origins, transfer }: Settings): Generator<SettingProblem> {
+  for (const { name, policy, slots, rateBytesPerSecond } of origins) {
+    const hasBudget = slots !== undefined || rateBytesPerSecond !== undefined;
+    if (policy === "auto" && hasBudget) {
+      const message = 'it is "auto", so its slots and rate hold for `fetch --origin limited` only';
+      yield problem("warning", `origin ${name} policy`, message, 'write policy = "limited"');
+    }
+    if (policy !== "limited") continue;
+    if (!hasBudget) {
+      const hint = 'write slots = 4, rate = "200 MB/s", or both';
+      yield problem("warning", `origin ${name} policy`, "it is limited, yet to nothing", hint);
+    } else if (transfer.peers === "never") {
+      const message = "a node without peers cannot share a budget: it takes the whole of it";
+      yield problem("warning", `origin ${name} policy`, message);
+    }
+  }
+}
+
 /** Settings that are read and checked, and that nothing acts on in this release. */
-function* idleSettings({ settings, values, origins }: LoadedSettings): Generator<SettingProblem> {
+function* idleSettings({ settings, origins }: LoadedSettings): Generator<SettingProblem> {
   const { cache, network, node, transfer } = settings;
   const isSet = (key: string): boolean => (origins.get(key) ?? "default") !== "default";
   const idle: [string, boolean][] = [
@@ -163,12 +183,6 @@ function* idleSettings({ settings, values, origins }: LoadedSettings): Generator
     ...alwaysIdle.map((key): [string, boolean] => [key, isSet(key)]),
   ];
   for (const [key, holds] of idle) if (holds) yield noEffect(key);
-  const tables = (values.get("origin") ?? []) as readonly Readonly<Record<string, unknown>>[];
-  for (const [i, table] of tables.entries()) {
-    const name = settings.origins[i]!.name;
-    for (const field of ["slots", "rate"]) if (field in table) yield noEffect(`origin ${name} ${field}`);
-    if (table.policy === "limited") yield noEffect(`origin ${name} policy`, "limited is taken for auto");
-  }
 }
 
 const alwaysIdle = [
@@ -178,12 +192,10 @@ const alwaysIdle = [
   "cache.min_idle",
   "cache.pinned_bytes_max",
   "local_packages",
-  "transfer.up",
-  "transfer.down",
 ];
 
-function noEffect(key: string, more?: string): SettingProblem {
-  return problem("warning", key, `has no effect yet in this release${more === undefined ? "" : `: ${more}`}`);
+function noEffect(key: string): SettingProblem {
+  return problem("warning", key, "has no effect yet in this release");
 }
 
 async function directoryProblems({ repositories, cache, origins }: Settings): Promise<(SettingProblem | undefined)[]> {

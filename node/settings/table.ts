@@ -17,14 +17,16 @@ import {
   path,
   paths,
   pathText,
+  positiveRate,
   publicKeys,
   rate,
   reading,
   size,
+  splitOnce,
+  toolsetKeys,
 } from "./kinds.ts";
 import { suggestion } from "./nearest.ts";
 import type { ClassRates, OriginSettings, SettingKey, Settings } from "./schema.ts";
-import { readRate } from "./units.ts";
 
 /** Every key in the order of CONTRACTS, then the fields of an `[[origin]]`. */
 export function settingKeys(): readonly SettingKey[] {
@@ -72,10 +74,13 @@ const origin = z
     policy: choice(
       ["auto", "limited", "never"],
       { value: "auto" },
-      "When it may be asked: as the swarm plans it, the same within slots and rate, or never.",
+      "When it may be asked: as the swarm plans it, the same within slots and rate of the site, or never.",
     ).default("auto"),
-    slots: count({ text: "as planned" }, "Fetches at a time, in the whole site.").optional(),
-    rate: rate({ text: "unlimited" }, "What the whole site takes from it.").optional(),
+    slots: count(
+      { text: "every node" },
+      "Of limited: how many nodes of a site read chunks from it at a time.",
+    ).optional(),
+    rate: rate({ text: "unlimited" }, "Of limited: what the nodes of a site take from it together.").optional(),
     in_place: flag(true, "Whether chunks may be read from the releases themselves; folders only.").default(true),
   })
   .superRefine((value, context) => {
@@ -170,6 +175,9 @@ const schema = z.strictObject({
     publishers: publicKeys("Public keys whose releases are trusted."),
     mode: choice(["signed", "hash-only"], { value: "signed" }, "Whether releases must be signed."),
   }),
+  keepalive: z.strictObject({
+    keys: toolsetKeys("Toolsets whose keep-alive lists are followed, with their owners' public keys."),
+  }),
   publish: z.strictObject({
     key: path({ text: "<node.state>/keys/publisher.pem" }, "Private key that signs releases: PKCS#8 PEM, mode 0600."),
     origin: label({ text: "the first folder origin" }, "Name of the origin that releases go to.").optional(),
@@ -203,7 +211,7 @@ function keyOf(name: string, type: z.ZodType): [string, SettingKey] {
 
 /** Bytes per second by class, or one rate that holds for each of them. */
 function classRates(text: string): z.ZodType<ClassRates> {
-  const one = reading(readRate);
+  const one = reading(positiveRate);
   const byClass = z.strictObject({
     interactive: one.optional(),
     job_start: one.optional(),
@@ -219,7 +227,7 @@ function classRates(text: string): z.ZodType<ClassRates> {
       return { interactive, jobStart, prefetch, repair };
     });
   const example = '"200 MB/s", or { interactive = "1 Gbit/s", job_start = …, prefetch = …, repair = … }';
-  return key(type, "table", { noun: "a rate, or rates by class", example }, { text: "unlimited" }, text);
+  return key(type, "table", { noun: "a rate above zero, or rates by class", example }, { text: "unlimited" }, text);
 }
 
 function readPorts(value: string | number): Settings["node"]["lanePorts"] | undefined {
@@ -249,7 +257,7 @@ function treeOf(values: ReadonlyMap<string, unknown>): Record<string, unknown> {
 }
 
 function toSettings(parsed: Parsed): Settings {
-  const { network, node, cache, transfer, trust, publish } = parsed;
+  const { network, node, cache, transfer, trust, keepalive, publish } = parsed;
   const origins = parsed.origin.map(toOrigin);
   const names = origins.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
@@ -294,6 +302,7 @@ function toSettings(parsed: Parsed): Settings {
       downBytesPerSecond: transfer.down,
     },
     trust,
+    keepalive: { keys: new Map(keepalive.keys.map((entry) => splitOnce(entry) as [string, string])) },
     publish: {
       keyFile: publish.key,
       origin: publishOrigin(publish.origin, origins),

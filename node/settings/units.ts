@@ -15,7 +15,7 @@ export const durationExpectation: Expectation = {
   example: '"30 s", "30 min", "24 h", "41 d" or a whole number of milliseconds',
 };
 export const rateExpectation: Expectation = {
-  noun: "a rate",
+  noun: "a rate above zero",
   example: '"2 Gbit/s", "200 MB/s" or a whole number of bytes per second',
 };
 

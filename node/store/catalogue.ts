@@ -120,6 +120,25 @@ export class Catalogue implements AsyncDisposable {
     await this.#write(this.#database.del(`holding!${variant}`, durable));
   }
 
+  /** What else is kept of one kind, by name: pins, leases, times. */
+  async facts(kind: FactKind): Promise<Map<string, unknown>> {
+    const facts = new Map<string, unknown>();
+    const range = { gte: `${kind}!`, lt: `${kind}"` };
+    for await (const [key, value] of this.#database.iterator(range)) facts.set(key.slice(kind.length + 1), value);
+    return facts;
+  }
+
+  /** Writes facts, or takes away those that are undefined; durable when it returns. @throws {NoSpaceError} */
+  async putFacts(kind: FactKind, facts: ReadonlyMap<string, unknown>): Promise<void> {
+    const changes = [...facts].map(([name, value]) => {
+      const key = `${kind}!${name}`;
+      return value === undefined ? ({ type: "del", key } as const) : ({ type: "put", key, value } as const);
+    });
+    for (let at = 0; at < changes.length; at += batchMax) {
+      await this.#write(this.#database.batch(changes.slice(at, at + batchMax), durable));
+    }
+  }
+
   /** The number that the node's announcements start with: greater at every start (DESIGN section 6). */
   async nextEpoch(wallMs: number): Promise<number> {
     const stored = Number((await this.#database.get("epoch")) ?? 0);
@@ -159,7 +178,12 @@ export class Catalogue implements AsyncDisposable {
   }
 }
 
+/** What is kept beside the holdings. */
+export type FactKind = "pin" | "lease" | "touch";
+
 const formatKey = "format";
+/** DESIGN section 11. */
+const batchMax = 1000;
 const durable = { sync: true };
 
 /** Lets pass only what a new database mends. */

@@ -154,7 +154,8 @@ export class MemoryPayloadStore implements FetchStore {
   async serve(payload: PayloadId): Promise<ServedPayload | undefined> {
     const staged = this.#active.get(payload);
     if (staged !== undefined) {
-      return { index: staged.index, root: staged.root, have: () => staged.have, load: (item) => staged.load(item) };
+      const { index, root, have } = staged;
+      return { index, root, have: () => have, sizeOf: (i) => staged.sizeOf(i), load: (item) => staged.load(item) };
     }
     const held = [...this.#held.values()].find(({ holding }) => holding.payload === payload);
     if (held === undefined || this.#damaged.has(held.holding.variant)) return undefined;
@@ -295,6 +296,10 @@ class MemoryStagedTree implements StagedTree {
     const sizesBytes = new Uint32Array(this.index.items);
     for (const [i, { chunk }] of this.layouts.entries()) sizesBytes[this.index.segments + i] = chunk.sizeBytes;
     return { sizesBytes, copiesOf: this.#copiesOf, stored };
+  }
+
+  sizeOf(item: number): number | undefined {
+    return this.layouts[item - this.index.segments]?.chunk.sizeBytes;
   }
 
   /** What is known of the chunks before they come. */

@@ -38,17 +38,30 @@ export interface Claim {
 export function ownerData(): OwnerData {
   return {
     program: "p2pcache",
-    pid: process.pid,
-    started: processState(process.pid)?.started ?? "",
-    pidNamespace: readPidNamespace(),
-    bootId: readBootId(),
-    host: hostname(),
+    ...processMark(process.pid),
     nonce: randomBytes(16).toString("hex"),
   };
 }
 
+/** What names a process for good: another one never has the same. */
+export type ProcessMark = Pick<OwnerData, "pid" | "started" | "pidNamespace" | "bootId" | "host">;
+
+/** Of a process that runs here now. */
+export function processMark(pid: number): ProcessMark {
+  const started = processState(pid)?.started ?? "";
+  return { pid, started, pidNamespace: readPidNamespace(), bootId: readBootId(), host: hostname() };
+}
+
+/** Reads a mark from outside; undefined for anything else. */
+export function parseProcessMark(value: unknown): ProcessMark | undefined {
+  const owner = isMap(value) ? parseOwner({ ...value, program: "p2pcache", nonce: "0".repeat(32) }) : undefined;
+  if (owner === undefined) return undefined;
+  const { pid, started, pidNamespace, bootId, host } = owner;
+  return { pid, started, pidNamespace, bootId, host };
+}
+
 /** Whether the owner is provably dead; false whenever that cannot be known from here. */
-export function ownerIsDead(owner: OwnerData): boolean {
+export function ownerIsDead(owner: ProcessMark): boolean {
   if (owner.bootId !== readBootId()) return owner.host === hostname() && owner.bootId !== "";
   if (owner.pidNamespace !== readPidNamespace()) return false;
   if (!processExists(owner.pid)) return true;

@@ -1,46 +1,31 @@
 import { join } from "node:path";
 import type { Bitmap } from "../../protocol/bitmap.ts";
 import { ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
-import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
+import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { ItemIndex } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import type { RezHandle } from "../../protocol/rez-handle.ts";
 import type { Variant } from "../../protocol/variant.ts";
-import type { Clock, CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
+import type { CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
 import { Adoption } from "./adoption.ts";
 import { Catalogue, type CatalogueEntry } from "./catalogue.ts";
 import { loadItem, verifyHeldTree } from "./held-tree.ts";
-import { Holdings, holdingOf, lastUseOf, pathOf } from "./holdings.ts";
+import { Holdings, holdingOf, pathOf } from "./holdings.ts";
 import type { JobPlace, TreeFault } from "./item-jobs.ts";
 import { ItemWorkers } from "./item-workers.ts";
 import { ObjectsCollector } from "./objects-collector.ts";
 import { CacheOwner } from "./owner.ts";
-import { type KeeperParts, loadRecord, RecordKeeper, writeDurably } from "./record-objects.ts";
+import { loadRecord, RecordKeeper, writeDurably } from "./record-objects.ts";
 import { checkStore, endIntent, entryOf, intentPath, type RecoveryPlace, recoverStore } from "./recovery.ts";
 import { beingCopied, type RemoveOptions, takeOut, tidy } from "./removal.ts";
+import { Retention } from "./retention.ts";
 import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
 import { cacheError, closeToOthers, makeDirectory } from "./rez-guard.ts";
-import type { LockTiming } from "./rez-lock.ts";
-import { type DiskSpace, readDiskSpace, SpaceLedger, type SpaceLimits } from "./space.ts";
+import { readDiskSpace, SpaceLedger } from "./space.ts";
 import type { StagedPayload } from "./staged-payload.ts";
-import { Staging } from "./staging.ts";
+import { type MakeRoom, Staging } from "./staging.ts";
+import type { StoreOptions } from "./store-options.ts";
 import { VariantPlaces } from "./variant-places.ts";
-
-export interface StoreOptions extends Pick<KeeperParts, "readRecord"> {
-  readonly cachePath: string;
-  readonly statePath: string;
-  readonly limits: SpaceLimits;
-  /** Permission bits of Rez's index files. */
-  readonly indexMode: number;
-  readonly clock: Clock;
-  readonly hasher: Hasher;
-  /** The real path of each repository on this machine, by id. */
-  readonly repositories: ReadonlyMap<string, string>;
-  readonly lock?: LockTiming;
-  readonly readSpace?: (path: string) => Promise<DiskSpace>;
-  /** Told what was mended or could not be, for the log. */
-  readonly onProblem?: (problem: string) => void;
-}
 
 /**
  * What this machine has on its own disk: trees on their way in, and trees where Rez finds them, which are also what
@@ -48,6 +33,8 @@ export interface StoreOptions extends Pick<KeeperParts, "readRecord"> {
  */
 export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly adoption: Adoption;
+  /** When what is held was used, and who wants it kept. */
+  readonly retention: Retention;
   readonly #options: StoreOptions;
   readonly #place: RecoveryPlace;
   readonly #rez: RezCache;
@@ -69,9 +56,16 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
 
   private constructor(
     options: StoreOptions,
-    parts: { place: RecoveryPlace; owners: CacheOwner[]; workers: ItemWorkers; strangers: ReadonlySet<PayloadId> },
+    parts: {
+      readonly place: RecoveryPlace;
+      readonly owners: CacheOwner[];
+      readonly workers: ItemWorkers;
+      readonly strangers: ReadonlySet<PayloadId>;
+      readonly retention: Retention;
+    },
   ) {
     const { place } = parts;
+    this.retention = parts.retention;
     this.#options = options;
     this.#place = place;
     this.#rez = place.rez;
@@ -85,7 +79,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     this.#staging = new Staging({ path: place.stagingPath, objectsPath: place.objectsPath, workers: parts.workers });
     const readSpace = options.readSpace ?? readDiskSpace;
     const usedBytes = () => place.catalogue.bytes + this.#staging.leftBytes;
-    this.space = new SpaceLedger(options.limits, () => readSpace(place.rez.path), usedBytes);
+    const [read, count] = [() => readSpace(place.rez.path), () => place.catalogue.all().length];
+    this.space = new SpaceLedger(options.limits, read, usedBytes, count);
     const [holdings, workers, space, objects] = [this.#holdings, this.#workers, this.space, this.#objects];
     const [find, keep] = [(variant: Variant) => this.#places.foreign(variant), this.noteRecord.bind(this)];
     const { indexMode } = options;
@@ -114,7 +109,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     makeDirectory(stagingPath);
     const place = { ...options, rez, catalogue, objectsPath, stagingPath, onProblem };
     const strangers = await recoverStore(place);
-    const store = new PayloadStore(options, { place, owners, workers, strangers });
+    const retention = await Retention.open(catalogue, onProblem);
+    const store = new PayloadStore(options, { place, owners, workers, strangers, retention });
     store.#tidied = tidy(place, store.#objects, store.#closing.signal);
     opened.move();
     return store;
@@ -123,6 +119,11 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   /** Called when a holding is found damaged or gone. */
   set onLost(listener: (variant: VariantHash, fault: string) => void) {
     this.#holdings.onLost = listener;
+  }
+
+  /** Called where a fetch finds no room, and nothing of other fetches was left to delete. */
+  set makeRoom(makeRoom: MakeRoom) {
+    this.#staging.makeRoom = makeRoom;
   }
 
   get cachePath(): string {
@@ -179,7 +180,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
    */
   noteRecord(hash: VariantHash, envelope: Uint8Array): Promise<void> {
     this.#objects.touch(hash);
-    return this.#records.keep(hash, envelope, this.#catalogue.get(hash)?.payload);
+    return this.#records.keep(hash, envelope, () => this.#catalogue.get(hash)?.payload);
   }
 
   /**
@@ -199,7 +200,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
       await this.noteRecord(hash, envelope);
     };
     try {
-      const staged = await this.#staging.open(record, this.space, { prepare, signal });
+      const isNew = this.#catalogue.get(hash) === undefined;
+      const staged = await this.#staging.open(record, this.space, { prepare, signal, isNew });
       // The record that names its segments may be replaced by a later one while it comes in.
       this.#uses.set(staged, letGo);
       return staged;
@@ -241,7 +243,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const staged = this.#staging.get(payload);
     if (staged !== undefined) {
       const load = (item: number) => this.#load(payload, staged.record, item);
-      return { index: staged.index, root: staged.record.root, have: () => staged.have, load };
+      const { index, record, have } = staged;
+      return { index, root: record.root, have: () => have, sizeOf: (item) => staged.sizeOf(item), load };
     }
     const entry = this.#holdings.soundWith(payload);
     const record = entry === undefined ? undefined : await this.#holdings.record(entry);
@@ -275,12 +278,6 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
         if (!this.#closing.signal.aborted) this.#place.onProblem(`${variant} could not be checked: ${String(error)}`);
       });
     }
-  }
-
-  /** When Rez, or we, used a held variant last. */
-  lastUsed(variant: VariantHash): Date | undefined {
-    const entry = this.#catalogue.get(variant);
-    return entry === undefined ? undefined : lastUseOf(entry);
   }
 
   /** What the catalogue says against what the cache shows. Nothing is hashed. */

@@ -11,7 +11,8 @@ import {
   type SignedRecord,
 } from "../../protocol/record.ts";
 import { variantText } from "../../protocol/variant.ts";
-import { cacheError } from "./rez-guard.ts";
+import { spendBallast } from "./ballast.ts";
+import { cacheError, hasCode } from "./rez-guard.ts";
 
 /** Where the envelope of the newest release record of a variant lies. */
 function recordPath(objectsPath: string, variant: VariantHash): string {
@@ -38,15 +39,18 @@ export class RecordKeeper {
 
   /**
    * Writes the newest envelope of a variant durably: what counts here is never gone behind again (P6). The one that was
-   * there is kept beside it while what it names is `held`, so that a held tree can be served and checked until the new
-   * one has come in whole.
+   * there is kept beside it while what it names is `held` (asked once it is this one's turn: a tree may be placed until
+   * then), so that a held tree can be served and checked until the new one has come in whole.
    * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision was written before; RECORD_CONFLICT when the one that
    * was is of the same revision and says something else.
    */
-  keep(variant: VariantHash, envelope: Uint8Array, held: PayloadId | undefined): Promise<void> {
-    return this.#inTurn(variant, () => this.#keep(variant, envelope, held)).catch((error: unknown) => {
-      throw cacheError(this.#objectsPath, error);
-    });
+  keep(variant: VariantHash, envelope: Uint8Array, held: () => PayloadId | undefined): Promise<void> {
+    const keepOnce = () => this.#keep(variant, envelope, held());
+    return this.#inTurn(variant, () => keepOnce().catch((error) => this.#keepOnFull(error, keepOnce))).catch(
+      (error: unknown) => {
+        throw cacheError(this.#objectsPath, error);
+      },
+    );
   }
 
   /**
@@ -62,6 +66,12 @@ export class RecordKeeper {
       }
       return await place();
     });
+  }
+
+  /** A record comes before anything makes room for its tree, and a withdrawal is kept in any case. */
+  async #keepOnFull(error: unknown, keepOnce: () => Promise<void>): Promise<void> {
+    if (!hasCode(error, "ENOSPC", "EDQUOT") || !spendBallast(dirname(this.#objectsPath))) throw error;
+    await keepOnce();
   }
 
   /** What is done about the record of one variant, one after the other. */

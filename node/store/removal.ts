@@ -1,4 +1,5 @@
-import { BusyError } from "../../protocol/errors.ts";
+import { BusyError, NoSpaceError } from "../../protocol/errors.ts";
+import { fillBallast, spendBallast } from "./ballast.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
 import type { ObjectsCollector } from "./objects-collector.ts";
 import { isEntry, type RecoveryPlace } from "./recovery.ts";
@@ -16,6 +17,17 @@ export interface RemoveOptions {
  * @throws {BusyError} REZ_LOCK_HELD, or BUSY while somebody writes beside it: it is as it was.
  */
 export async function takeOut(rez: RezCache, entry: CatalogueEntry, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await takeOutOnce(rez, entry, signal);
+  } catch (error) {
+    const isFull = error instanceof NoSpaceError && spendBallast(rez.ownPath);
+    if (!isFull) throw error;
+    await takeOutOnce(rez, entry, signal);
+  }
+  fillBallast(rez.ownPath);
+}
+
+async function takeOutOnce(rez: RezCache, entry: CatalogueEntry, signal: AbortSignal | undefined): Promise<void> {
   // Where it was placed, whatever its repository's place on this machine is called by now.
   for (const found of rez.ownEntriesIn(entry.directory)) {
     if (!isEntry({ ...found, kind: "cached" }, entry)) continue;
@@ -26,6 +38,7 @@ export async function takeOut(rez: RezCache, entry: CatalogueEntry, signal: Abor
 /** Deletes what a crash left of removals, and what nothing names any more. Never rejects; a signal ends it early. */
 export async function tidy(place: RecoveryPlace, objects: ObjectsCollector, closing: AbortSignal): Promise<void> {
   const { rez, onProblem } = place;
+  fillBallast(rez.ownPath);
   try {
     await rez.emptyOwnLeftovers(AbortSignal.any([AbortSignal.timeout(tidyWaitMs), closing]));
     await objects.collect(closing);

@@ -1,6 +1,7 @@
 import { stat, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { NoSpaceError } from "../../protocol/errors.ts";
+import { evictionInodesMin } from "../../protocol/limits.ts";
 
 /** What a filesystem has left for us; `bavail` and the like, as statfs(2) says. */
 export interface DiskSpace {
@@ -15,6 +16,26 @@ export interface DiskSpace {
 export interface SpaceLimits {
   readonly maxBytes: number;
   readonly freeBytesMin: number;
+  readonly maxVariants?: number | undefined;
+}
+
+/** What is still to be written of a tree, and the whole of it. */
+export interface Need {
+  readonly bytes: number;
+  readonly totalBytes: number;
+  readonly inodes: number;
+  /** 1 for a variant of which no other revision is held. */
+  readonly variants?: number;
+}
+
+/** How full cache and disk are, what room is reserved for taken as written. */
+export interface SpaceUse {
+  readonly usedBytes: number;
+  readonly freeBytes: number;
+  readonly freeInodes: number | undefined;
+  readonly blockBytes: number;
+  /** For how many variants room is reserved. */
+  readonly comingVariants: number;
 }
 
 /** Room that is kept for one fetch until it is released. */
@@ -48,16 +69,35 @@ export class SpaceLedger {
   limits: SpaceLimits;
   readonly #read: () => Promise<DiskSpace>;
   readonly #usedBytes: () => number;
+  readonly #heldVariants: () => number;
   /** What is still to be written, and the whole of what it is for. */
   #reservedBytes = 0;
   #reservedTotalBytes = 0;
   #reservedInodes = 0;
+  #comingVariants = 0;
 
   /** `usedBytes` says what lies in the cache now, without what room is reserved for. */
-  constructor(limits: SpaceLimits, read: () => Promise<DiskSpace>, usedBytes: () => number) {
+  constructor(
+    limits: SpaceLimits,
+    read: () => Promise<DiskSpace>,
+    usedBytes: () => number,
+    heldVariants: () => number = () => 0,
+  ) {
     this.limits = limits;
     this.#read = read;
     this.#usedBytes = usedBytes;
+    this.#heldVariants = heldVariants;
+  }
+
+  async use(): Promise<SpaceUse> {
+    const { freeBytes, freeInodes, blockBytes } = await this.#read();
+    return {
+      usedBytes: this.#usedBytes() + this.#reservedTotalBytes,
+      freeBytes: freeBytes - this.#reservedBytes,
+      freeInodes: freeInodes === undefined ? undefined : freeInodes - this.#reservedInodes,
+      blockBytes,
+      comingVariants: this.#comingVariants,
+    };
   }
 
   /**
@@ -65,10 +105,9 @@ export class SpaceLedger {
    * @param what is named in the error. `bytes` and `inodes` are what is missing of it; `totalBytes` is all of it.
    * @throws {NoSpaceError} naming the limit that it would pass.
    */
-  async reserve(what: string, need: { bytes: number; totalBytes: number; inodes: number }): Promise<Reservation> {
+  async reserve(what: string, need: Need): Promise<Reservation> {
     const disk = await this.#read();
-    // Each file ends in a block of its own, half empty on the average; all of it is the safe assumption.
-    const bytes = need.bytes + need.inodes * disk.blockBytes;
+    const bytes = diskBytesOf(need, disk);
     const inodes = need.inodes;
     const afterwards = this.#usedBytes() + this.#reservedTotalBytes + need.totalBytes;
     if (afterwards > this.limits.maxBytes) {
@@ -88,13 +127,22 @@ export class SpaceLedger {
         details: { neededInodes: inodes, freeInodes: disk.freeInodes },
       });
     }
-    return this.#keep(bytes, need.totalBytes, inodes);
+    const { maxVariants = Number.POSITIVE_INFINITY } = this.limits;
+    const variants = need.variants ?? 0;
+    if (variants > 0 && this.#heldVariants() + this.#comingVariants + variants > maxVariants) {
+      throw new NoSpaceError(`${what} would be one more than the ${maxVariants} variants of cache.max_variants`, {
+        hint: "raise cache.max_variants, or remove variants",
+        details: { maxVariants },
+      });
+    }
+    return this.#keep(bytes, need.totalBytes, inodes, variants);
   }
 
-  #keep(bytes: number, totalBytes: number, inodes: number): Reservation {
+  #keep(bytes: number, totalBytes: number, inodes: number, variants: number): Reservation {
     this.#reservedBytes += bytes;
     this.#reservedTotalBytes += totalBytes;
     this.#reservedInodes += inodes;
+    this.#comingVariants += variants;
     let unwrittenBytes = bytes;
     let isKept = true;
     const wrote = (more: number) => {
@@ -108,10 +156,16 @@ export class SpaceLedger {
       wrote(unwrittenBytes);
       this.#reservedTotalBytes -= totalBytes;
       this.#reservedInodes -= inodes;
+      this.#comingVariants -= variants;
     };
     return { wrote, release };
   }
 }
 
+/** Each file ends in a block of its own, half empty on the average; all of it is the safe assumption. */
+export function diskBytesOf({ bytes, inodes }: Need, { blockBytes }: Pick<DiskSpace, "blockBytes">): number {
+  return bytes + inodes * blockBytes;
+}
+
 /** For objects, index files and whoever else writes on this disk. */
-const inodesSpare = 1000;
+const inodesSpare = evictionInodesMin;

@@ -33,6 +33,7 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
   readonly #reservation: Reservation;
   #copiesOf: ReadonlyMap<number, readonly number[]> = new Map();
   #digests: Uint8Array = new Uint8Array(0);
+  #sizesBytes: Uint32Array | undefined;
   /** By hash: what is being written just now. */
   readonly #puts = new Map<ChunkHash, Promise<void>>();
   readonly #work = new Set<Promise<unknown>>();
@@ -117,6 +118,11 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
     await put;
   }
 
+  /** What an item measures, once the payload was described. */
+  sizeOf(item: number): number | undefined {
+    return this.#sizesBytes?.[item];
+  }
+
   /** The name under which an origin has an item; a chunk's is known once the payload was described. */
   hashOf(item: number): ChunkHash {
     if (item < this.index.segments) return this.record.root.segments[item]!.hash;
@@ -185,6 +191,7 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
     }
     this.#copiesOf = copiesOf;
     this.#digests = prepared.digests;
+    this.#sizesBytes = prepared.sizesBytes;
     const stored = await this.#rehashMarked();
     return { sizesBytes: prepared.sizesBytes, copiesOf, stored };
   }

@@ -7,8 +7,18 @@ import type { ReleaseRecord } from "../../protocol/record.ts";
 import { variantText } from "../../protocol/variant.ts";
 import type { ItemWorkers } from "./item-workers.ts";
 import { deleteTree } from "./rez-files.ts";
-import type { Reservation, SpaceLedger } from "./space.ts";
+import type { Need, Reservation, SpaceLedger } from "./space.ts";
 import { StagedPayload } from "./staged-payload.ts";
+
+/** Takes away what may go for a variant that needs room. Answers whether something went. @throws {NoSpaceError} */
+export type MakeRoom = (record: ReleaseRecord, need: Need) => Promise<boolean>;
+
+export interface OpenStaged {
+  readonly prepare: () => Promise<void>;
+  readonly signal: AbortSignal | undefined;
+  /** No other revision of the variant is held. */
+  readonly isNew: boolean;
+}
 
 export interface StagingParts {
   readonly path: string;
@@ -26,6 +36,8 @@ export class Staging {
   /** What trees that were left take of the disk, by the names of their directories. */
   readonly #leftBytes = new Map<string, number>();
   #measured: Promise<void> | undefined;
+  /** Called where there is no room. */
+  makeRoom: MakeRoom = async () => false;
 
   constructor(parts: StagingParts) {
     this.#parts = parts;
@@ -54,12 +66,12 @@ export class Staging {
   async open(
     record: ReleaseRecord,
     space: SpaceLedger,
-    { prepare, signal }: { readonly prepare: () => Promise<void>; readonly signal: AbortSignal | undefined },
+    { prepare, signal, isNew }: OpenStaged,
   ): Promise<StagedPayload> {
     const end = await this.#takeTurn(record.payload, signal);
     let reservation: Reservation | undefined;
     try {
-      reservation = await this.#reserve(record, space);
+      reservation = await this.#reserve(record, space, isNew);
       await prepare();
       const path = this.pathOf(record.payload);
       const staged = await StagedPayload.open(record, path, { ...this.#parts, reservation });
@@ -122,7 +134,7 @@ export class Staging {
   }
 
   /** Reserves room for what is missing of a payload; where there is none, trees that were left make room. */
-  async #reserve(record: ReleaseRecord, space: SpaceLedger): Promise<Reservation> {
+  async #reserve(record: ReleaseRecord, space: SpaceLedger, isNew: boolean): Promise<Reservation> {
     const { root, payload } = record;
     this.#measured ??= this.#measureAll();
     await this.#measured.catch((error: unknown) => {
@@ -138,14 +150,26 @@ export class Staging {
       bytes: Math.max(0, root.bytes - here.bytes),
       totalBytes: root.bytes,
       inodes: Math.max(0, root.entries + root.segments.length - here.inodes),
+      variants: isNew ? 1 : 0,
     };
-    for (;;) {
+    try {
+      return await this.#reserveOrClear(record, need, space);
+    } catch (error) {
+      if (own > 0) this.#leftBytes.set(payload, own);
+      throw error;
+    }
+  }
+
+  /** What was left of other fetches goes first, then what is held and may go. */
+  async #reserveOrClear(record: ReleaseRecord, need: Need, space: SpaceLedger): Promise<Reservation> {
+    for (let rooms = 0; ; ) {
       try {
         return await space.reserve(variantText(record.variant), need);
       } catch (error) {
-        if (error instanceof NoSpaceError && (await this.#dropOldest(payload))) continue;
-        if (own > 0) this.#leftBytes.set(payload, own);
-        throw error;
+        if (!(error instanceof NoSpaceError)) throw error;
+        if (await this.#dropOldest(record.payload)) continue;
+        // Others may take what was freed: not for ever.
+        if (rooms++ >= roomTriesMax || !(await this.makeRoom(record, need))) throw error;
       }
     }
   }
@@ -178,6 +202,8 @@ export class Staging {
     if (bytes > 0) this.#leftBytes.set(name, bytes);
   }
 }
+
+const roomTriesMax = 4;
 
 async function orAbort(wait: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   if (signal === undefined) return await wait;

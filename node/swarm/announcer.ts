@@ -3,9 +3,10 @@ import { Directory, type PeerName } from "../../protocol/directory.ts";
 import { Gossip, type GossipAction, type GossipEvent } from "../../protocol/gossip.ts";
 import type { Hasher } from "../../protocol/hash.ts";
 import type { DirectoryAsk, EnvelopedHead } from "../../protocol/messages.ts";
+import type { SeenMember } from "../../protocol/registrars.ts";
 import { Turns } from "../turns.ts";
 import { Allowance } from "./allowance.ts";
-import { answerDirectory, askDirectory } from "./directory-stream.ts";
+import { answerDirectory, askDirectory, isSilence } from "./directory-stream.ts";
 import type { Frames } from "./frames.ts";
 import type { Verdict } from "./gossip-mesh.ts";
 
@@ -27,6 +28,8 @@ export interface AnnouncerParts {
   /** All that this node holds whole. */
   readonly whole: () => readonly Holding[];
   readonly onLearnt: (peer: PeerName, added: readonly Holding[] | "many") => void;
+  /** A neighbour did what no honest one does. */
+  readonly onFault: (peer: PeerName, fault: "claim" | "broken", reason: string) => void;
   /** More or fewer members are known than before, whatever they hold. */
   readonly onMembers: () => void;
 }
@@ -45,11 +48,14 @@ export class Announcer {
   #waking: NodeJS.Timeout | undefined;
   #isDraining = false;
   #members = 0;
+  /** As it was announced last. */
+  #epoch: number;
 
   constructor(parts: AnnouncerParts) {
     const { network, self, hash } = parts;
     const random = Math.random;
     this.#parts = parts;
+    this.#epoch = parts.epoch;
     this.directory = new Directory({ hash, random });
     this.#gossip = new Gossip({ network, self, directory: this.directory, hash, random });
   }
@@ -77,10 +83,19 @@ export class Announcer {
     this.#post({ kind: "left", peer });
   }
 
+  /** Everybody that is known, this node first, and since when each is up. */
+  *members(): Generator<SeenMember> {
+    yield { name: this.#parts.self, upSinceMs: this.#epoch };
+    for (const name of this.directory.peers()) yield { name, upSinceMs: this.directory.epochOf(name)! };
+  }
+
   /** An announcement came by gossip. Answers whether it is sent on. */
   async judge(from: PeerName, envelope: Uint8Array): Promise<Verdict> {
     const signed = await this.#parts.open(envelope);
-    if (signed === undefined || signed.announcement.network !== this.#parts.network) return "reject";
+    if (signed === undefined || signed.announcement.network !== this.#parts.network) {
+      this.#parts.onFault(from, "broken", "it sends on what nobody signed");
+      return "reject";
+    }
     const { peer, epoch, sequence } = signed.announcement;
     const known = this.directory.head(peer, performance.now())?.signed.announcement;
     const isNew = known === undefined || epoch > known.epoch || (epoch === known.epoch && sequence > known.sequence);
@@ -144,6 +159,9 @@ export class Announcer {
       case "learnt":
         this.#parts.onLearnt(action.peer, action.added);
         break;
+      case "lied":
+        this.#parts.onFault(action.peer, "broken", "it gives a list of holdings that is nobody's");
+        break;
       case "forgot":
         this.#authors.delete(action.peer);
         break;
@@ -159,7 +177,8 @@ export class Announcer {
   /** Never rejects: what cannot be written down or signed is not announced. */
   async #announce(announcement: Announcement): Promise<void> {
     try {
-      if (announcement.epoch > this.#parts.epoch) await this.#parts.raiseEpoch(announcement.epoch);
+      if (announcement.epoch > this.#epoch) await this.#parts.raiseEpoch(announcement.epoch);
+      this.#epoch = announcement.epoch;
       const signed = await this.#parts.seal(announcement);
       this.#post({ kind: "signed", signed });
       await this.#parts.publish(signed.envelope);
@@ -183,6 +202,7 @@ export class Announcer {
       this.#post({ kind: "answered", from: peer });
     } catch (error) {
       frames?.abort(error as Error);
+      if (isSilence(error)) this.#parts.onFault(peer, "claim", error.message);
       this.#post({ kind: "failed", from: peer });
     }
   }

@@ -11,7 +11,7 @@ import {
   type EnvelopedHead,
 } from "../../protocol/messages.ts";
 import type { Frame } from "../../protocol/wire.ts";
-import { type Frames, nextFrame } from "./frames.ts";
+import { type Frames, nextQuestion } from "./frames.ts";
 
 /** What a neighbour answers, as it comes; nothing of it is verified. */
 export interface DirectoryListener {
@@ -34,14 +34,14 @@ export async function askDirectory(
     reject(error);
     frames.abort(error);
   };
-  const late = setTimeout(() => fail(new UnreachableError("the peer takes too long with its directory")), answerMs);
-  let silence = setTimeout(() => fail(new UnreachableError("the peer does not answer")), silenceMs);
-  const reader = new DirectoryReader();
+  const late = setTimeout(() => fail(silence("it takes too long with its directory")), answerMs);
+  let waiting = setTimeout(() => fail(silence("it does not answer what it is asked of its directory")), silenceMs);
+  const reader = new DirectoryReader(ask.kind === "want-parts" ? ask.peers.length : 0);
   let bytes = 0;
   // In order, one after the other: signatures are checked on the way.
   let reading: Promise<void> = Promise.resolve();
   const take = (frame: Frame) => {
-    silence = silence.refresh();
+    waiting = waiting.refresh();
     bytes += frame.header.length + frame.body.length;
     if (bytes > answerBytesMax) throw new FormatError("a directory that is too large");
     reading = reading.then(() => read(reader, frame, listener)).then((isEnd) => (isEnd ? resolve() : undefined));
@@ -56,11 +56,22 @@ export async function askDirectory(
     await promise;
   } finally {
     clearTimeout(late);
-    clearTimeout(silence);
+    clearTimeout(waiting);
     promise.catch(() => undefined);
     void frames.close();
   }
 }
+
+/** Whether a peer that was asked said nothing, or not enough, in all the time that it had. */
+export function isSilence(error: unknown): error is UnreachableError {
+  return error instanceof UnreachableError && error.code === silent;
+}
+
+function silence(message: string): UnreachableError {
+  return new UnreachableError(message, { code: silent });
+}
+
+const silent = "PEER_SILENT";
 
 /** Answers whether it was the last frame. */
 async function read(reader: DirectoryReader, { header, body }: Frame, listener: DirectoryListener): Promise<boolean> {
@@ -92,7 +103,7 @@ export async function answerDirectory(frames: Frames, source: DirectorySource, s
   const late = AbortSignal.any([signal, AbortSignal.timeout(answerMs)]);
   const onAbort = () => frames.abort(new Error("the answer takes too long"));
   try {
-    const { header, body } = await nextFrame(frames, AbortSignal.timeout(questionMs));
+    const { header, body } = await nextQuestion(frames, questionMs);
     const ask = decodeDirectoryAsk(header);
     if (ask === undefined) throw new FormatError("a question that cannot be read");
     late.addEventListener("abort", onAbort, { once: true });

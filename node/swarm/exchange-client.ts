@@ -3,17 +3,29 @@ import { FormatError, UnreachableError } from "../../protocol/errors.ts";
 import type { PayloadId } from "../../protocol/hash.ts";
 import { requestItemsMax } from "../../protocol/limits.ts";
 import { decodeSwarm, type SwarmMessage } from "../../protocol/messages.ts";
+import type { TrafficClass } from "../../protocol/politeness.ts";
 import type { Frame } from "../../protocol/wire.ts";
 import type { Join, JoinListener } from "../ports.ts";
+import { Allowance } from "./allowance.ts";
 import type { Frames } from "./frames.ts";
 
 interface JoinState {
   readonly items: number;
   hasJoined: boolean;
   readonly listener: JoinListener;
+  /** Items that it has said it got since. */
+  toldItems: number;
   /** Asked for and not yet answered: nothing else is taken. */
   readonly asked: Set<number>;
   readonly answer: PromiseWithResolvers<Bitmap | "all" | undefined>;
+}
+
+export interface ExchangeClientOptions {
+  /** Called when no payload is joined any more, or the stream has ended. */
+  readonly onIdle: () => void;
+  /** Called when a join is not answered in time. */
+  readonly onSilent: () => void;
+  readonly joinMs?: number | undefined;
 }
 
 /** Our side of one swarm stream: we ask, the peer serves. */
@@ -22,13 +34,16 @@ export class ExchangeClient {
   readonly #joins = new Map<number, JoinState>();
   readonly #onIdle: () => void;
   readonly #joinMs: number;
+  readonly #onSilent: () => void;
+  /** Frames that nobody asked for: some are late, and honest. */
+  readonly #useless = new Allowance(uselessBurst, uselessPerSecond);
   #nextNumber = 0;
   #hasEnded = false;
 
-  /** `onIdle` is called when no payload is joined any more, or the stream has ended. */
-  constructor(stream: Frames, onIdle: () => void, joinMs: number = defaultJoinMs) {
+  constructor(stream: Frames, { onIdle, onSilent, joinMs = defaultJoinMs }: ExchangeClientOptions) {
     this.#stream = stream;
     this.#onIdle = onIdle;
+    this.#onSilent = onSilent;
     this.#joinMs = joinMs;
     stream.listen(
       (frame) => this.#take(frame),
@@ -42,19 +57,25 @@ export class ExchangeClient {
   }
 
   /** Asks what the peer has of a payload of `items` items. @throws {UnreachableError} when no answer comes. */
-  async join(payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined> {
+  async join(
+    payload: PayloadId,
+    items: number,
+    listener: JoinListener,
+    traffic?: TrafficClass,
+  ): Promise<Join | undefined> {
     if (this.#hasEnded) throw new UnreachableError("the peer ended the stream");
     const number = this.#nextNumber++;
     const answer = Promise.withResolvers<Bitmap | "all" | undefined>();
-    const state: JoinState = { items, hasJoined: false, listener, asked: new Set(), answer };
+    const state: JoinState = { items, hasJoined: false, toldItems: 0, listener, asked: new Set(), answer };
     this.#joins.set(number, state);
     const timer = setTimeout(() => {
+      this.#onSilent();
       // It may answer yet, and would then keep a join that nobody uses.
       this.#say({ kind: "leave", number });
       answer.reject(new UnreachableError("the peer does not answer"));
     }, this.#joinMs);
     try {
-      this.#stream.send({ kind: "join", number, payload }).catch(answer.reject);
+      this.#stream.send({ kind: "join", number, payload, ...asClass(traffic) }).catch(answer.reject);
       const have = await answer.promise;
       if (have !== undefined) return this.#joined(number, have);
       this.#drop(number);
@@ -65,6 +86,28 @@ export class ExchangeClient {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /**
+   * A payload that is asked for without a word about what is there: its first request is the one message that it takes.
+   * @throws {UnreachableError} when the stream has ended.
+   */
+  take(payload: PayloadId, items: number, listener: JoinListener, traffic?: TrafficClass): Join {
+    if (this.#hasEnded) throw new UnreachableError("the peer ended the stream");
+    const number = this.#nextNumber++;
+    const asked = new Set<number>();
+    this.#joins.set(number, { items, hasJoined: true, toldItems: 0, listener, asked, answer: Promise.withResolvers() });
+    const join = this.#joined(number, "all");
+    let hasAsked = false;
+    const request = (wanted: readonly number[]) => {
+      if (hasAsked || wanted.length === 0 || !this.#joins.has(number)) return join.request(wanted);
+      hasAsked = true;
+      const first = wanted.slice(0, requestItemsMax);
+      for (const item of first) asked.add(item);
+      this.#say({ kind: "take", number, payload, items: first, ...asClass(traffic) });
+      join.request(wanted.slice(requestItemsMax));
+    };
+    return { ...join, request };
   }
 
   /** Ends the stream; every listener hears of it. */
@@ -109,18 +152,21 @@ export class ExchangeClient {
     if (message === undefined) throw new FormatError("a swarm message that cannot be read");
     const join = this.#joins.get(message.number);
     // Left meanwhile: what still comes for it is of no use.
-    if (join === undefined) return;
+    if (join === undefined) return this.#bear("frames of a payload that nobody joined");
     const { listener, asked, answer } = join;
     switch (message.kind) {
       case "joined":
+        if (join.hasJoined) throw new FormatError("an answer that nobody asked for");
         answer.resolve(haveOf(message.all, body, join.items));
         join.hasJoined = true;
         return;
       case "have":
+        join.toldItems += message.items.length;
+        if (join.toldItems > 2 * join.items) this.#bear("what it has, over and over");
         return listener.have(message.items);
       case "piece":
-        if (asked.delete(message.item)) listener.piece(message.item, body);
-        return;
+        if (!asked.delete(message.item)) return this.#bear("pieces that nobody asked for");
+        return listener.piece(message.item, body);
       case "busy":
         for (const item of message.items) asked.delete(item);
         return listener.busy(message.items, message.retryAfterMs);
@@ -129,11 +175,17 @@ export class ExchangeClient {
         if (join.hasJoined) return listener.gone(message.items);
         return answer.resolve(undefined);
       case "join":
+      case "take":
       case "leave":
       case "request":
       case "cancel":
         throw new FormatError("a swarm message from the wrong side");
     }
+  }
+
+  /** @throws {FormatError} when there is no end to it. */
+  #bear(what: string): void {
+    if (!this.#useless.take(1, performance.now())) throw new FormatError(`it floods us with ${what}`);
   }
 
   #drop(number: number): void {
@@ -157,6 +209,10 @@ export class ExchangeClient {
   }
 }
 
+function asClass(traffic: TrafficClass | undefined): { readonly traffic?: TrafficClass } {
+  return traffic === undefined ? {} : { traffic };
+}
+
 function haveOf(all: boolean, body: Uint8Array, items: number): Bitmap | "all" {
   if (all) return "all";
   const bitmap = Bitmap.parse(body, items);
@@ -166,3 +222,6 @@ function haveOf(all: boolean, body: Uint8Array, items: number): Bitmap | "all" {
 
 /** A LAN peer that is up answers within milliseconds; its event loop may be busy for a second. */
 const defaultJoinMs = 3_000;
+/** What was cancelled may have been on its way: a window of the smallest items, and what comes of it in a minute. */
+const uselessBurst = 4_096;
+const uselessPerSecond = 64;

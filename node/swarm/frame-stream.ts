@@ -1,8 +1,16 @@
 import type { Stream } from "@libp2p/interface";
 import { FormatError, UnreachableError } from "../../protocol/errors.ts";
-import { encodeMessage, type Message } from "../../protocol/messages.ts";
+import type { Message } from "../../protocol/messages.ts";
 import { encodeFrameHead, type Frame, FrameDecoder, type FrameLimits } from "../../protocol/wire.ts";
-import type { Frames } from "./frames.ts";
+import { type Frames, headerOf } from "./frames.ts";
+
+export interface FrameStreamOptions {
+  /** How long the peer may take no byte of what it asked for. */
+  readonly stallMs?: number | undefined;
+  /** How long a frame may take that has begun. */
+  readonly frameMs?: number;
+  readonly onBroken?: (reason: string) => void;
+}
 
 /**
  * Frames over one libp2p stream. It reads as soon as it is made and never pauses: js-libp2p aborts a paused stream past
@@ -13,19 +21,28 @@ export class FrameStream implements Frames {
   readonly #stream: Stream;
   readonly #decoder: FrameDecoder;
   readonly #stallMs: number;
+  readonly #frameMs: number;
+  readonly #onBroken: (reason: string) => void;
+  /** Looks whether a frame that has begun is still the same one. */
+  #watching: NodeJS.Timeout | undefined;
+  #frames = 0;
   #sending: Promise<void> = Promise.resolve();
   #queuedFrames = 0;
   #hasEnded: boolean;
   #hasAborted = false;
+  #isBroken = false;
   #onFrame: (frame: Frame) => void = () => undefined;
   #onEnd: () => void = () => undefined;
   /** Frames that came before anybody listened. */
   #early: Frame[] | undefined = [];
 
-  constructor(stream: Stream, limits: FrameLimits, stallMs: number = defaultStallMs) {
+  /** `onBroken` is told once why, when the other side broke the protocol. */
+  constructor(stream: Stream, limits: FrameLimits, options: FrameStreamOptions = {}) {
     this.#stream = stream;
     this.#decoder = new FrameDecoder(limits);
-    this.#stallMs = stallMs;
+    this.#stallMs = options.stallMs ?? defaultStallMs;
+    this.#frameMs = options.frameMs ?? frameMsMax;
+    this.#onBroken = options.onBroken ?? (() => undefined);
     this.#hasEnded = stream.readableEnded;
     stream.addEventListener("message", ({ data }) => {
       if (data instanceof Uint8Array) this.#read(data);
@@ -45,9 +62,10 @@ export class FrameStream implements Frames {
     else this.#onEnd = onEnd;
   }
 
-  send(message: Message, body?: Uint8Array): Promise<void> {
+  send(message: Message | Uint8Array, body?: Uint8Array): Promise<void> {
     if (this.#queuedFrames >= queuedFramesMax) {
-      const error = new UnreachableError("the peer does not read what it asked for");
+      const error = new UnreachableError(readsNothing);
+      this.#tell(readsNothing);
       this.abort(error);
       return Promise.reject(error);
     }
@@ -69,6 +87,7 @@ export class FrameStream implements Frames {
 
   abort(reason: Error): void {
     this.#hasAborted = true;
+    if (reason instanceof FormatError) this.#tell(reason.message);
     this.#stream.abort(reason);
     this.#end();
   }
@@ -81,12 +100,14 @@ export class FrameStream implements Frames {
     if (this.#hasEnded) return;
     try {
       for (const frame of this.#decoder.push(bytes)) if (!this.#hasAborted) this.#take(frame);
+      if (!this.#decoder.isBetweenFrames) this.#watch();
     } catch (error) {
       this.abort(error as Error);
     }
   }
 
   #take(frame: Frame): void {
+    this.#frames++;
     if (this.#early !== undefined) {
       this.#early.push(frame);
       if (this.#early.length > earlyFramesMax) throw new FormatError("more frames than anybody asked for");
@@ -99,15 +120,34 @@ export class FrameStream implements Frames {
     }
   }
 
+  /** A frame that has begun is to be whole some time: who sends in sips holds what others wait for. */
+  #watch(): void {
+    if (this.#watching !== undefined || this.#hasEnded) return;
+    const begun = this.#frames;
+    this.#watching = setTimeout(() => {
+      this.#watching = undefined;
+      if (this.#decoder.isBetweenFrames) return;
+      if (this.#frames === begun) this.abort(new FormatError("it begins a frame and does not end it"));
+      else this.#watch();
+    }, this.#frameMs).unref();
+  }
+
+  /** Once: what comes of a broken stream after that says nothing more. */
+  #tell(reason: string): void {
+    if (!this.#isBroken) this.#onBroken(reason);
+    this.#isBroken = true;
+  }
+
   #end(): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
+    clearTimeout(this.#watching);
     this.#onEnd();
   }
 
-  async #write(message: Message, body?: Uint8Array): Promise<void> {
+  async #write(message: Message | Uint8Array, body?: Uint8Array): Promise<void> {
     try {
-      const head = encodeFrameHead(encodeMessage(message), body?.length ?? 0);
+      const head = encodeFrameHead(headerOf(message), body?.length ?? 0);
       let hasRoom = this.#stream.send(head);
       if (body !== undefined && body.length > 0) hasRoom = this.#stream.send(body);
       if (!hasRoom) await this.#flushed();
@@ -122,7 +162,7 @@ export class FrameStream implements Frames {
    * never renewed.
    */
   async #flushed(): Promise<void> {
-    const untilMs = performance.now() + frameMsMax;
+    const untilMs = performance.now() + this.#frameMs;
     while (this.#stream.writableNeedsDrain || this.#stream.writeBufferLength > 0) {
       await this.#moved(Math.min(this.#stallMs, untilMs - performance.now()));
     }
@@ -135,8 +175,9 @@ export class FrameStream implements Frames {
     const onMove = () => resolve();
     const onClose = () => reject(new Error("closed"));
     const timer = setTimeout(() => {
-      const error = new UnreachableError("the peer does not read what it asked for");
+      const error = new UnreachableError(readsNothing);
       reject(error);
+      this.#tell(readsNothing);
       this.abort(error);
     }, waitMs);
     const events = ["drain", "idle"] as const;
@@ -152,6 +193,7 @@ export class FrameStream implements Frames {
   }
 }
 
+const readsNothing = "it does not read what it asked for";
 const closeMs = 2_000;
 /** Frames that may come between a stream's opening and its listener. */
 const earlyFramesMax = 16;

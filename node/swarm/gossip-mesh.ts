@@ -30,7 +30,7 @@ export interface GossipMeshOptions {
   /** The peer's newest open connection, if it was let in. */
   readonly connectionOf: (peer: PeerName) => Connection | undefined;
   readonly judge: (from: PeerName, data: Uint8Array) => Promise<Verdict>;
-  /** A neighbour has sent too much that is false, or too much of anything. */
+  /** A neighbour has sent too much. */
   readonly onNuisance: (peer: PeerName, reason: string) => void;
 }
 
@@ -119,9 +119,6 @@ export class GossipMesh {
     const verdict = await this.#options.judge(peer, data);
     if (verdict === "accept") return TopicValidatorResult.Accept;
     if (verdict === "ignore") return TopicValidatorResult.Ignore;
-    if (!neighbour.lies.take(1, performance.now())) {
-      this.#options.onNuisance(peer, "it sends on what nobody signed");
-    }
     return TopicValidatorResult.Reject;
   }
 
@@ -173,13 +170,12 @@ type Registrar = GossipSubComponents["registrar"];
 
 interface Neighbour {
   readonly id: PeerId;
-  /** What it may send on, and what of that may be false: bits do not rot often between two members. */
+  /** What it may send on. */
   readonly messages: Allowance;
-  readonly lies: Allowance;
 }
 
 function newNeighbour(id: PeerId): Neighbour {
-  return { id, messages: new Allowance(messagesBurst, messagesPerSecond), lies: new Allowance(liesBurst, 1 / 60) };
+  return { id, messages: new Allowance(messagesBurst, messagesPerSecond) };
 }
 
 function topicOf(network: string): string {
@@ -238,4 +234,3 @@ const streamBytesPerSecond: number = MIB;
 const streamBytesBurst: number = 8 * MIB;
 const messagesPerSecond = 500;
 const messagesBurst = 5_000;
-const liesBurst = 8;

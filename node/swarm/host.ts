@@ -51,7 +51,8 @@ export function parseAddress(text: string): Multiaddr {
 /** libp2p's defaults refuse the sixth connection a second from one host, and the eleventh that is not yet upgraded. */
 const hostLimits = {
   connectionManager: {
-    maxConnections: 300,
+    // A thousand wanters may have the same first registrar; idle ones are let go of long before (decision 0056).
+    maxConnections: 1_100,
     inboundConnectionThreshold: 100,
     maxIncomingPendingConnections: 100,
     maxParallelDials: 50,

@@ -1,74 +1,29 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Connection, Libp2p, PrivateKey, Stream } from "@libp2p/interface";
+import type { Connection, Libp2p, Stream } from "@libp2p/interface";
 import type { PeerName } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
-import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
-import type { NeighbourLimits } from "../../protocol/neighbourhood.ts";
-import { defaultServiceLimits, Service } from "../../protocol/service.ts";
-import type {
-  DirectoryView,
-  DiscoveryState,
-  Join,
-  JoinListener,
-  PeerFacts,
-  Swarm,
-  SwarmHandlers,
-  WaitOptions,
-} from "../ports.ts";
+import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
+import type { ClassRates } from "../../protocol/politeness.ts";
+import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
+import type { SeenMember } from "../../protocol/registrars.ts";
+import type { DirectoryView, DiscoveryState, Join, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
 import { announcedAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { Bootstrap } from "./bootstrap.ts";
 import { answerRecord, askRecord } from "./catalog.ts";
+import { Conduct } from "./conduct.ts";
 import { openAnnouncement, sealAnnouncement } from "./envelope.ts";
-import { ExchangeClient } from "./exchange-client.ts";
-import { ExchangeServer } from "./exchange-server.ts";
-import { FrameStream } from "./frame-stream.ts";
+import { Exchange } from "./exchange.ts";
+import { FrameStream, type FrameStreamOptions } from "./frame-stream.ts";
 import type { Frames } from "./frames.ts";
 import { GossipMesh } from "./gossip-mesh.ts";
 import { createHost, parseAddress } from "./host.ts";
 import { usableSegments } from "./interfaces.ts";
 import { Mdns } from "./mdns.ts";
 import { Neighbours } from "./neighbours.ts";
-import { type HelloFacts, PeerGate } from "./peer-gate.ts";
+import { PeerGate } from "./peer-gate.ts";
 import { type ProtocolName, protocols } from "./protocols.ts";
-
-export interface SwarmOptions {
-  readonly key: PrivateKey;
-  /** Goes into the noise handshake: whoever has another one is refused there (DESIGN section 6). */
-  readonly prologue: Uint8Array;
-  readonly hello: HelloFacts;
-  /** Multiaddrs. */
-  readonly listen: readonly string[];
-  readonly bootstrap: readonly string[];
-  readonly hash: Hasher;
-  /** Later than any epoch that this node ever announced. */
-  readonly epoch: number;
-  /** Whether neighbours are looked for on the local network. */
-  readonly mdns?: boolean;
-  /** Whether loopback addresses are announced and dialled: for several nodes on one machine. */
-  readonly announceLoopback?: boolean;
-  /** Told of a peer that was refused, and why. */
-  readonly onRefused?: (peer: PeerName, reason: string) => void;
-  /** Told once when a bootstrap peer cannot be reached, and why. */
-  readonly onUnreachable?: (address: string, reason: string) => void;
-  /** Told once of each kind of trouble with discovery on the local network. */
-  readonly onDiscoveryFault?: (fault: string) => void;
-  /** Shorter ones for tests. */
-  readonly timings?: SwarmTimings;
-  /** Fewer for tests. */
-  readonly neighbours?: NeighbourLimits;
-}
-
-export interface SwarmTimings {
-  /** How long a hello is awaited. */
-  readonly helloMs?: number;
-  /** How long an answer to a join is awaited. */
-  readonly joinMs?: number;
-  /** How long a peer may take no byte of what it asked for. */
-  readonly stallMs?: number;
-  /** When a bootstrap peer that is away is dialled again, at first. */
-  readonly retryMs?: number;
-}
+import type { SwarmOptions, SwarmTimings } from "./swarm-options.ts";
 
 /** The swarm over libp2p: tcp, noise, yamux, gossipsub. */
 export class Libp2pSwarm implements Swarm {
@@ -76,14 +31,14 @@ export class Libp2pSwarm implements Swarm {
   readonly #options: SwarmOptions;
   readonly #handlers: SwarmHandlers;
   readonly #gate: PeerGate;
+  readonly #conduct: Conduct;
   readonly #mesh: GossipMesh;
-  readonly #server: ExchangeServer;
+  readonly #exchange: Exchange;
   readonly #bootstrap: Bootstrap;
   readonly #announcer: Announcer;
   readonly #neighbours: Neighbours;
   readonly #mdns: Mdns | undefined;
   readonly #timings: SwarmTimings;
-  readonly #clients = new Map<PeerName, Promise<ExchangeClient>>();
   #looking: NodeJS.Timeout | undefined;
   #labels = "";
   readonly #met = Promise.withResolvers<void>();
@@ -101,8 +56,20 @@ export class Libp2pSwarm implements Swarm {
     this.#mesh = parts.mesh;
     this.#bootstrap = parts.bootstrap;
     this.#timings = options.timings ?? {};
-    this.#server = new ExchangeServer(handlers, new Service(defaultServiceLimits));
+    this.#conduct = new Conduct({
+      onFault: (peer, fault, reason) => handlers.misbehaved(peer, fault, reason),
+      onOutlaw: (peer, reason) => this.#letGo(peer, reason),
+    });
+    const { timings = {}, up = {} } = options;
+    this.#exchange = new Exchange({
+      handlers,
+      open: (peer, name) => this.#openStream(peer, name),
+      onSilent: (peer, fault, reason) => this.#conduct.blame(peer, fault, reason),
+      timings,
+      up,
+    });
     const listener = {
+      refusal: (peer: PeerName) => this.#conduct.refusal(peer),
       onReady: (peer: PeerName) => this.#joined(peer),
       onLeft: (peer: PeerName) => this.#left(peer),
       onRefused: (peer: PeerName, reason: string) => {
@@ -199,15 +166,32 @@ export class Libp2pSwarm implements Swarm {
     }
   }
 
-  async join(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined> {
-    const client = await this.#clientOf(peer);
-    // The last one to leave has just ended its stream: a new one is opened.
-    const open = client.hasEnded ? await this.#clientOf(peer) : client;
-    return await open.join(payload, items, listener);
+  join(...what: Parameters<Swarm["join"]>): Promise<Join | undefined> {
+    return this.#exchange.join(...what);
+  }
+
+  take(...what: Parameters<Swarm["take"]>): Join {
+    return this.#exchange.take(...what);
+  }
+
+  part(peer: PeerName, payload: PayloadId): void {
+    this.#exchange.server.part(peer, payload);
+  }
+
+  register(peer: PeerName, payload: PayloadId, question: RegisterQuestion): Promise<RegisterAnswer> {
+    return this.#exchange.register(peer, payload, question);
+  }
+
+  members(): Iterable<SeenMember> {
+    return this.#announcer.members();
+  }
+
+  setRates(up: ClassRates): void {
+    this.#exchange.server.setRates(up);
   }
 
   stored(payload: PayloadId, items: readonly number[]): void {
-    this.#server.stored(payload, items);
+    this.#exchange.server.stored(payload, items);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -218,9 +202,7 @@ export class Libp2pSwarm implements Swarm {
     await this.#announcer.stop();
     this.#mesh.stop();
     this.#gate.stop();
-    this.#server.close();
-    const end = (client: ExchangeClient) => client.abort(new Error("the node stops"));
-    for (const opening of this.#clients.values()) void opening.then(end).catch(() => undefined);
+    this.#exchange.close();
     await this.#host.stop();
   }
 
@@ -254,6 +236,7 @@ export class Libp2pSwarm implements Swarm {
       labels: () => ({ addresses: this.#ownAddresses(), name, site, rack }),
       whole: () => this.#handlers.whole(),
       onLearnt: (peer, added) => this.#handlers.learnt(peer, added),
+      onFault: (peer, fault, reason) => this.#conduct.blame(peer, fault, reason),
       onMembers: () => {
         this.#neighbours.step({ kind: "learnt" });
         this.#mdns?.neighbours(this.#gate.peers().length, this.directory.size);
@@ -292,7 +275,7 @@ export class Libp2pSwarm implements Swarm {
     if (length === 0) this.#bootstrap.hurry();
   }
 
-  /** A neighbour that misuses gossip goes, and is not dialled again soon. */
+  /** A neighbour that misbehaves goes, and is not dialled again soon. */
   #letGo(peer: PeerName, reason: string): void {
     this.#neighbours.step({ kind: "refused", peer });
     this.#options.onRefused?.(peer, reason);
@@ -319,26 +302,39 @@ export class Libp2pSwarm implements Swarm {
     await this.#handle("hello", (frames, connection) => this.#gate.answer(frames, connection));
     await this.#handle("catalog", (frames) => answerRecord(frames, handlers));
     await this.#handle("directory", (frames) => this.#announcer.answer(frames));
-    await this.#handle("swarm", (frames, connection) => this.#server.accept(connection.remotePeer.toString(), frames));
+    const { server, registrar } = this.#exchange;
+    await this.#handle("swarm", (frames, { remotePeer }) => server.accept(remotePeer.toString(), frames));
+    await this.#handle("register", (frames, { remotePeer }) => registrar.accept(remotePeer.toString(), frames));
   }
 
   /** Registers a protocol; all but hello wait until the peer has been let in. */
   async #handle(name: ProtocolName, accept: (frames: Frames, connection: Connection) => unknown): Promise<void> {
     const { id, asks, streamsMax } = protocols[name];
     const handler = async (stream: Stream, connection: Connection) => {
+      const peer = connection.remotePeer.toString();
+      if (!this.#conduct.mayOpen(peer, othersOpen(connection, stream), streamsMax)) {
+        return stream.abort(new Error("too many streams"));
+      }
       if (name !== "hello") {
         // Nothing of a stranger is read: its window keeps it from sending more than 256 KiB.
         stream.pause();
-        const isReady = await this.#gate.isReady(connection.remotePeer.toString());
+        const isReady = await this.#gate.isReady(peer);
         if (!isReady) return stream.abort(new Error("no hello was said"));
         if (stream.status !== "open") return;
-        this.#neighbours.used(connection.remotePeer.toString());
+        this.#neighbours.used(peer);
       }
-      const frames = new FrameStream(stream, asks, this.#timings.stallMs);
+      const frames = new FrameStream(stream, asks, this.#frameOptions(peer));
       accept(frames, connection);
       if (name !== "hello") stream.resume();
     };
-    await this.#host.handle(id, handler, { maxInboundStreams: streamsMax, maxOutboundStreams: streamsMax });
+    // libp2p would reset what is too much without a word: who does it is to be known.
+    const maxInboundStreams = streamsMax + surplusStreams;
+    await this.#host.handle(id, handler, { maxInboundStreams, maxOutboundStreams: streamsMax });
+  }
+
+  #frameOptions(peer: PeerName): FrameStreamOptions {
+    const { stallMs } = this.#timings;
+    return { stallMs, onBroken: (reason) => this.#conduct.broke(peer, reason) };
   }
 
   /** Never rejects. */
@@ -357,21 +353,6 @@ export class Libp2pSwarm implements Swarm {
     }
   }
 
-  /** One stream to a peer carries all payloads that are joined there. */
-  #clientOf(peer: PeerName): Promise<ExchangeClient> {
-    const known = this.#clients.get(peer);
-    if (known !== undefined) return known;
-    const forget = () => {
-      if (this.#clients.get(peer) === opening) this.#clients.delete(peer);
-    };
-    const opening: Promise<ExchangeClient> = this.#openStream(peer, "swarm").then(
-      (frames) => new ExchangeClient(frames, forget, this.#timings.joinMs),
-    );
-    this.#clients.set(peer, opening);
-    opening.catch(forget);
-    return opening;
-  }
-
   /** A stream to a peer, which is dialled if it is not here. @throws {UnreachableError} */
   async #openStream(peer: PeerName, name: ProtocolName): Promise<FrameStream> {
     const connection = await this.#neighbours.connect(peer);
@@ -384,13 +365,22 @@ export class Libp2pSwarm implements Swarm {
     try {
       const signal = AbortSignal.timeout(openStreamMs);
       const stream = await connection.newStream(id, { signal, maxOutboundStreams: streamsMax });
-      return new FrameStream(stream, answers, this.#timings.stallMs);
+      return new FrameStream(stream, answers, this.#frameOptions(connection.remotePeer.toString()));
     } catch (cause) {
       throw new UnreachableError(`the peer ${connection.remotePeer.toString()} takes no stream`, { cause });
     }
   }
 }
 
+/** Streams of the same protocol that the same side has opened on a connection, besides this one. */
+function othersOpen(connection: Connection, { protocol, direction, id }: Stream): number {
+  return connection.streams.filter((each) => {
+    return each.protocol === protocol && each.direction === direction && each.id !== id;
+  }).length;
+}
+
+/** Streams beyond what a protocol has that are looked at before they are reset. */
+const surplusStreams = 16;
 /** How soon it is noticed that an interface came or went. */
 const lookMs = 5_000;
 /** How long the first fetch of a node waits for answers from the local network, and then for those that answered. */

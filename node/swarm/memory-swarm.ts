@@ -1,17 +1,18 @@
-import type { Announcement, Signed } from "../../protocol/announcement.ts";
+import { type Announcement, decodeAnnouncement, encodeAnnouncement, type Signed } from "../../protocol/announcement.ts";
 import type { PeerName } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
-import { encodeMessage, type Message } from "../../protocol/messages.ts";
-import { defaultServiceLimits, Service } from "../../protocol/service.ts";
-import type { Frame } from "../../protocol/wire.ts";
+import type { ClassRates } from "../../protocol/politeness.ts";
+import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
+import type { SeenMember } from "../../protocol/registrars.ts";
 import { openHashEngine } from "../hasher.ts";
-import type { DirectoryView, Join, JoinListener, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
+import type { DirectoryView, Join, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
 import { Announcer } from "./announcer.ts";
 import { answerRecord, askRecord } from "./catalog.ts";
-import { ExchangeClient } from "./exchange-client.ts";
-import { ExchangeServer } from "./exchange-server.ts";
-import type { Frames } from "./frames.ts";
+import { Conduct } from "./conduct.ts";
+import { Exchange } from "./exchange.ts";
+import { MemoryFrames } from "./memory-frames.ts";
+import { type ProtocolName, protocols } from "./protocols.ts";
 
 /** Members in one process, each connected to all others unless told otherwise: for tests. */
 export class MemoryNetwork {
@@ -19,21 +20,35 @@ export class MemoryNetwork {
 
   /** A member of this name; everyone who is there already knows it from now on. */
   open(name: PeerName, handlers: SwarmHandlers): MemorySwarm {
-    const swarm = new MemorySwarm(name, handlers, () => this.#members.delete(name));
+    return this.enter(new MemorySwarm(name, handlers, () => this.leave(name)));
+  }
+
+  leave(name: PeerName): void {
+    this.#members.delete(name);
+  }
+
+  member(name: PeerName): MemorySwarm | undefined {
+    return this.#members.get(name);
+  }
+
+  /** The same for a member that was made elsewhere. */
+  enter<Kind extends MemorySwarm>(swarm: Kind): Kind {
     const others = [...this.#members.values()];
-    this.#members.set(name, swarm);
+    this.#members.set(swarm.id, swarm);
     for (const other of others) this.connect(swarm, other);
     return swarm;
   }
 
+  /** The first one calls on the other, which may not let it in. */
   connect(one: MemorySwarm, other: MemorySwarm): void {
+    if (other.refuses(one.id)) return;
     one.meet(other);
     other.meet(one);
   }
 
   disconnect(one: MemorySwarm, other: MemorySwarm): void {
-    one.part(other);
-    other.part(one);
+    one.lose(other);
+    other.lose(one);
   }
 }
 
@@ -41,20 +56,29 @@ export class MemoryNetwork {
 export class MemorySwarm implements Swarm {
   readonly id: PeerName;
   readonly #handlers: SwarmHandlers;
-  readonly #server: ExchangeServer;
+  readonly #exchange: Exchange;
   readonly #announcer: Announcer;
+  readonly #conduct: Conduct;
   readonly #onClose: () => void;
   readonly #peers = new Map<PeerName, MemorySwarm>();
-  readonly #streams = new Map<PeerName, Set<MemoryFrames>>();
-  readonly #clients = new Map<PeerName, ExchangeClient>();
+  /** Streams to and from each peer, and which protocol those have that it opened. */
+  readonly #streams = new Map<PeerName, Map<MemoryFrames, ProtocolName | undefined>>();
   /** Peers that were asked for something, in order: what a test may look at. */
-  readonly asked: { readonly peer: PeerName; readonly what: "record" | "join" }[] = [];
+  readonly asked: { readonly peer: PeerName; readonly what: "record" | "join" | "take" | "register" }[] = [];
 
   constructor(id: PeerName, handlers: SwarmHandlers, onClose: () => void) {
     this.id = id;
     this.#handlers = handlers;
     this.#onClose = onClose;
-    this.#server = new ExchangeServer(handlers, new Service(defaultServiceLimits));
+    this.#conduct = new Conduct({
+      onFault: (peer, fault, reason) => handlers.misbehaved(peer, fault, reason),
+      onOutlaw: (peer) => this.#expel(peer),
+    });
+    this.#exchange = new Exchange({
+      handlers,
+      open: async (peer, protocol) => this.openStream(peer, protocol),
+      onSilent: (peer, fault, reason) => this.#conduct.blame(peer, fault, reason),
+    });
     this.#announcer = new Announcer({
       network: "memory",
       self: id,
@@ -62,12 +86,16 @@ export class MemorySwarm implements Swarm {
       epoch: 1,
       raiseEpoch: (epoch) => handlers.raiseEpoch(epoch),
       seal: async (announcement) => sealed(announcement),
-      open: async (envelope) => sealed(JSON.parse(new TextDecoder().decode(envelope)) as Announcement),
-      publish: async (envelope) => this.#publish(envelope),
-      stream: async (peer) => this.#open(peer, (other, frames) => void other.#announcer.answer(frames)),
+      open: async (envelope) => {
+        const announcement = decodeAnnouncement(envelope);
+        return announcement === undefined ? undefined : { announcement, envelope };
+      },
+      publish: async (envelope) => this.publish(envelope),
+      stream: async (peer) => this.openStream(peer, "directory"),
       labels: () => ({ addresses: this.addresses(), name: id, site: "", rack: "" }),
       whole: () => handlers.whole(),
       onLearnt: (peer, added) => handlers.learnt(peer, added),
+      onFault: (peer, fault, reason) => this.#conduct.blame(peer, fault, reason),
       onMembers: () => undefined,
     });
     this.#announcer.start();
@@ -102,7 +130,7 @@ export class MemorySwarm implements Swarm {
   async record(peer: PeerName, variant: VariantHash, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
     options.signal?.throwIfAborted();
     this.asked.push({ peer, what: "record" });
-    const frames = this.#open(peer, (other, theirs) => void answerRecord(theirs, other.#handlers));
+    const frames = this.openStream(peer, "catalog");
     try {
       return await askRecord(frames, variant, options.signal ?? new AbortController().signal);
     } catch (cause) {
@@ -113,22 +141,45 @@ export class MemorySwarm implements Swarm {
     }
   }
 
-  async join(peer: PeerName, payload: PayloadId, items: number, listener: JoinListener): Promise<Join | undefined> {
-    this.asked.push({ peer, what: "join" });
-    return await this.#clientOf(peer).join(payload, items, listener);
+  join(...what: Parameters<Swarm["join"]>): Promise<Join | undefined> {
+    this.asked.push({ peer: what[0], what: "join" });
+    return this.#exchange.join(...what);
+  }
+
+  take(...what: Parameters<Swarm["take"]>): Join {
+    this.asked.push({ peer: what[0], what: "take" });
+    return this.#exchange.take(...what);
+  }
+
+  /** Lets go of a peer's join. */
+  part(peer: PeerName, payload: PayloadId): void {
+    this.#exchange.server.part(peer, payload);
+  }
+
+  register(peer: PeerName, payload: PayloadId, question: RegisterQuestion): Promise<RegisterAnswer> {
+    this.asked.push({ peer, what: "register" });
+    return this.#exchange.register(peer, payload, question);
+  }
+
+  members(): Iterable<SeenMember> {
+    return this.#announcer.members();
+  }
+
+  setRates(up: ClassRates): void {
+    this.#exchange.server.setRates(up);
   }
 
   stored(payload: PayloadId, items: readonly number[]): void {
-    this.#server.stored(payload, items);
+    this.#exchange.server.stored(payload, items);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#onClose();
     await this.#announcer.stop();
-    this.#server.close();
+    this.#exchange.close();
     for (const other of [...this.#peers.values()]) {
-      other.part(this);
-      this.part(other, "quietly");
+      other.lose(this);
+      this.lose(other, "quietly");
     }
   }
 
@@ -143,127 +194,77 @@ export class MemorySwarm implements Swarm {
   }
 
   /** Another one has gone, with all streams. */
-  part(other: MemorySwarm, how: "loudly" | "quietly" = "loudly"): void {
+  lose(other: MemorySwarm, how: "loudly" | "quietly" = "loudly"): void {
     if (!this.#peers.delete(other.id)) return;
-    for (const frames of this.#streams.get(other.id) ?? []) frames.abort(new Error("the peer has gone"));
+    for (const frames of [...(this.#streams.get(other.id)?.keys() ?? [])]) frames.abort(new Error("the peer has gone"));
     this.#streams.delete(other.id);
     this.#announcer.left(other.id);
     if (how === "loudly") this.#handlers.peerLeft(other.id);
   }
 
   /** To all that are here; they send on what is new to them. */
-  #publish(envelope: Uint8Array): void {
+  publish(envelope: Uint8Array): void {
     for (const other of this.#peers.values()) queueMicrotask(() => void other.#hear(this.id, envelope));
   }
 
   async #hear(from: PeerName, envelope: Uint8Array): Promise<void> {
     if (!this.#peers.has(from)) return;
-    if ((await this.#announcer.judge(from, envelope)) === "accept") this.#publish(envelope);
+    if ((await this.#announcer.judge(from, envelope)) === "accept") this.publish(envelope);
   }
 
-  #clientOf(peer: PeerName): ExchangeClient {
-    const known = this.#clients.get(peer);
-    if (known !== undefined && !known.hasEnded) return known;
-    const frames = this.#open(peer, (other, theirs) => other.#server.accept(this.id, theirs));
-    const client: ExchangeClient = new ExchangeClient(frames, () => {
-      if (this.#clients.get(peer) === client) this.#clients.delete(peer);
-    });
-    this.#clients.set(peer, client);
-    return client;
+  /** Whether a peer that comes is not let in. */
+  refuses(peer: PeerName): boolean {
+    return this.#conduct.refusal(peer) !== undefined;
+  }
+
+  /** Serves a stream that a peer has opened. */
+  accept(protocol: Exclude<ProtocolName, "hello">, peer: PeerName, frames: MemoryFrames): void {
+    switch (protocol) {
+      case "swarm":
+        return this.#exchange.server.accept(peer, frames);
+      case "register":
+        return this.#exchange.registrar.accept(peer, frames);
+      case "directory":
+        return void this.#announcer.answer(frames);
+      case "catalog":
+        return void answerRecord(frames, this.#handlers);
+    }
   }
 
   /** @throws {UnreachableError} when the peer is not here. */
-  #open(peer: PeerName, accept: (other: MemorySwarm, frames: Frames) => void): MemoryFrames {
+  openStream(peer: PeerName, protocol: Exclude<ProtocolName, "hello">): MemoryFrames {
     const other = this.#peers.get(peer);
     if (other === undefined) throw new UnreachableError(`the peer ${peer} has gone`);
-    const [ours, theirs] = MemoryFrames.pair();
+    const { asks, answers, streamsMax } = protocols[protocol];
+    const [ours, theirs] = MemoryFrames.pair(asks, answers);
     this.#keep(peer, ours);
-    other.#keep(this.id, theirs);
-    queueMicrotask(() => accept(other, theirs));
+    const open = other.#keep(this.id, theirs, protocol);
+    queueMicrotask(() => {
+      if (other.#conduct.mayOpen(this.id, open, streamsMax)) other.accept(protocol, this.id, theirs);
+      else theirs.abort(new Error("too many streams"));
+    });
     return ours;
   }
 
-  #keep(peer: PeerName, frames: MemoryFrames): void {
-    const streams = this.#streams.get(peer) ?? new Set();
-    this.#streams.set(peer, streams.add(frames));
+  #expel(peer: PeerName): void {
+    const other = this.#peers.get(peer);
+    if (other === undefined) return;
+    other.lose(this);
+    this.lose(other);
+  }
+
+  /** Answers how many streams of the protocol that peer has open here besides. */
+  #keep(peer: PeerName, frames: MemoryFrames, protocol?: ProtocolName): number {
+    const streams = this.#streams.get(peer) ?? new Map<MemoryFrames, ProtocolName | undefined>();
+    const open = [...streams].filter(([each, its]) => its === protocol && each.isOpen).length;
+    this.#streams.set(peer, streams.set(frames, protocol));
     frames.onGone = () => streams.delete(frames);
+    frames.onBroken = (reason) => this.#conduct.broke(peer, reason);
+    return open;
   }
 }
 
 /** In memory nobody signs: an envelope is the announcement itself. */
 function sealed(announcement: Announcement): Signed {
-  return { announcement, envelope: new TextEncoder().encode(JSON.stringify(announcement)) };
-}
-
-/** One end of a stream in memory: frames arrive in order, each in a turn of its own. */
-class MemoryFrames implements Frames {
-  #other: MemoryFrames | undefined;
-  #early: Frame[] | undefined = [];
-  #onFrame: (frame: Frame) => void = () => undefined;
-  #onEnd: () => void = () => undefined;
-  #hasEnded = false;
-  #hasClosed = false;
-  onGone: () => void = () => undefined;
-
-  static pair(): [MemoryFrames, MemoryFrames] {
-    const [one, other] = [new MemoryFrames(), new MemoryFrames()];
-    one.#other = other;
-    other.#other = one;
-    return [one, other];
-  }
-
-  listen(onFrame: (frame: Frame) => void, onEnd: () => void): void {
-    this.#onFrame = onFrame;
-    this.#onEnd = onEnd;
-    const early = this.#early ?? [];
-    this.#early = undefined;
-    for (const frame of early) this.#hand(frame);
-    if (this.#hasEnded) onEnd();
-  }
-
-  async send(message: Message, body: Uint8Array = new Uint8Array(0)): Promise<void> {
-    if (this.#hasClosed) throw new UnreachableError("the peer's stream has ended");
-    const frame = { header: encodeMessage(message), body: new Uint8Array(body) };
-    // As over a network: the one that is written is on its way, and no longer in our hands.
-    await Promise.resolve();
-    if (this.#other !== undefined) this.#other.#take(frame);
-  }
-
-  async close(): Promise<void> {
-    if (this.#hasClosed) return;
-    this.#hasClosed = true;
-    // After what was sent before it.
-    await Promise.resolve();
-    if (this.#other !== undefined) this.#other.#end();
-    if (this.#hasEnded) this.onGone();
-  }
-
-  abort(_reason: Error): void {
-    for (const side of [this, this.#other]) {
-      if (side === undefined) continue;
-      side.#hasClosed = true;
-      side.#end();
-      side.onGone();
-    }
-  }
-
-  #take(frame: Frame): void {
-    if (this.#hasEnded) return;
-    if (this.#early === undefined) this.#hand(frame);
-    else this.#early.push(frame);
-  }
-
-  #hand(frame: Frame): void {
-    try {
-      this.#onFrame(frame);
-    } catch (error) {
-      this.abort(error as Error);
-    }
-  }
-
-  #end(): void {
-    if (this.#hasEnded) return;
-    this.#hasEnded = true;
-    this.#onEnd();
-  }
+  return { announcement, envelope: encodeAnnouncement(announcement) };
 }

@@ -129,7 +129,12 @@ export class Neighbours {
   }
 }
 
-const workProtocols: ReadonlySet<string> = new Set([protocols.swarm.id, protocols.catalog.id, protocols.directory.id]);
+const workProtocols: ReadonlySet<string> = new Set([
+  protocols.swarm.id,
+  protocols.register.id,
+  protocols.catalog.id,
+  protocols.directory.id,
+]);
 const foundMax = 256;
 const addressesMax = 8;
 /** The handshake and the hello included, which a busy machine takes its time for; a connect alone has half a second. */

@@ -20,6 +20,8 @@ interface GateListener {
   readonly onReady: (peer: PeerName) => void;
   readonly onLeft: (peer: PeerName) => void;
   readonly onRefused: (peer: PeerName, reason: string) => void;
+  /** Why a peer that comes must not be let in, if it must not. */
+  readonly refusal: (peer: PeerName) => string | undefined;
 }
 
 interface AdmittedPeer {
@@ -101,6 +103,8 @@ export class PeerGate {
       await frames.close();
       if (typeof hello === "string") await connection.close();
     } catch (error) {
+      const isOpen = connection.status === "open";
+      if (isOpen) this.#listener.onRefused(connection.remotePeer.toString(), "it says no hello that can be read");
       connection.abort(error as Error);
     }
   }
@@ -144,6 +148,7 @@ export class PeerGate {
   #expectHello(connection: Connection): void {
     if (connection.status !== "open") return;
     if (this.#peers.get(connection.remotePeer.toString())?.connections.has(connection)) return;
+    this.#listener.onRefused(connection.remotePeer.toString(), "it connects and says nothing");
     connection.abort(new Error("no hello was said"));
   }
 
@@ -155,7 +160,8 @@ export class PeerGate {
       this.#listener.onRefused(peer, `it refused us: ${message.reason}`);
       return message.reason;
     }
-    const fault = helloFault(this.#own, message);
+    const isNew = connection.direction === "inbound" && !this.#peers.has(peer);
+    const fault = helloFault(this.#own, message) ?? (isNew ? this.#listener.refusal(peer) : undefined);
     if (fault === undefined) return message;
     this.#listener.onRefused(peer, fault);
     return fault;

@@ -5,10 +5,12 @@ import {
   KIB,
   knownBytesMax,
   recordBytesMax,
+  registerAnswerBytesMax,
+  registerQuestionBytesMax,
 } from "../../protocol/limits.ts";
 import type { FrameLimits } from "../../protocol/wire.ts";
 
-export type ProtocolName = "hello" | "directory" | "catalog" | "swarm";
+export type ProtocolName = "hello" | "directory" | "catalog" | "register" | "swarm";
 
 interface ProtocolFacts {
   readonly id: string;
@@ -37,6 +39,12 @@ export const protocols: Readonly<Record<ProtocolName, ProtocolFacts>> = {
     asks: words(KIB),
     answers: { headerBytesMax: KIB, bodyBytesMax: recordBytesMax },
     streamsMax: 16,
+  },
+  register: {
+    id: "/p2pcache/register/1",
+    asks: words(registerQuestionBytesMax),
+    answers: words(registerAnswerBytesMax),
+    streamsMax: 2,
   },
   swarm: {
     id: "/p2pcache/swarm/1",

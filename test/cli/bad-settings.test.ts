@@ -18,6 +18,16 @@ const faults: Readonly<Record<string, readonly [from: string, to: string, says: 
     '[transfer]\ntimeout = "soon"\n[trust]',
     /transfer\.timeout: "soon" is not .*\n {2}write "/,
   ],
+  "a rate of nothing": [
+    'policy = "auto"',
+    'policy = "limited"\nrate = "0 MB/s"',
+    /origin\[0\]\.rate: "0 MB\/s" is not a rate above zero .*\n {2}write "/,
+  ],
+  "slots of nothing": [
+    'policy = "auto"',
+    'policy = "limited"\nslots = 0',
+    /origin\[0\]\.slots: 0 is not a whole number above zero .*\n {2}write /,
+  ],
   "a word where a flag of the file is meant": ["mdns = false", 'mdns = "maybe"', /node\.mdns: "maybe" is not/],
 };
 for (const [what, [from, to, says]] of Object.entries(faults)) {

@@ -143,7 +143,7 @@ function fetchRules(rule: Rule): void {
 
   rule("items with the same hash come together", async (opened, payload) => {
     const staged = await stage(opened, payload);
-    const { copiesOf } = await describe(staged, payload);
+    const { copiesOf, sizesBytes } = await describe(staged, payload);
     assert.ok(copiesOf.size > 0);
     for (const [first, copies] of copiesOf) {
       assert.equal(staged.withCopies(first), [first, ...copies]);
@@ -151,7 +151,9 @@ function fetchRules(rule: Rule): void {
     }
     const [first, copies] = [...copiesOf][0]!;
     await staged.put(first, itemBytes(payload, staged.hashOf(first)));
-    const have = (await opened.store.serve(payload.record.payload))!.have();
+    const served = (await opened.store.serve(payload.record.payload))!;
+    assert.is(served.sizeOf?.(first), sizesBytes[first]);
+    const have = served.have();
     assert.ok(have !== "all" && [first, ...copies].every((item) => have.has(item)));
     await opened.store.leave(staged);
   });

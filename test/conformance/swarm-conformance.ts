@@ -23,7 +23,7 @@ export interface SwarmWorld {
 }
 
 /** Two members that have met. */
-interface Pair {
+export interface Pair {
   readonly world: SwarmWorld;
   readonly asker: Member;
   readonly server: Member;
@@ -31,7 +31,7 @@ interface Pair {
   readonly serverSwarm: Swarm;
 }
 
-type Rule = (text: string, check: (pair: Pair) => Promise<void>) => void;
+export type Rule = (text: string, check: (pair: Pair) => Promise<void>) => void;
 
 /** Runs the rules that every swarm keeps. */
 export function testSwarm(name: string, open: () => Promise<SwarmWorld>): void {
@@ -61,7 +61,7 @@ function have(join: Join | undefined): number[] | undefined {
   return Array.from({ length: known.length }, (_, item) => item).filter((item) => known.has(item));
 }
 
-async function meet(world: SwarmWorld): Promise<Pair> {
+export async function meet(world: SwarmWorld): Promise<Pair> {
   const [server, asker] = [new Member(), new Member()];
   const serverSwarm = await world.add("server", server);
   const askerSwarm = await world.add("asker", asker);

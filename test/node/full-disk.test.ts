@@ -1,5 +1,5 @@
 // deadline: 240 s
-import { lstatSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
@@ -128,6 +128,28 @@ if (mayMount()) {
       empty();
       const { bytes } = await assertFetches(scene);
       assert.is(bytes.origin, 0);
+    });
+  }
+
+  for (const what of full) {
+    rule(`with no ${what} left at all, what is idle goes, and a fetch takes its place by itself`, async (scene) => {
+      const { node, cache, fetch } = scene;
+      const { path } = await fetch();
+      const index = `${insideOf(node.process.pid!, path!)}.json`;
+      const at = Date.now() / 1000 - 40 * 86_400;
+      utimesSync(index, at, at);
+      const empty = fillDisk(cache, what);
+      const { lines, missing } = await node.client.keeping.gc({ dryRun: false });
+      assert.equal([lines.map(({ outcome }) => outcome), missing], [["removed"], undefined], lines[0]?.reason);
+      assert.not(existsSync(index));
+      empty();
+      await fetch();
+      utimesSync(index, at, at);
+      fillDisk(cache, what);
+      const result = await fetch({ thing: "small1" });
+      assert.is(result.outcome, "fetched", result.reason);
+      assert.not(existsSync(index));
+      assert.equal(await node.client.fsck(), { checked: 1, faults: [] });
     });
   }
 

@@ -8,8 +8,8 @@ import { openHashEngine } from "../../node/hasher.ts";
 import { CacheNode } from "../../node/node.ts";
 import { seededRandom } from "../../protocol/random.ts";
 import { type Variant, variantHash } from "../../protocol/variant.ts";
-import type { Lie } from "../support/liar.ts";
 import { Liars } from "../support/liars.ts";
+import type { Lie } from "../support/lies.ts";
 import { Studio } from "../support/studio.ts";
 import { failureOf, within } from "../support/swarm-member.ts";
 import { listTree, makeTree } from "../support/trees.ts";
@@ -76,7 +76,7 @@ function placed(studio: Studio, machine: string): string[] {
   return existsSync(cache) ? readdirSync(cache).filter((name) => name !== ".sys") : [];
 }
 
-for (const lie of ["wrong chunks", "wrong segments", "wrong sizes"] as const) {
+for (const lie of ["wrong chunks", "wrong segments", "wrong sizes", "swapped items"] as const) {
   rule(`${lie} from one peer, right ones from another: the tree is right, and the liar is known`, async (scene) => {
     const honest = await scene.node("honest", {});
     await honest.fetch(thing);

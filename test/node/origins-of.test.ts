@@ -14,6 +14,7 @@ import { OriginsInUse } from "../../node/origins-in-use.ts";
 import { OriginSet } from "../../node/origins-of.ts";
 import { loadSettings } from "../../node/settings/load.ts";
 import type { OriginSettings, Settings } from "../../node/settings/schema.ts";
+import { DeadlineError } from "../../protocol/errors.ts";
 import { parseChunkHash } from "../../protocol/hash.ts";
 import { childrenOf, until } from "../support/child-processes.ts";
 import { noise } from "../support/noise.ts";
@@ -61,6 +62,34 @@ test("origins are asked in their order, each says how it does, and those never a
       ],
     );
     assert.ok(server.connections > 0);
+  }
+  rmSync(root, { recursive: true });
+});
+
+test("an origin is within its budget where that is configured, and can be asked within it where it is not", async () => {
+  const root = emptyRepository();
+  const folder = await FolderRepository.open({ name: "filer", path: root, network: "studio", publishes: true });
+  await folder.putChunk(hash, noise(1, 10));
+  const common = { kind: "folder", path: root, inPlace: false, slots: 1, rateBytesPerSecond: undefined } as const;
+  const settings = settingsWith([
+    { ...common, name: "free", policy: "auto" },
+    { ...common, name: "bound", policy: "limited" },
+    { ...common, name: "shut", policy: "never" },
+  ]);
+  const crowd = () => ({ self: "me", members: Array.from({ length: 100_000 }, (_, i) => `m${i}`) });
+  const parts = { network: "studio", clock: systemClock, random: () => 0, log: () => undefined, crowd };
+  {
+    await using set = await OriginSet.open(settings, parts);
+    const [free, bound] = set.origins;
+    assert.equal([set.origins.length, set.limited.length, set.limited[1]], [2, 2, bound]);
+    assert.is((await free!.chunk(hash, 10)).length, 10);
+    for (const limited of set.limited) assert.is((await failureOf(limited.chunk(hash, 10))).code, "ORIGIN_LIMITED");
+    const explained = (await set.explained(new DeadlineError("not done"))) as Error;
+    assert.match(
+      explained.message,
+      "not done: the origin free is limited to 1 node at a time: others have their turn;",
+    );
+    assert.equal(set.status()[1], { name: "bound", state: "untried" }, "a turn that is not ours says nothing of it");
   }
   rmSync(root, { recursive: true });
 });

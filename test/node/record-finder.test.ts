@@ -93,6 +93,16 @@ test("the highest revision wins, wherever it is", async () => {
   assert.is(await revisionOf(sources({ here: first })), 0);
 });
 
+test("once the origins have answered, peers that say nothing are waited for a moment only", async () => {
+  const startedMs = performance.now();
+  assert.is(await revisionOf(sources({ origins: [origin(first)], ...(await peers(["nothing"])) })), 0);
+  const tookMs = performance.now() - startedMs;
+  assert.ok(tookMs < 450, `${tookMs} ms`);
+  const slow = origin(() => new Promise((resolve) => setTimeout(resolve, 300)));
+  assert.is(await revisionOf(sources({ here: first, origins: [slow], ...(await peers(["nothing"])) })), 0);
+  assert.ok(performance.now() - startedMs - tookMs >= 300, "an origin may know of a higher one");
+});
+
 test("two trees for one revision are a conflict that names both", async () => {
   const failure = (await failureOf(revisionOf(sources({ here: first, origins: [origin(rival)] })))) as P2pCacheError;
   assert.equal([failure.code, failure.exit], ["RECORD_CONFLICT", 5]);

@@ -256,12 +256,7 @@ test("a check names the settings that have no effect yet, where they are set", a
   const toml = `network.admission = "members"
 node = { mdns = true, lanes = 4, lane_ports = "4000-4001" }
 cache = { chain = ["/c"], max_age = "9 d", max_variants = 5 }
-transfer = { peers = "never", up = "1 MB/s", down = "1 MB/s" }
-[[origin]]
-kind = "folder"
-path = "/o"
-slots = 2
-rate = "1 MB/s"`;
+transfer = { peers = "never", up = "1 MB/s", down = "1 MB/s" }`;
   assert.equal(await idle(toml), [
     "network.admission",
     "node.lanes",
@@ -269,11 +264,42 @@ rate = "1 MB/s"`;
     "node.lane_ports",
     "cache.max_variants",
     "cache.max_age",
-    "transfer.up",
-    "transfer.down",
-    "origin origin slots",
-    "origin origin rate",
   ]);
+});
+
+test("a check says which budgets of origins do not do what they seem to", async ({ home }) => {
+  const said = async (origin: string, more = "") =>
+    (await checkSettings(await loadToml(home, `${more}\n[[origin]]\nkind = 'folder'\npath = '/o'\n${origin}`)))
+      .filter(({ key }) => key === "origin origin policy")
+      .map(({ severity, message }) => `${severity}: ${message}`);
+  assert.equal(await said("policy = 'limited'\nslots = 2"), []);
+  assert.equal(await said("policy = 'limited'\nrate = '1 MB/s'"), []);
+  assert.equal(await said("policy = 'never'\nrate = '1 MB/s'"), []);
+  assert.match((await said("rate = '1 MB/s'")).join(), /^warning: it is "auto", so its slots and rate hold for/);
+  assert.equal(await said("policy = 'limited'"), ["warning: it is limited, yet to nothing"]);
+  assert.match(
+    (await said("policy = 'limited'\nslots = 2", "transfer.peers = 'never'")).join(),
+    "takes the whole of it",
+  );
+});
+
+test("a rate or slots of nothing are refused: they would not be slow but stuck", async ({ home }) => {
+  const folder = "[[origin]]\nkind = 'folder'\npath = '/o'\n";
+  for (const [toml, message] of [
+    [`${folder}rate = 0`, "origin[0].rate: 0 is not a rate above zero"],
+    [`${folder}rate = "0 MB/s"`, 'origin[0].rate: "0 MB/s" is not a rate above zero'],
+    [`${folder}rate = "fast"`, 'origin[0].rate: "fast" is not a rate above zero'],
+    [`${folder}slots = 0`, "origin[0].slots: 0 is not a whole number above zero"],
+    [`${folder}slots = 1.5`, "origin[0].slots: 1.5 is not a whole number above zero"],
+    [`${folder}policy = "sometimes"`, 'origin[0].policy: "sometimes" is not one of auto, limited, never'],
+    ["transfer.up = 0", "transfer.up: 0 is not a rate above zero"],
+    ["transfer.down = { prefetch = 0 }", "transfer.down"],
+    ["transfer.down = { jobs = 5 }", "unknown key transfer.down.jobs"],
+  ] as const) {
+    const error = await refused(() => loadToml(home, toml));
+    assert.is(error.exit, 2);
+    assert.ok(error.message.startsWith(message) && !error.message.includes("\n"), error.message);
+  }
 });
 
 test("a check misses a source only where there is neither an origin nor a way to find peers", async ({ home }) => {

@@ -149,8 +149,8 @@ rule("a peer that goes is forgotten, and what it was asked for is asked of anoth
   };
   const done = running.run(["goes"]);
   await turn();
-  running.consider("honest");
-  running.consider("honest");
+  running.offer(["honest"], "likely");
+  running.offer(["honest"], "likely");
   const bytes = await done;
   assert.ok(bytes.peers > 0);
   assert.equal(
@@ -178,7 +178,7 @@ rule("the end of an old stream does not end the new one of the same peer", async
   };
   const done = running.run(["p"]);
   running.left("p");
-  running.consider("p");
+  running.offer(["p"], "likely");
   await done;
   assert.equal([swarm.joins.length, swarm.joins[0]!.left], [2, 1]);
   assert.is(scene.standing.summary("p").strikes, 0);
@@ -202,7 +202,7 @@ rule("a peer with nothing is asked again once it says that it has something", as
   const running = drive();
   const done = running.run(["p"]);
   await turn();
-  running.consider("p");
+  running.offer(["p"], "likely");
   await done;
   assert.is(swarm.joins.length, 2);
 });
@@ -221,14 +221,14 @@ rule("a peer in quarantine, and one that is being asked, are not asked", async (
   for (let i = 0; i < 3; i++) standing.strike("bad", "corrupt", systemClock.monotonicMs());
   const running = drive();
   const done = failureOf(running.run(["bad", "good", "good"]));
-  running.consider("good");
+  running.offer(["good"], "likely");
   assert.equal(
     swarm.joins.map(({ peer }) => peer),
     ["good"],
   );
   stop.abort(new Error("enough"));
   await done;
-  running.consider("late");
+  running.offer(["late"], "likely");
   assert.is(swarm.joins.length, 1);
 });
 

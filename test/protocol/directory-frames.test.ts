@@ -99,7 +99,7 @@ const lies: readonly [what: string, frames: DirectoryFrame[]][] = [
     "more parts than were asked for",
     numbers(partsPerAskMax + 1).map(() => ({ message: { kind: "part", ...head }, body: empty })),
   ],
-  ["a million pairs and more", numbers(977).map(() => ({ message: { kind: "pairs" }, body: full }))],
+  ["half a million pairs and more", numbers(489).map(() => ({ message: { kind: "pairs" }, body: full }))],
 ];
 for (const [what, frames] of lies) {
   test(`${what} ends the reading of a directory`, () => {
@@ -112,6 +112,18 @@ for (const [what, frames] of lies) {
     );
   });
 }
+
+test("no more lists are read than were asked for, nor more pairs than these may have", () => {
+  assert.throws(() => new DirectoryReader(0).read({ kind: "pairs" }, full), /more than 0 pairs/);
+  const reader = new DirectoryReader(1);
+  for (let frames = 0; frames < 19; frames++) reader.read({ kind: "pairs" }, full);
+  assert.throws(() => reader.read({ kind: "pairs" }, full), /more than 20000 pairs/);
+  const envelope = new Uint8Array(1);
+  const part = { kind: "part", envelope, remainingMs: 1 } as const;
+  const other = new DirectoryReader(1);
+  other.read(part, new Uint8Array(0));
+  assert.throws(() => other.read(part, new Uint8Array(0)), /more than 1 parts/);
+});
 
 test("what sorts alike at first sorts by the rest", () => {
   const whole = new Uint8Array(64 * 3);

@@ -28,6 +28,8 @@ test("what peers announce is known by variant and by payload", () => {
   assert.is(directory.holders(variant(3)).get("b"), payload(1));
   assert.equal([directory.holds("a", variant(1)), directory.holds("a", variant(3))], [payload(1), undefined]);
   assert.is(directory.holds("nobody", variant(1)), undefined);
+  const copies = [1, 2, 3].map((number) => directory.copies(variant(number), payload(number)));
+  assert.equal([copies, directory.copies(variant(3), payload(1))], [[1, 2, 0], 1], "of this very payload");
   assert.equal([directory.holdersOf(payload(1)), directory.holdersOf(payload(9))], [["a", "b"], []]);
   assert.equal(directory.variantsOf(payload(1)).sort(), [variant(1), variant(3)].sort());
   assert.equal([directory.holdingsOf("a"), directory.holdingsOf("nobody"), directory.size], [2, 0, 2]);

@@ -28,6 +28,12 @@ import {
   encodeEnvelope,
   encodeRecord,
 } from "../../protocol/record.ts";
+import {
+  decodeRegisterQuestion,
+  decodeRegisterReply,
+  encodeRegisterQuestion,
+  encodeRegisterReply,
+} from "../../protocol/register-wire.ts";
 import { decodeSegment, encodeSegment } from "../../protocol/segments.ts";
 import { parseVariant, variantFields, variantText } from "../../protocol/variant.ts";
 import { encodeFrameHead, FrameDecoder } from "../../protocol/wire.ts";
@@ -118,6 +124,20 @@ const doors: readonly Door[] = [
   },
   messages("a catalog message", arbitrary.catalog, decodeCatalog),
   messages("a swarm message", arbitrary.swarm, decodeSwarm),
+  {
+    name: "a question to a registrar",
+    valid: fc.sample(arbitrary.registerQuestion, { numRuns: 40, seed: 1 }).map(([payload, question]) => {
+      return encodeRegisterQuestion(payload, question);
+    }),
+    read: decodeRegisterQuestion,
+    answersUndefined: true,
+  },
+  {
+    name: "a registrar's reply",
+    valid: fc.sample(arbitrary.registerReply, { numRuns: 40, seed: 1 }).map(encodeRegisterReply),
+    read: decodeRegisterReply,
+    answersUndefined: true,
+  },
   {
     name: "canonical CBOR",
     valid: [small.rootBytes, ...small.segments, ...variants.map(encodeCanonical)],

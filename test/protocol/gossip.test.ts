@@ -119,7 +119,7 @@ test("who gives a list that is nobody's is not asked for lists again, and is not
   assert.is(asks[0]?.kind, "askParts");
   const head = headOf(signedBy("a", holdings(1)));
   const lie = { kind: "part", from: "liar", head, whole: packHoldings(holdings(6, 7)) } as const;
-  assert.equal(scene.step(lie, atMs + 1), []);
+  assert.equal(scene.step(lie, atMs + 1), [{ kind: "lied", peer: "liar" }]);
   assert.is(scene.directory.holdingsOf("a"), 0);
   scene.step({ kind: "answered", from: "liar" }, atMs + 2);
   scene.step({ kind: "joined", peer: "n" }, atMs + 3);

@@ -44,13 +44,37 @@ test("who is lost is replaced, and not asked again for a while", () => {
   own.step(offered(...peers("site", "a", "b", "c")), 0);
   for (const peer of ["a", "b", "c"]) own.step({ kind: "linked", peer }, 1);
   const actions = own.step({ kind: "lost", peer: "a" }, 2);
-  assert.equal(
-    actions.map(({ kind }) => kind),
-    ["seek"],
-  );
+  assert.equal(actions, [{ kind: "seek" }, { kind: "wakeAt", atMs: 5_002 }]);
   assert.equal(named(own.step(offered(...peers("site", "d")), 3), "connect"), ["d"]);
   own.step({ kind: "lost", peer: "d" }, 4);
   assert.equal(named(own.step(offered(), 10_000), "connect").length, 1);
+});
+
+test("whoever has no link left asks again after a second, by itself, or when it is told that it is of use", () => {
+  const own = links();
+  own.step(offered(...peers("site", "a", "b")), 0);
+  assert.equal(own.step({ kind: "lost", peer: "a" }, 10).at(-1), { kind: "wakeAt", atMs: 1_010 });
+  own.step({ kind: "lost", peer: "b", retryAtMs: 3_000 }, 10);
+  assert.equal(named(own.step({ kind: "woke" }, 1_010), "connect"), ["a"]);
+  assert.equal(named(own.step(offered(...peers("site", "b")), 2_999), "connect"), []);
+  assert.equal(named(own.step({ kind: "woke" }, 3_000), "connect"), ["b"]);
+});
+
+test("a peer of whom there is news is asked at once, whatever was before", () => {
+  const own = links();
+  own.step(offered(...peers("site", "a")), 0);
+  own.step({ kind: "lost", peer: "a" }, 1);
+  assert.equal(named(own.step(offered(...peers("site", "a")), 2), "connect"), []);
+  const news: LinkEvent = { kind: "offered", peers: peers("site", "a"), isNews: true };
+  assert.equal(named(own.step(news, 3), "connect"), ["a"]);
+});
+
+test("whoever had nothing for us does not count among those who want it", () => {
+  const own = links();
+  own.step(offered(...peers("site", "a", "b")), 0);
+  own.step({ kind: "linked", peer: "b" }, 1);
+  own.step({ kind: "lost", peer: "a" }, 2);
+  assert.equal([...own.wanters()], ["b"]);
 });
 
 test("a link that nobody asked for is parted from, and one that is here is accepted again", () => {
@@ -118,7 +142,7 @@ test("whatever peers do, links and what is known stay within their limits", () =
         nowMs += afterMs;
         const actions = own.step(one, nowMs);
         assert.ok(own.count <= limits.max);
-        assert.ok([...own.known()].length <= 200);
+        assert.ok(own.knownCount <= 200);
         for (const action of actions) if (action.kind === "wakeAt") assert.ok(action.atMs > nowMs);
       }
     }),

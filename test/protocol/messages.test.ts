@@ -46,7 +46,7 @@ for (const [name, arbitrary, decode] of [
       }),
       { numRuns: 500, seed: 1 },
     );
-    assert.is(kinds.size, { hello: 2, asks: 2, answers: 4, catalog: 3, swarm: 9 }[name]);
+    assert.is(kinds.size, { hello: 2, asks: 2, answers: 4, catalog: 3, swarm: 10 }[name]);
   });
 }
 
@@ -60,6 +60,16 @@ test("messages encode as they always did", () => {
   );
   const join = encodeMessage({ kind: "join", number: 0, payload: hash as never });
   assert.is(Buffer.from(join).toString("hex"), `a3646b696e64646a6f696e666e756d62657200677061796c6f61645820${hash}`);
+  const background = encodeMessage({ kind: "join", number: 0, payload: hash as never, traffic: "prefetch" });
+  assert.is(
+    Buffer.from(background).toString("hex"),
+    `a4646b696e64646a6f696e666e756d62657200677061796c6f61645820${hash}677472616666696302`,
+  );
+  const take = encodeMessage({ kind: "take", number: 1, payload: hash as never, items: [0, 2] });
+  assert.is(
+    Buffer.from(take).toString("hex"),
+    `a4646b696e646474616b65656974656d73820002666e756d62657201677061796c6f61645820${hash}`,
+  );
 });
 
 test("the largest messages of a directory fit a frame", () => {
@@ -88,6 +98,11 @@ const strangers: readonly (readonly [string, (header: Uint8Array) => unknown, un
   ["a refusal without reason", decodeHello, { kind: "refused" }],
   ["a wish without variant", decodeCatalog, { kind: "want-record" }],
   ["a wish for a short hash", decodeCatalog, { kind: "want-record", variant: digest.subarray(1) }],
+  ["a join for no known reason", decodeSwarm, { kind: "join", number: 1, payload: digest, traffic: 4 }],
+  ["a join for a reason in words", decodeSwarm, { kind: "join", number: 1, payload: digest, traffic: "repair" }],
+  ["a take without payload", decodeSwarm, { kind: "take", number: 1, items: [1] }],
+  ["a take without items", decodeSwarm, { kind: "take", number: 1, payload: digest }],
+  ["a take of too many items", decodeSwarm, { kind: "take", number: 1, payload: digest, items: Array(257).fill(1) }],
   ["a join without payload", decodeSwarm, { kind: "join", number: 1 }],
   ["a swarm message without number", decodeSwarm, { kind: "leave" }],
   ["a swarm message of a large number", decodeSwarm, { kind: "leave", number: 64_000_001 }],

@@ -16,7 +16,7 @@ import type { RegisterAnswer } from "../../protocol/register-messages.ts";
 /** One segment, and 64 chunks of 1 MiB: five groups. */
 const groups = new ItemGroups({ segments: 1, items: 65, bytes: 64 * MIB });
 
-function scene(more: Partial<OriginPlanParts> = {}) {
+function scene(more: Partial<OriginPlanParts> = {}, seed = 1) {
   const stored = new Set<number>();
   const parts: OriginPlanParts = {
     ...{ self: "me", key: "k", site: "s", groups, policy: "auto", holdsSlot: () => true, seeks: () => true },
@@ -25,10 +25,10 @@ function scene(more: Partial<OriginPlanParts> = {}) {
     wanters: () => ["other"],
     ...more,
   };
-  const plan = new OriginPlan(parts, defaultOriginPlanLimits, seededRandom(1));
+  const plan = new OriginPlan(parts, defaultOriginPlanLimits, seededRandom(seed));
   const at = (nowMs: number, ...events: readonly OriginPlanEvent[]) =>
     events.flatMap((event) => {
-      if (event.kind === "stored") stored.add(event.item);
+      if (event.kind === "stored") for (const item of event.items) stored.add(item);
       return plan.step(event, nowMs);
     });
   return { at, stored };
@@ -56,6 +56,7 @@ function textOf(action: OriginPlanAction): string {
     case "peers":
       return `peers ${action.peers.join()}`;
     case "opened":
+    case "closed":
     case "searchNeighbours":
       return action.kind;
     case "wakeAt":
@@ -99,10 +100,10 @@ test("a question says what is here, what was leased, and how much of that has co
   const { at } = scene();
   at(0, registrars("a"));
   at(1, answer("a", { leases: [lease(0), lease(1)] }));
-  const asked = questionOf(at(30, { kind: "stored", item: 0 }));
+  const asked = questionOf(at(30, { kind: "stored", items: [0] }));
   assert.equal([asked.groups, [...asked.held], asked.leases, asked.wants], [5, [1], [{ group: 1, arrived: 0 }], 1]);
   at(31, answer("a", { leases: [lease(1), lease(3)] }));
-  for (let item = 1; item < 5; item++) assert.equal(told(at(60, { kind: "stored", item })), []);
+  for (let item = 1; item < 5; item++) assert.equal(told(at(60, { kind: "stored", items: [item] })), []);
   const later = questionOf(at(700, woke));
   assert.equal(later.leases, [
     { group: 1, arrived: 4 },
@@ -194,10 +195,62 @@ test("far peers may be asked where the origin never is", () => {
   assert.equal(told(at(1, answer("a", { leases: [lease(2, "far")] }))), ["far 17-33"]);
 });
 
+test("an answer that comes late counts, unless one that comes before it has answered since", () => {
+  const first = scene();
+  first.at(0, registrars("a", "b"));
+  assert.ok(told(first.at(250, woke)).includes("ask b"));
+  assert.equal(told(first.at(400, answer("a", { leases: [lease(1)] }))), ["leased 1-17"]);
+  assert.equal(told(first.at(410, answer("b", { leases: [lease(2)] }))), [], "a is the first that answers");
+  const second = scene();
+  second.at(0, registrars("a", "b"));
+  second.at(250, woke);
+  assert.equal(told(second.at(300, answer("b", { leases: [lease(2)] }))), ["leased 17-33"]);
+  assert.equal(told(second.at(400, answer("a", { leases: [lease(1)] }))), ["leased 1-17"], "a does not know of b's");
+  assert.equal(
+    questionOf(second.at(420, { kind: "described" })).leases.map(({ group }) => group),
+    [2, 1],
+  );
+});
+
+test("a registrar that has answered is waited for a second, or longer if its answers take long", () => {
+  for (const [tookMs, silentMs] of [
+    [100, 1_000],
+    [600, 1_800],
+  ] as const) {
+    const { at } = scene();
+    at(0, registrars("a", "b"));
+    if (tookMs > 250) at(250, woke);
+    at(tookMs, answer("a"));
+    const askedMs = tookMs + 500;
+    assert.equal(told(at(askedMs, woke)), ["ask a"]);
+    assert.equal(told(at(askedMs + silentMs - 1, woke)), []);
+    assert.ok(told(at(askedMs + silentMs, woke)).includes("ask b"));
+  }
+});
+
+test("whoever wakes late listens once more before it takes a registrar for silent", () => {
+  const { at } = scene();
+  at(0, registrars("a", "b"));
+  assert.equal(told(at(400, woke)), []);
+  assert.ok(told(at(800, woke)).includes("ask b"));
+});
+
+test("the first turn by rank comes a second after a registrar was silent at the soonest", () => {
+  for (let seed = 0; seed < 50; seed++) {
+    const { at } = scene({}, seed);
+    const early = [...at(0, registrars("a")), ...at(250, woke)];
+    for (let nowMs = 260; nowMs < 1_250; nowMs += 90) early.push(...at(nowMs, woke));
+    assert.equal(
+      told(early).filter((text) => text.startsWith("leased")),
+      [],
+    );
+  }
+});
+
 test("whatever registrars answer, never reads nothing, and nobody has more than two leases at a time", () => {
   const event: fc.Arbitrary<OriginPlanEvent> = fc.oneof(
     fc.constant(woke),
-    fc.record({ kind: fc.constant("stored" as const), item: fc.nat(64) }),
+    fc.record({ kind: fc.constant("stored" as const), items: fc.tuple(fc.nat(64)) }),
     fc.record({ kind: fc.constant("unreachable" as const), from: fc.constantFrom("a", "b") }),
     fc.array(fc.constantFrom("a", "b", "c"), { maxLength: 3 }).map((members) => registrars(...members)),
     fc

@@ -3,60 +3,59 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { encodeCanonical } from "../../protocol/cbor.ts";
 import type { PayloadId } from "../../protocol/hash.ts";
-import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
+import { registerAnswerBytesMax, registerQuestionBytesMax } from "../../protocol/limits.ts";
 import {
-  decodeRegisterAnswer,
   decodeRegisterQuestion,
-  encodeRegisterAnswer,
+  decodeRegisterReply,
   encodeRegisterQuestion,
+  encodeRegisterReply,
 } from "../../protocol/register-wire.ts";
+import { registerQuestion, registerReply } from "../support/arbitrary-messages.ts";
 
 const payload = "ab".repeat(32) as PayloadId;
-/** Objects as they are decoded. */
-const plain = { noNullPrototype: true } as const;
-const group = fc.nat(65_536);
-const question: fc.Arbitrary<RegisterQuestion> = fc.integer({ min: 1, max: 3000 }).chain((groups) =>
-  fc.record(
-    {
-      groups: fc.constant(groups),
-      site: fc.constantFrom("", "berlin", "münchen 2"),
-      held: fc.uint8Array({ minLength: Math.ceil(groups / 8), maxLength: Math.ceil(groups / 8) }),
-      leases: fc.array(fc.record({ group, arrived: fc.nat(1000) }, plain), { maxLength: 2 }),
-      wants: fc.nat(2),
-      isReady: fc.boolean(),
-      lacking: fc.array(group, { maxLength: 8 }),
-      seeks: fc.boolean(),
-    },
-    plain,
-  ),
-);
-const answer: fc.Arbitrary<RegisterAnswer> = fc.record(
-  {
-    peers: fc.array(fc.stringMatching(/^[0-9A-Za-z]{1,64}$/), { maxLength: 50 }),
-    leases: fc.array(fc.record({ group, from: fc.constantFrom("origin" as const, "far" as const) }, plain), {
-      maxLength: 2,
-    }),
-    leaseMs: fc.nat(60_000),
-    retryAfterMs: fc.nat(60_000),
-  },
-  plain,
-);
-
 test("what is encoded is decoded again", () => {
   fc.assert(
-    fc.property(question, answer, (one, other) => {
-      assert.equal(decodeRegisterQuestion(encodeRegisterQuestion(payload, one)), { payload, question: one });
-      assert.equal(decodeRegisterAnswer(encodeRegisterAnswer(other)), other);
+    fc.property(registerQuestion, registerReply, ([about, question], reply) => {
+      assert.equal(decodeRegisterQuestion(encodeRegisterQuestion(about, question)), { payload: about, question });
+      assert.equal(decodeRegisterReply(encodeRegisterReply(reply)), reply);
     }),
     { seed: 8 },
   );
+});
+
+test("a registrar without an answer says so, and of which payload", () => {
+  const reply = { payload, answer: undefined };
+  const bytes = encodeRegisterReply(reply);
+  assert.is(
+    Buffer.from(bytes).toString("hex"),
+    `a3646b696e64646e6f6e65677061796c6f61645820${payload}6776657273696f6e01`,
+  );
+  assert.equal(decodeRegisterReply(bytes), reply);
+});
+
+test("the largest question and the largest answer fit their frames, and no larger one is read", () => {
+  const groups = 65_537;
+  const held = new Uint8Array(Math.ceil(groups / 8)).fill(255);
+  const leases = [1, 2].map((one) => ({ group: groups - one, arrived: 1_000_000 }));
+  const lacking = Array.from({ length: 8 }, (_, i) => groups - 1 - i);
+  const state = { groups, site: "s".repeat(256), held, leases, wants: 2, isReady: true, lacking, seeks: true };
+  const bytes = encodeRegisterQuestion(payload, state);
+  assert.ok(bytes.length <= registerQuestionBytesMax);
+  assert.equal(decodeRegisterQuestion(bytes), { payload, question: state });
+  const peers = Array.from({ length: 512 }, () => "P".repeat(64));
+  const given = leases.map(({ group }) => ({ group, from: "origin" as const }));
+  const answered = { payload, answer: { peers, leases: given, leaseMs: 60_000, retryAfterMs: 60_000 } };
+  assert.ok(encodeRegisterReply(answered).length <= registerAnswerBytesMax);
+  assert.equal(decodeRegisterReply(encodeRegisterReply(answered)), answered);
+  const long = { kind: "none", version: 1, payload: new Uint8Array(32), more: "x".repeat(registerAnswerBytesMax) };
+  assert.is(decodeRegisterReply(encodeCanonical(long)), undefined);
 });
 
 test("any other bytes are refused, and none make it throw", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
       assert.is(decodeRegisterQuestion(bytes), undefined);
-      assert.is(decodeRegisterAnswer(bytes), undefined);
+      assert.is(decodeRegisterReply(bytes), undefined);
     }),
     { seed: 9 },
   );
@@ -93,10 +92,24 @@ test("a question or an answer with one field wrong is refused", () => {
       JSON.stringify(wrong),
     );
   }
-  const given = { kind: "leases", version: 1, peers: [], leases: [[3, "far"]], leaseMs: 1, retryAfterMs: 1 };
-  assert.ok(decodeRegisterAnswer(encodeCanonical(given)));
-  for (const wrong of [{ peers: ["../x"] }, { leases: [[3, "near"]] }, { leaseMs: 1e9 }, { kind: "want" }]) {
-    assert.is(decodeRegisterAnswer(encodeCanonical({ ...given, ...wrong })), undefined, JSON.stringify(wrong));
+  const given = {
+    kind: "leases",
+    version: 1,
+    payload: new Uint8Array(32),
+    peers: [],
+    leases: [[3, "far"]],
+    leaseMs: 1,
+    retryAfterMs: 1,
+  };
+  assert.ok(decodeRegisterReply(encodeCanonical(given)));
+  for (const wrong of [
+    { peers: ["../x"] },
+    { leases: [[3, "near"]] },
+    { leaseMs: 1e9 },
+    { kind: "want" },
+    { payload: 1 },
+  ]) {
+    assert.is(decodeRegisterReply(encodeCanonical({ ...given, ...wrong })), undefined, JSON.stringify(wrong));
   }
 });
 

@@ -27,6 +27,7 @@ function scene(limits = defaultRegistryLimits) {
     registrar.ask(from, payload, question(more), nowMs)!;
   return { registrar, ask };
 }
+const reported = (held: readonly number[]) => held.map((group) => ({ group, arrived: 0 }));
 const leased = ({ leases }: RegisterAnswer) => leases.map(({ group }) => group);
 
 test("the segments are leased first, and chunks only to who can use them", () => {
@@ -47,7 +48,7 @@ test("a group is leased to one wanter at a time, and never more than two to one"
     [2, 2, 2, 0],
   );
   assert.is(new Set(all.flat()).size, 6);
-  assert.is(leased(ask("a", 1, { wants: 99 })).length, 2);
+  assert.is(leased(ask("a", 1, { wants: 99, leases: reported(all[0]!) })).length, 2);
 });
 
 test("a group that somebody holds is leased no more, and one that nobody holds any more is again", () => {
@@ -55,7 +56,7 @@ test("a group that somebody holds is leased no more, and one that nobody holds a
   assert.equal(leased(ask("holder", 0, { held: bits(0, 1, 2, 3, 4), wants: 0 })), []);
   assert.equal(leased(ask("a", 0)), [5]);
   registrar.left("holder", 1);
-  assert.is(leased(ask("a", 1)).length, 2);
+  assert.is(leased(ask("a", 1, { leases: reported([5]) })).length, 2);
 });
 
 test("a lease without items lapses, goes to another, and who let it lapse waits", () => {
@@ -63,10 +64,31 @@ test("a lease without items lapses, goes to another, and who let it lapse waits"
   const own = leased(ask("a", 0));
   ask("b", 0);
   ask("c", 0);
+  ask("a", defaultRegistryLimits.leaseMs - 1, { leases: reported(own) });
   const over = leased(ask("d", defaultRegistryLimits.leaseMs + 1));
-  assert.is(over.length, 2);
+  assert.equal([...over].sort(), [...own].sort());
   assert.equal(leased(ask("a", defaultRegistryLimits.leaseMs + 2)), []);
-  assert.ok([...own, 0, 1, 2, 3, 4, 5].includes(over[0]!));
+});
+
+test("a lease of which its wanter does not speak goes to another at once, and the wanter waits", () => {
+  const { ask } = scene();
+  const own = leased(ask("a", 0));
+  ask("b", 0);
+  ask("c", 0);
+  assert.equal(leased(ask("a", 100, { leases: reported([own[0]!]) })), [own[0]]);
+  assert.equal(leased(ask("d", 101)), [own[1]]);
+});
+
+test("of whoever has not been heard since it is thought for one term more that items have come", () => {
+  const { ask } = scene();
+  const own = leased(ask("a", 0));
+  ask("b", 0);
+  ask("c", 0);
+  assert.equal(leased(ask("d", defaultRegistryLimits.leaseMs + 1)), []);
+  const over = leased(ask("d", 2 * defaultRegistryLimits.leaseMs + 1));
+  assert.is(over.length, 2);
+  assert.equal(leased(ask("a", 2 * defaultRegistryLimits.leaseMs + 2)), []);
+  assert.is(own.length, 2);
 });
 
 test("items that arrived renew a lease, and saying the same again does not", () => {
@@ -76,7 +98,7 @@ test("items that arrived renew a lease, and saying the same again does not", () 
   assert.ok(leased(ask("a", 2000, report(1))).includes(group!));
   assert.ok(leased(ask("a", 4000, report(2))).includes(group!));
   assert.ok(leased(ask("a", 6000, report(2))).includes(group!));
-  assert.is(leased(ask("a", 9000, report(2))).includes(group!), false);
+  assert.is(leased(ask("a", 9600, report(2))).includes(group!), false);
 });
 
 test("who claims an item more each time keeps a group no longer than eight terms", () => {

@@ -1,5 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { MIB } from "../../protocol/limits.ts";
+import { Politeness, type TrafficClass } from "../../protocol/politeness.ts";
 import { defaultServiceLimits, Service, type ServiceAction, type ServiceRequest } from "../../protocol/service.ts";
 
 const limits = { slots: 2, slotsPerStreamMax: 100, sendingBytesMax: 1000, queuedPerStreamMax: 3 };
@@ -112,6 +114,15 @@ test("of a stream that has left nothing more is sent, and the others go on", () 
   assert.equal(service.step(done(request("a", 1))), []);
 });
 
+test("of a payload that a peer has left nothing more is sent, nor counted against its rate, and its others go on", () => {
+  const service = new Service(limits, new Politeness({ interactive: 1 }));
+  const other = { ...request("a", 9), number: 1 };
+  service.step(requested(request("a", 0, 5 * MIB), request("a", 1), other), 0);
+  service.step({ kind: "left", stream: "a".charCodeAt(0), number: 0 }, 0);
+  service.step(done(request("a", 0, 5 * MIB)), 0);
+  assert.equal(sent(service.step({ kind: "woke" }, 5 * MIB)), ["a9"]);
+});
+
 test("by default no more is sent at a time than a node may, nor fewer items than disks like", () => {
   assert.is(defaultServiceLimits.sendingBytesMax, 32 * 1024 * 1024);
   assert.ok(defaultServiceLimits.slots >= 8 && defaultServiceLimits.queuedPerStreamMax >= defaultServiceLimits.slots);
@@ -151,6 +162,30 @@ test("whoever has least of the payload goes first", () => {
     order.push(`${flying.peer}${flying.item}`);
   }
   assert.equal(order, ["c0", "b0", "c1", "a1"]);
+});
+
+test("a class that waits for its rate holds up no other one, on another stream or its own", () => {
+  const wide = { ...limits, slots: 8, sendingBytesMax: 100 * MIB };
+  const service = new Service(wide, new Politeness({ prefetch: 1, repair: 0 }));
+  const of = (item: number, traffic: TrafficClass, peer = "a") => ({ ...request(peer, item, 4 * MIB), traffic });
+  const first = service.step(requested(of(0, "prefetch"), of(1, "prefetch"), of(2, "interactive")), 0);
+  assert.equal(sent(first), ["a0", "a2"]);
+  assert.equal(
+    first.flatMap((action) => (action.kind === "wakeAt" ? [action.atMs] : [])),
+    [1],
+  );
+  assert.equal(sent(service.step(requested(of(3, "interactive", "b")), 0)), ["b3"]);
+  assert.equal(sent(service.step({ kind: "woke" }, 1)), ["a1"]);
+});
+
+test("a class that may have nothing is not woken for", () => {
+  const service = new Service({ ...limits, slots: 8, sendingBytesMax: 100 * MIB }, new Politeness({ repair: 0 }));
+  const of = (item: number) => ({ ...request("a", item, 4 * MIB), traffic: "repair" as const });
+  const actions = service.step(requested(of(0), of(1)), 0);
+  assert.equal(
+    actions.map(({ kind }) => kind),
+    ["send"],
+  );
 });
 
 test.run();

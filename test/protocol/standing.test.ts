@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Standing } from "../../protocol/standing.ts";
+import { Standing, type Strike } from "../../protocol/standing.ts";
 
 const tenMinutesMs = 600_000;
 
@@ -20,6 +20,17 @@ test("three corrupt items quarantine a peer for ten minutes, and three more do s
   assert.equal([0, 1, 2].map((ms) => standing.strike("a", "corrupt", again + ms)).join(), "good,good,quarantined");
 });
 
+test("broken protocol and corrupt items count together, and each strike is told of", () => {
+  const told: Strike[] = [];
+  const standing = new Standing((strike) => told.push(strike));
+  standing.strike("a", "corrupt", 0);
+  standing.strike("a", "broken", 1, "it sends nonsense");
+  assert.is(standing.strike("a", "broken", 2, "it sends nonsense"), "quarantined");
+  assert.is(standing.summary("a").strikes, 3);
+  assert.equal(told[0], { peer: "a", fault: "corrupt", reason: undefined, level: "good" });
+  assert.equal(told[2], { peer: "a", fault: "broken", reason: "it sends nonsense", level: "quarantined" });
+});
+
 test("right items do not make up for corrupt ones", () => {
   const standing = new Standing();
   standing.strike("a", "corrupt", 0);
@@ -28,11 +39,18 @@ test("right items do not make up for corrupt ones", () => {
   assert.is(standing.strike("a", "corrupt", 0), "quarantined");
 });
 
-test("three claims that it cannot keep make a peer count as empty, until it has had time", () => {
+test("three claims that it cannot keep make a peer count as empty for half a minute, and twice as long each time", () => {
   const standing = new Standing();
-  assert.equal([1, 2, 3].map((ms) => standing.strike("a", "claim", ms)).join(), "good,good,empty");
-  assert.is(standing.level("a", 3 + tenMinutesMs - 1), "empty");
-  assert.is(standing.level("a", 3 + tenMinutesMs), "good");
+  let nowMs = 0;
+  for (const emptyMs of [30_000, 60_000, 120_000, 240_000, 480_000, tenMinutesMs, tenMinutesMs]) {
+    assert.equal([1, 2, 3].map(() => standing.strike("a", "claim", nowMs)).join(), "good,good,empty");
+    assert.is(standing.level("a", nowMs + emptyMs - 1), "empty");
+    assert.is(standing.level("a", nowMs + emptyMs), "good");
+    nowMs += emptyMs;
+  }
+  standing.served("a", 1);
+  for (let i = 0; i < 3; i++) standing.strike("a", "claim", nowMs);
+  assert.is(standing.level("a", nowMs + 30_000), "good");
 });
 
 test("a right item makes what a peer claims count again", () => {

@@ -20,12 +20,40 @@ import {
   woke,
 } from "../support/transfers.ts";
 
-test("a peer that gives nothing in time is struck, dropped, and its items are asked of the origin", () => {
-  const { at, wake, described } = stage({ chunks: halves(2) });
+test("what a peer that gives nothing claims is asked of others soon, and it is struck once they gave it", () => {
+  for (const others of [{ origins: ["origin"] }, { origins: [], friend: "b" }]) {
+    const { at, wake, nowMs, described } = stage({ chunks: halves(2), origins: others.origins });
+    at(0, joined("a"), started, described);
+    if (others.friend !== undefined) at(1, joined("b"));
+    const doubtful = wake();
+    assert.is(nowMs(), 400);
+    const from = others.friend ?? "origin";
+    const asked = asks(doubtful)[from]!;
+    assert.equal([...asked].sort(), [1, 2]);
+    assert.equal(rest(doubtful).length, 1, "one item may still come from it");
+    const kept = 3 - Number(rest(doubtful)[0]!.slice("cancel a ".length));
+    const first = at(410, stored(from, kept));
+    assert.equal(rest(first), [`cancel a ${kept}`, "strike a claim", "drop a"]);
+  }
+});
+
+test("a peer that was doubted and gives something after all is asked again as before", () => {
+  const { at, wake, described, transfer } = stage({ chunks: halves(4), origins: [] });
   at(0, joined("a"), started, described);
+  const [cancel] = rest(wake());
+  assert.is(transfer.lacks(1, 5), true);
+  const kept = 3 - Number(cancel!.slice("cancel a ".length));
+  at(500, stored("a", kept));
+  assert.is(transfer.lacks(1, 5), false);
+});
+
+test("a peer that gives nothing until its deadline is struck and dropped, also where nobody else has its items", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: halves(2), origins: [] });
+  at(0, joined("a"), started, described);
+  assert.match(rest(wake()).join(), /^cancel a \d$/);
   const late = wake();
-  assert.equal(rest(late), ["strike a claim", "cancel a 1,2", "drop a"]);
-  assert.equal(asks(late), { origin: [1, 2] });
+  assert.match(rest(late).join(), /^strike a claim,cancel a \d,drop a$/);
+  assert.ok(nowMs() < 7_000);
 });
 
 test("a peer that gave something and stalls is asked once more, then dropped without a strike", () => {

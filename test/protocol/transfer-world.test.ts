@@ -22,10 +22,13 @@ const peer: fc.Arbitrary<PeerPlan> = fc.record({
   percent: fc.constantFrom(0, 30, 70, 100, 100),
   grows: fc.boolean(),
 });
-const origin: fc.Arbitrary<OriginPlan> = fc.record({
-  manner,
-  healsAfterMs: fc.option(fc.nat(30_000), { nil: undefined }),
-});
+const origin: fc.Arbitrary<OriginPlan> = fc
+  .record({ manner, healsAfterMs: fc.option(fc.nat(30_000), { nil: undefined }) })
+  // An origin that never has a turn for us is waited for until the caller's deadline.
+  .map(({ manner, healsAfterMs }) => ({
+    manner,
+    healsAfterMs: manner === "busy" ? (healsAfterMs ?? 1e6) : healsAfterMs,
+  }));
 const honestOrigin: OriginPlan = { manner: "honest", healsAfterMs: undefined };
 
 function world(origins: fc.Arbitrary<readonly OriginPlan[]>): fc.Arbitrary<WorldPlan> {
@@ -43,6 +46,7 @@ function world(origins: fc.Arbitrary<readonly OriginPlan[]>): fc.Arbitrary<World
     peers: fc.array(peer, { maxLength: 6 }),
     origins,
     inFlightBytesMax: fc.constantFrom(MIB, 3 * MIB, 24 * MIB),
+    paceBytesPerMs: fc.constantFrom(undefined, undefined, 20, 500),
     seed: fc.nat(),
   });
 }

@@ -14,6 +14,9 @@ import type {
   HelloMessage,
   SwarmMessage,
 } from "../../protocol/messages.ts";
+import { trafficClasses } from "../../protocol/politeness.ts";
+import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
+import type { RegisterReply } from "../../protocol/register-wire.ts";
 
 /** Records as decoders make them: plain objects. */
 function record<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {
@@ -27,6 +30,7 @@ const text = fc.string({ unit: "grapheme", maxLength: 30 });
 const number = fc.oneof(fc.nat(100), fc.nat(64_000_000));
 const item = fc.oneof(fc.nat(300), fc.nat(8_000_000));
 const items = fc.array(item, { maxLength: 256 });
+const traffic = fc.constantFrom(...trafficClasses);
 
 const greeting = {
   kind: fc.constant("hello" as const),
@@ -46,6 +50,9 @@ export const catalog: fc.Arbitrary<CatalogMessage> = fc.oneof(
 
 export const swarm: fc.Arbitrary<SwarmMessage> = fc.oneof(
   record({ kind: fc.constant("join" as const), number, payload: payloadId }),
+  record({ kind: fc.constant("join" as const), number, payload: payloadId, traffic }),
+  record({ kind: fc.constant("take" as const), number, payload: payloadId, items }),
+  record({ kind: fc.constant("take" as const), number, payload: payloadId, items, traffic }),
   record({ kind: fc.constant("leave" as const), number }),
   record({
     kind: fc.constantFrom("request" as const, "cancel" as const, "have" as const, "gone" as const),
@@ -91,3 +98,37 @@ export const directoryAnswer: fc.Arbitrary<DirectoryAnswer> = fc.oneof(
   record({ kind: fc.constant("part" as const), ...enveloped }),
   record({ kind: fc.constantFrom("pairs" as const, "end" as const) }),
 );
+
+const group = fc.nat(65_536);
+const leases = 2;
+export const registerQuestion: fc.Arbitrary<readonly [PayloadId, RegisterQuestion]> = fc
+  .integer({ min: 1, max: 3000 })
+  .chain((groups) =>
+    fc.tuple(
+      payloadId,
+      record<RegisterQuestion>({
+        groups: fc.constant(groups),
+        site: fc.constantFrom("", "berlin", "münchen 2"),
+        held: fc.uint8Array({ minLength: Math.ceil(groups / 8), maxLength: Math.ceil(groups / 8) }),
+        leases: fc.array(record({ group, arrived: fc.nat(1000) }), { maxLength: leases }),
+        wants: fc.nat(leases),
+        isReady: fc.boolean(),
+        lacking: fc.array(group, { maxLength: 8 }),
+        seeks: fc.boolean(),
+      }),
+    ),
+  );
+export const registerReply: fc.Arbitrary<RegisterReply> = record<RegisterReply>({
+  payload: payloadId,
+  answer: fc.option(
+    record<RegisterAnswer>({
+      peers: fc.array(fc.stringMatching(/^[0-9A-Za-z]{1,64}$/), { maxLength: 50 }),
+      leases: fc.array(record({ group, from: fc.constantFrom("origin" as const, "far" as const) }), {
+        maxLength: leases,
+      }),
+      leaseMs: fc.nat(60_000),
+      retryAfterMs: fc.nat(60_000),
+    }),
+    { nil: undefined },
+  ),
+});

@@ -8,6 +8,7 @@ import { Directory } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
 import { seededRandom } from "../../protocol/random.ts";
 import { decodeEnvelope, decodeRelease } from "../../protocol/record.ts";
+import type { SeenMember } from "../../protocol/registrars.ts";
 import { Standing } from "../../protocol/standing.ts";
 import { limits, publishSample } from "./fetch-world.ts";
 import { engine } from "./payloads.ts";
@@ -84,7 +85,42 @@ class ScriptedSwarm implements Swarm {
     return undefined;
   }
 
+  take(peer: string, payload: unknown, items: number, listener: JoinListener): Join {
+    let join: Join | undefined;
+    let asked: number[] = [];
+    let hasLeft = false;
+    void this.join(peer, payload, items, listener).then(
+      (answered) => {
+        if (answered === undefined) return listener.gone([]);
+        join = answered;
+        if (hasLeft) return join.leave();
+        if (asked.length > 0) join.request(asked);
+      },
+      () => listener.ended(),
+    );
+    return {
+      have: "all",
+      request: (items) => (join === undefined ? void asked.push(...items) : join.request(items)),
+      cancel: (items) => {
+        asked = asked.filter((item) => !items.includes(item));
+        join?.cancel(items);
+      },
+      leave: () => {
+        hasLeft = true;
+        join?.leave();
+      },
+    };
+  }
+  async register(): Promise<never> {
+    throw new UnreachableError("no test registers anything");
+  }
+  members(): Iterable<SeenMember> {
+    return [];
+  }
+
   announce(): void {}
+  part(): void {}
+  setRates(): void {}
   async record(): Promise<undefined> {}
   async [Symbol.asyncDispose](): Promise<void> {}
 }

@@ -8,6 +8,8 @@ import { type Published, type PublishOptions, publishVariant } from "../../node/
 import type { Origin, Swarm, SwarmHandlers } from "../../node/ports.ts";
 import { MemoryPayloadStore, type MemoryStoreOptions } from "../../node/store/memory-payload-store.ts";
 import { MemoryNetwork, type MemorySwarm } from "../../node/swarm/memory-swarm.ts";
+import { Transfers, type TransfersParts } from "../../node/transfers.ts";
+import type { PeerName } from "../../protocol/directory.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
 import { compareBytes, type VariantHash } from "../../protocol/hash.ts";
 import { defaultAttributes, type Publishers } from "../../protocol/record.ts";
@@ -93,6 +95,8 @@ export interface TestNode {
   readonly store: MemoryPayloadStore;
   readonly swarm: MemorySwarm;
   readonly standing: Standing;
+  /** Peers that were told of without a fault. */
+  readonly restless: readonly PeerName[];
 }
 
 export interface NodeOptions {
@@ -101,6 +105,7 @@ export interface NodeOptions {
   readonly timeoutMs?: number;
   readonly store?: Partial<MemoryStoreOptions>;
   readonly fetcher?: Partial<FetcherParts>;
+  readonly transfers?: Partial<TransfersParts>;
   /** What it serves otherwise than it should. */
   readonly handlers?: Partial<SwarmHandlers>;
 }
@@ -113,7 +118,19 @@ export class FetchWorld {
     const repositories = new Map([["studio", "/studio"]]);
     const store = new MemoryPayloadStore({ hasher: engine.hash, repositories, ...options.store });
     const standing = new Standing();
+    const restless: PeerName[] = [];
     let swarm: Swarm | undefined;
+    const transfers = new Transfers({
+      swarm: () => swarm,
+      standing,
+      clock: systemClock,
+      random: Math.random,
+      site: "",
+      distanceTo: () => "site",
+      holdersFor: (payload) => swarm?.directory.holdersOf(payload) ?? [],
+      limits,
+      ...options.transfers,
+    });
     const fetcher = new Fetcher({
       store,
       swarm: () => swarm,
@@ -125,11 +142,9 @@ export class FetchWorld {
         verify: isSigned,
         hasher: engine.hash,
       },
-      holdersFor: () => swarm?.peers().map(({ peer }) => peer) ?? [],
-      standing,
+      transfers,
       clock: systemClock,
       timeoutMs: options.timeoutMs ?? 15_000,
-      transferLimits: limits,
       onPlaced: () => swarm?.announce(),
       ...options.fetcher,
     });
@@ -138,15 +153,23 @@ export class FetchWorld {
       serve: (payload) => store.serve(payload),
       whole: () => store.announced(),
       raiseEpoch: async () => undefined,
-      peerReady: (peer) => fetcher.consider(peer),
-      peerLeft: (peer) => fetcher.left(peer),
-      learnt: (peer, added) => fetcher.learnt(peer, added),
-      wanted: (peer, payload) => fetcher.consider(peer, payload),
+      peerReady: (peer) => transfers.peerReady(peer),
+      peerLeft: (peer) => transfers.peerLeft(peer),
+      learnt: (peer, added) => transfers.learnt(peer, added),
+      wanted: (peer, payload) => transfers.wanted(peer, payload),
       gave: (peer, bytes) => standing.gave(peer, bytes),
+      misbehaved: (peer, fault, reason) => {
+        if (fault !== undefined) standing.strike(peer, fault, systemClock.monotonicMs(), reason);
+        else restless.push(peer);
+      },
+      registered: (peer, payload, question) => transfers.registered(peer, payload, question),
+      mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
+      unjoined: (peer, payload) => transfers.unjoined(peer, payload),
+      demand: (payload) => transfers.demand(payload),
       ...options.handlers,
     });
     swarm = opened;
-    return { name, fetcher, store, swarm: opened, standing };
+    return { name, fetcher, store, swarm: opened, standing, restless };
   }
 
   /** A node that has a variant from a repository already. */

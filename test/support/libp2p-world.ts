@@ -2,7 +2,8 @@ import { generateKeyPair } from "@libp2p/crypto/keys";
 import { openHashEngine } from "../../node/hasher.ts";
 import { networkPrologue } from "../../node/keys.ts";
 import type { Swarm } from "../../node/ports.ts";
-import { Libp2pSwarm, type SwarmOptions } from "../../node/swarm/libp2p-swarm.ts";
+import { Libp2pSwarm } from "../../node/swarm/libp2p-swarm.ts";
+import type { SwarmOptions } from "../../node/swarm/swarm-options.ts";
 import type { SwarmWorld } from "../conformance/swarm-conformance.ts";
 import { Member } from "./swarm-member.ts";
 

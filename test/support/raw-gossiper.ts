@@ -16,15 +16,22 @@ export class RawGossiper implements AsyncDisposable {
   readonly peer: RawPeer;
   readonly key: PrivateKey;
   readonly gossip: GossipSub;
+  readonly #topic: string;
 
-  private constructor(peer: RawPeer, key: PrivateKey, gossip: GossipSub) {
+  private constructor(peer: RawPeer, key: PrivateKey, gossip: GossipSub, topic: string) {
     this.peer = peer;
     this.key = key;
     this.gossip = gossip;
+    this.#topic = topic;
   }
 
-  static async open(): Promise<RawGossiper> {
+  /** In the network of the tests, unless it is told of another one. */
+  static async open({
+    network = "studio",
+    prologue = networkPrologue(networkKey, network),
+  } = {}): Promise<RawGossiper> {
     const key = await generateKeyPair("Ed25519");
+    const topic = `p2pcache/${network}/holdings`;
     const { promise: made, resolve } = Promise.withResolvers<GossipSub>();
     const open = gossipsub({
       fallbackToFloodsub: false,
@@ -41,10 +48,10 @@ export class RawGossiper implements AsyncDisposable {
         return gossip;
       },
     };
-    const peer = await RawPeer.open(networkPrologue(networkKey, "studio"), { privateKey: key, services });
+    const peer = await RawPeer.open(prologue, { privateKey: key, services });
     const gossip = await made;
     gossip.subscribe(topic);
-    return new RawGossiper(peer, key, gossip);
+    return new RawGossiper(peer, key, gossip, topic);
   }
 
   get id(): string {
@@ -54,10 +61,10 @@ export class RawGossiper implements AsyncDisposable {
   /** Waits until the other side listens, and says something to it. */
   async say(data: Uint8Array): Promise<void> {
     const untilMs = performance.now() + 5_000;
-    while (this.gossip.getSubscribers(topic).length === 0 && performance.now() < untilMs) {
+    while (this.gossip.getSubscribers(this.#topic).length === 0 && performance.now() < untilMs) {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    await this.gossip.publish(topic, data);
+    await this.gossip.publish(this.#topic, data);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -93,5 +100,3 @@ export async function announced(
   };
   return (await sealAnnouncement(announcement, key)).envelope;
 }
-
-const topic = "p2pcache/studio/holdings";

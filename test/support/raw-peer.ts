@@ -74,7 +74,7 @@ export class RawPeer implements AsyncDisposable {
     return this.host.getMultiaddrs()[0]!.toString();
   }
 
-  dial(swarm: Swarm): Promise<Connection> {
+  dial(swarm: Pick<Swarm, "addresses">): Promise<Connection> {
     return this.host.dial(multiaddr(swarm.addresses()[0]!));
   }
 

@@ -12,13 +12,23 @@ import {
   type VariantHash,
 } from "../../protocol/hash.ts";
 import { ItemIndex, type ManifestRoot } from "../../protocol/manifest.ts";
+import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
+import type { Fault } from "../../protocol/standing.ts";
 
 /** What a swarm told its owner. */
 export type Heard =
   | { readonly kind: "ready" | "left"; readonly peer: PeerName }
   | { readonly kind: "learnt"; readonly peer: PeerName; readonly added: readonly Held[] | "many" }
   | { readonly kind: "wanted"; readonly peer: PeerName; readonly payload: PayloadId }
-  | { readonly kind: "gave"; readonly peer: PeerName; readonly bytes: number };
+  | { readonly kind: "unjoined"; readonly peer: PeerName; readonly payload: PayloadId }
+  | { readonly kind: "registered"; readonly peer: PeerName; readonly question: RegisterQuestion }
+  | { readonly kind: "gave"; readonly peer: PeerName; readonly bytes: number }
+  | {
+      readonly kind: "misbehaved";
+      readonly peer: PeerName;
+      readonly fault: Fault | undefined;
+      readonly reason: string;
+    };
 
 /** Events in order, of which a test may await one: also one that has come already. */
 export class Events<Event> {
@@ -61,6 +71,8 @@ export class Member {
   readonly heard: Events<Heard> = new Events();
   readonly records: Map<VariantHash, Uint8Array> = new Map();
   readonly payloads: Map<PayloadId, ServedPayload> = new Map();
+  /** What it says as a registrar. */
+  answer: RegisterAnswer | undefined;
   holdings: readonly (readonly [VariantHash, PayloadId])[] = [];
 
   readonly handlers: SwarmHandlers = {
@@ -73,6 +85,14 @@ export class Member {
     learnt: (peer, added) => this.heard.add({ kind: "learnt", peer, added }),
     wanted: (peer, payload) => this.heard.add({ kind: "wanted", peer, payload }),
     gave: (peer, bytes) => this.heard.add({ kind: "gave", peer, bytes }),
+    misbehaved: (peer, fault, reason) => this.heard.add({ kind: "misbehaved", peer, fault, reason }),
+    registered: (peer, _, question) => {
+      this.heard.add({ kind: "registered", peer, question });
+      return this.answer;
+    },
+    mayJoin: () => true,
+    unjoined: (peer, payload) => this.heard.add({ kind: "unjoined", peer, payload }),
+    demand: () => undefined,
   };
 
   ready(swarm: Pick<Swarm, "id">): Promise<Heard> {
@@ -127,6 +147,18 @@ export function servedPayload(
   const load = options.load ?? (async (item: number) => new Uint8Array(items[item]!));
   return { index: new ItemIndex(root), root, have: () => options.have ?? "all", load };
 }
+
+/** What somebody asks a registrar who wants a payload of nine groups and has nothing of it. */
+export const registerQuestion: RegisterQuestion = {
+  groups: 9,
+  site: "here",
+  held: new Uint8Array(2),
+  leases: [],
+  wants: 2,
+  isReady: true,
+  lacking: [],
+  seeks: true,
+};
 
 /** A bitmap with some bits set. */
 export function bits(length: number, items: readonly number[]): Bitmap {

@@ -1,6 +1,7 @@
 import * as assert from "uvu/assert";
 import { Bitmap } from "../../protocol/bitmap.ts";
 import { MIB, transferInFlightBytesMax } from "../../protocol/limits.ts";
+import type { Pace } from "../../protocol/politeness.ts";
 import { seededRandom } from "../../protocol/random.ts";
 import { Transfer, type TransferAction, type TransferEvent } from "../../protocol/transfer.ts";
 import type { TransferLimits } from "../../protocol/transfer-limits.ts";
@@ -17,6 +18,8 @@ export interface Scene {
   readonly access?: "open" | "leased";
   readonly seed?: number;
   readonly bytes?: number;
+  readonly pace?: Pace;
+  readonly isHeldBack?: () => boolean;
 }
 
 export const limits: TransferLimits = {
@@ -49,6 +52,8 @@ export function stage(scene: Scene): Staged {
     origins,
     access,
     ...(scene.bytes === undefined ? {} : { bytes: scene.bytes }),
+    ...(scene.pace === undefined ? {} : { pace: scene.pace }),
+    ...(scene.isHeldBack === undefined ? {} : { isHeldBack: scene.isHeldBack }),
   };
   const transfer = new Transfer(plan, { ...limits, ...scene.limits }, seededRandom(seed));
   const sizesBytes = Uint32Array.from([...segments, ...chunks]);

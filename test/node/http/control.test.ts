@@ -59,6 +59,11 @@ class FakeNode implements ApiNode {
   async fsck() {
     return { checked: 4, faults: ["a fault"] };
   }
+
+  /** Its calls are tested with a real node. */
+  get keeping(): never {
+    throw new Error("broken promise: nobody asks here");
+  }
 }
 
 interface Scene {
@@ -179,6 +184,9 @@ rule("a body that asks wrongly is an error of usage", async ({ sockets, node }) 
     '{"things": [{"kind": "variantHash", "hash": "xyz"}]}',
     '{"things": [{"kind": "variant", "variant": {"kind": "rez"}}]}',
     '{"things": [], "origin": "always"}',
+    '{"things": [], "peers": "limited"}',
+    '{"things": [], "traffic": "job-start"}',
+    '{"things": [], "traffic": 1}',
     '{"things": [], "timeoutMs": -1}',
     '{"things": [], "timeoutMs": "1"}',
   ];
@@ -190,15 +198,15 @@ rule("a body that asks wrongly is an error of usage", async ({ sockets, node }) 
 });
 
 rule("a fetch streams its progress and then its result", async ({ client, node }) => {
-  node.onFetch = async ({ onProgress, origin, peers, timeoutMs }) => {
-    assert.equal([origin, peers, timeoutMs], ["never", "auto", 5_000]);
+  node.onFetch = async ({ onProgress, origin, peers, timeoutMs, traffic }) => {
+    assert.equal([origin, peers, timeoutMs, traffic], ["limited", "auto", 5_000, "jobStart"]);
     onProgress?.(progress);
     return result;
   };
   const seen: Progress[] = [];
   const things = [thing];
   const done = await client.fetch(
-    { things, origin: "never", peers: "auto", timeoutMs: 5_000 },
+    { things, origin: "limited", peers: "auto", timeoutMs: 5_000, traffic: "jobStart" },
     (p) => seen.push(p),
     {},
   );

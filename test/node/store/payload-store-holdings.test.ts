@@ -145,7 +145,7 @@ test("what is removed is gone from the disk and from what is said", async ({ ope
   assert.is(await store.serve(payload.record.payload), undefined);
   assert.equal(store.announced(), []);
   assert.is(store.bytes, 0);
-  assert.is(store.lastUsed(payload.hash), undefined);
+  assert.is(store.retention.lastUsedMs(payload.hash), undefined);
   assert.equal((await store.check()).faults, []);
 });
 
@@ -234,9 +234,9 @@ test("last use is the time of Rez's index file", async ({ open, payload }) => {
   const store = await open();
   const path = await fetch(store, payload);
   fs.utimesSync(`${path}.json`, 1_700_000_000, 1_700_000_000);
-  assert.is(store.lastUsed(payload.hash)?.getTime(), 1_700_000_000_000);
+  assert.is(store.retention.lastUsedMs(payload.hash), 1_700_000_000_000);
   fs.rmSync(`${path}.json`);
-  assert.is(store.lastUsed(payload.hash), undefined);
+  assert.is(store.retention.lastUsedMs(payload.hash), undefined);
 });
 
 const changes: readonly (readonly [what: string, path: string, fault: RegExp, change: (tree: string) => void])[] = [

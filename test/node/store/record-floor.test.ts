@@ -1,6 +1,7 @@
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
+import { systemTiming } from "../../../node/store/rez-lock.ts";
 import { encodeEnvelope } from "../../../protocol/record.ts";
 import { encodeWithdrawal } from "../../../protocol/withdrawal.ts";
 import { fill, type Payload, release, removeTree, variantOf, writeSampleTree } from "../../support/payloads.ts";
@@ -63,6 +64,28 @@ test("what was withdrawn, or released anew, while it came in is not placed", asy
     await store[Symbol.asyncDispose]();
     removeTree(join(cachePath, ".sys"));
   }
+});
+
+test("a release that is seen while an older one is being placed leaves that one servable", async (context) => {
+  const { open, payload, folder, cachePath } = context;
+  writeSampleTree(join(folder, "newer"), 4);
+  const newer = await release(join(folder, "newer"), { revision: 1, supersedes: payload.record });
+  const lockPath = join(cachePath, ".sys", ".lock.lock");
+  let noted: Promise<void> | undefined;
+  const sleep = async () => {
+    noted ??= store.noteRecord(payload.hash, newer.envelope);
+    rmSync(lockPath, { force: true });
+  };
+  await using store = await open({ lock: { ...systemTiming, sleep } });
+  const staged = await stage(store, payload);
+  await fill(staged, payload);
+  writeFileSync(lockPath, "");
+  assert.is((await store.commit(payload.hash, staged)).kind, "placed");
+  assert.ok(noted !== undefined, "the release was seen while Rez's lock was waited for");
+  await noted;
+  assert.equal(new Uint8Array((await store.record(payload.hash))!), newer.envelope);
+  assert.equal(await store.verify(payload.hash), []);
+  assert.ok(await store.serve(payload.record.payload));
 });
 
 test("two words of one revision that disagree are a conflict, whoever came first", async (context) => {

@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { suite, type Test } from "uvu";
 import * as assert from "uvu/assert";
 import { systemClock } from "../../../node/clock.ts";
-import { PayloadStore, type StoreOptions } from "../../../node/store/payload-store.ts";
+import { PayloadStore } from "../../../node/store/payload-store.ts";
 import { systemTiming } from "../../../node/store/rez-lock.ts";
+import type { StoreOptions } from "../../../node/store/store-options.ts";
 import { P2pCacheError } from "../../../protocol/errors.ts";
 import type { PayloadId } from "../../../protocol/hash.ts";
 import {

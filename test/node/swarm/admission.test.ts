@@ -129,12 +129,16 @@ for (const [what, bytes] of [
 ] as const) {
   rule(`a hello that is ${what} ends the connection`, async (world) => {
     const member = new Member();
-    const swarm = await world.add("node", member, { timings: { helloMs: 300 } });
+    const refused: string[] = [];
+    const onRefused = (peer: string, reason: string) => refused.push(`${peer} ${reason}`);
+    const swarm = await world.add("node", member, { timings: { helloMs: 300 }, onRefused });
     await using raw = await RawPeer.open();
     const stream = await raw.stream(await raw.dial(swarm), "hello");
     stream.send(bytes);
     await raw.saw.until("the end of the connection", (event) => event === "closed", 3_000);
-    assert.equal(member.heard.all, []);
+    assert.ok(member.heard.all.every(({ kind }) => kind === "misbehaved"));
+    assert.is(refused.length, 1);
+    assert.ok(refused[0]!.startsWith(`${raw.host.peerId.toString()} it `), refused[0]);
   });
 }
 

@@ -3,6 +3,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { FrameStream } from "../../../node/swarm/frame-stream.ts";
 import { nextFrame } from "../../../node/swarm/frames.ts";
+import { FormatError } from "../../../protocol/errors.ts";
 import { encodeMessage } from "../../../protocol/messages.ts";
 import { encodeFrameHead } from "../../../protocol/wire.ts";
 import { failureOf } from "../../support/swarm-member.ts";
@@ -58,13 +59,15 @@ class FakeStream extends EventTarget {
 
 const ignore = () => undefined;
 
-function make(stallMs?: number): { fake: FakeStream; frames: FrameStream } {
+function make(stallMs?: number): { fake: FakeStream; frames: FrameStream; broken: string[] } {
   const fake = new FakeStream();
-  return { fake, frames: new FrameStream(fake as unknown as Stream, limits, stallMs) };
+  const broken: string[] = [];
+  const options = { stallMs, frameMs: 100, onBroken: (reason: string) => broken.push(reason) };
+  return { fake, frames: new FrameStream(fake as unknown as Stream, limits, options), broken };
 }
 
 test("a frame has been sent when all of it has left, not at the first sign of room", async () => {
-  const { fake, frames } = make();
+  const { fake, frames } = make(1_000);
   const sent: number[] = [];
   for (let i = 0; i < 3; i++)
     void frames.send({ kind: "record" }, new Uint8Array(1_000)).then(() => sent.push(i), ignore);
@@ -86,6 +89,42 @@ test("a reader that takes nothing loses the stream, and whoever sends hears of i
   const sends = [1, 2, 3].map(() => failureOf(frames.send({ kind: "record" }, new Uint8Array(100))));
   for (const failure of await Promise.all(sends)) assert.is(failure.code, "UNREACHABLE");
   assert.match(fake.aborted!.message, "does not read");
+});
+
+test("who breaks the protocol is told of once, with the reason", async () => {
+  const tooLarge = make();
+  tooLarge.fake.comes(new Uint8Array([255, 255, 255, 255, 0, 0, 0, 0]));
+  tooLarge.fake.comes(new Uint8Array([255, 255, 255, 255, 0, 0, 0, 0]));
+  assert.is(tooLarge.broken.length, 1);
+  assert.match(tooLarge.broken[0]!, "more than its protocol allows");
+  const nonsense = make();
+  const refuse = () => {
+    throw new FormatError("nonsense");
+  };
+  nonsense.frames.listen(refuse, ignore);
+  nonsense.fake.comes(Buffer.concat([frame, frame]));
+  assert.equal(nonsense.broken, ["nonsense"]);
+  const late = make();
+  late.fake.ends();
+  late.frames.abort(new FormatError("found out later"));
+  assert.equal(late.broken, ["found out later"]);
+  const honest = make();
+  honest.frames.abort(new Error("the node stops"));
+  assert.equal(honest.broken, []);
+  const unread = make(20);
+  await failureOf(unread.frames.send({ kind: "record" }, new Uint8Array(100)));
+  assert.equal(unread.broken, ["it does not read what it asked for"]);
+});
+
+test("a frame that begins and does not end loses the stream; one after the other may go on for ever", async () => {
+  const { fake, broken } = make();
+  const sips = setInterval(() => fake.comes(Buffer.concat([frame.subarray(4), frame.subarray(0, 4)])), 20);
+  fake.comes(frame.subarray(0, 4));
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  assert.equal(broken, []);
+  clearInterval(sips);
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  assert.equal(broken, ["it begins a frame and does not end it"]);
 });
 
 test("a queue that only grows loses the stream", async () => {

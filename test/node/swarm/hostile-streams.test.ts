@@ -3,6 +3,7 @@ import * as assert from "uvu/assert";
 import type { Swarm } from "../../../node/ports.ts";
 import { encodeMessage, type SwarmMessage } from "../../../protocol/messages.ts";
 import { defaultServiceLimits } from "../../../protocol/service.ts";
+import type { Fault } from "../../../protocol/standing.ts";
 import { LoopbackWorld } from "../../support/libp2p-world.ts";
 import { noise } from "../../support/noise.ts";
 import { RawPeer, type RawStream } from "../../support/raw-peer.ts";
@@ -85,6 +86,7 @@ for (const [what, trick] of Object.entries(tricks)) {
     const stream = await scene.open();
     await trick(stream);
     await stream.ended();
+    await blamed(scene, "broken");
     await stillServes(scene);
     assert.is(
       scene.member.heard.count(({ kind }) => kind === "left"),
@@ -92,6 +94,47 @@ for (const [what, trick] of Object.entries(tricks)) {
     );
   });
 }
+
+/** The node says who it was. */
+async function blamed({ member, raw }: Scene, fault: Fault | undefined): Promise<string> {
+  const id = raw.host.peerId.toString();
+  const event = await member.heard.until(`that ${id} is blamed`, (heard) => {
+    return heard.kind === "misbehaved" && heard.peer === id && heard.fault === fault;
+  });
+  return event.kind === "misbehaved" ? event.reason : "";
+}
+
+rule("a flood of joins that are left again ends the stream, and the peer is named", async (scene) => {
+  const stream = await scene.open();
+  for (let number = 0; number < 2_000; number++) {
+    stream.say({ kind: "join", number, payload }).catch(() => undefined);
+    stream.say({ kind: "leave", number }).catch(() => undefined);
+    if (number % 100 === 0) await new Promise(setImmediate);
+  }
+  await stream.ended();
+  assert.is(await blamed(scene, "broken"), "it joins over and over");
+});
+
+rule("a flood of messages ends the stream, and the peer is named", async (scene) => {
+  const stream = await scene.open();
+  await stream.say({ kind: "join", number: 0, payload });
+  for (let i = 0; i < 60_000 && stream.stream.status === "open"; i++) {
+    const said = stream.say({ kind: "cancel", number: 0, items: [1] }).catch(() => undefined);
+    if (i % 100 === 0) await said;
+  }
+  await stream.ended();
+  assert.is(await blamed(scene, "broken"), "it floods us with messages");
+});
+
+rule("a flood of streams is named, and who goes on with it goes", async (scene) => {
+  const { raw, member } = scene;
+  const [connection] = raw.host.getConnections();
+  for (let i = 0; i < 2_000 && connection!.status === "open"; i++) {
+    await raw.stream(connection!, "swarm").catch(() => undefined);
+  }
+  assert.match(await blamed(scene, "broken"), "it opens more streams at a time than a protocol has");
+  await member.heard.until("that it has gone", ({ kind }) => kind === "left");
+});
 
 rule("sixty-four joins are let through, and free again after leaving", async ({ open }) => {
   const stream = await open();
@@ -258,11 +301,13 @@ const answers: Readonly<Record<string, (stream: RawStream) => void>> = {
   nothing: () => undefined,
 };
 for (const [what, answer] of Object.entries(answers)) {
-  serving(`a join that is answered by ${what} fails`, answer, async ({ swarm }, from) => {
+  serving(`a join that is answered by ${what} fails`, answer, async (scene, from) => {
+    const { swarm } = scene;
     const listener = new Listener();
     assert.is((await failureOf(swarm.join(from, payload, 4, listener))).code, "UNREACHABLE");
     assert.ok(listener.pieces() === 0);
     assert.is(swarm.peers().length, 1);
+    await blamed(scene, what === "nothing" ? "claim" : "broken");
   });
 }
 
@@ -293,6 +338,28 @@ serving(
     assert.is((await listener.bytesOf(2)).length, 1);
   },
 );
+
+const floods: Readonly<Record<string, (stream: RawStream) => Promise<void>>> = {
+  "what it has, over and over": (stream) => stream.say({ kind: "have", number: 0, items: [1, 2, 3] }),
+  "pieces that nobody asked for": (stream) =>
+    stream.frames.send({ kind: "piece", number: 0, item: 1 }, new Uint8Array(1)),
+  "frames of a payload that nobody joined": (stream) => stream.say({ kind: "have", number: 7, items: [1] }),
+};
+for (const [what, flood] of Object.entries(floods)) {
+  serving(
+    `a peer that floods us with ${what} loses the stream, and is named`,
+    async (stream) => {
+      await stream.say({ kind: "joined", number: 0, all: true });
+      for (let i = 0; i < 10_000 && stream.stream.status === "open"; i++) await flood(stream).catch(() => undefined);
+    },
+    async (scene, from) => {
+      const listener = new Listener();
+      await scene.swarm.join(from, payload, 4, listener);
+      await listener.until("the end", ({ kind }) => kind === "ended");
+      assert.is(await blamed(scene, "broken"), `it floods us with ${what}`);
+    },
+  );
+}
 
 test.run();
 

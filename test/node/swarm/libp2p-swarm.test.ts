@@ -2,6 +2,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { Libp2pSwarm } from "../../../node/swarm/libp2p-swarm.ts";
 import { UnreachableError, UsageError } from "../../../protocol/errors.ts";
+import { testCrowd } from "../../conformance/crowd-conformance.ts";
 import { testSwarm } from "../../conformance/swarm-conformance.ts";
 import { LoopbackWorld, swarmOptions } from "../../support/libp2p-world.ts";
 import {
@@ -17,6 +18,7 @@ import {
 } from "../../support/swarm-member.ts";
 
 testSwarm("libp2p", async () => new LoopbackWorld());
+testCrowd("libp2p", async () => new LoopbackWorld());
 
 const test = suite("the libp2p swarm");
 
@@ -137,6 +139,20 @@ test("closing in the middle of everything leaves no socket and no timer that hol
   swarm.announce();
   assert.equal(swarm.peers(), []);
   assert.is((await failureOf(swarm.join(served.id, payload, 50, listener))).code, "UNREACHABLE");
+});
+
+rule("what peers may be sent is bounded by class from the start", async (world) => {
+  const [server, member] = [new Member(), new Member()];
+  server.payloads.set(payload, { ...servedPayload([chunk, chunk, chunk]), sizeOf: () => 4 * 1024 * 1024 });
+  const served = await world.add("server", server, { up: { repair: 0 } });
+  const swarm = await world.add("node", member);
+  await member.ready(served);
+  const [slow, quick] = [new Listener(), new Listener()];
+  swarm.take(served.id, payload, 3, slow, "repair").request([1, 2]);
+  await slow.bytesOf(1);
+  swarm.take(served.id, payload, 3, quick).request([1, 2]);
+  await Promise.all([quick.bytesOf(1), quick.bytesOf(2)]);
+  assert.is(slow.pieces(), 1);
 });
 
 rule("three that know one of them all meet it, and one after the other may leave", async (world) => {

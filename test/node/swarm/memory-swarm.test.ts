@@ -2,10 +2,14 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Swarm } from "../../../node/ports.ts";
 import { MemoryNetwork } from "../../../node/swarm/memory-swarm.ts";
-import { testSwarm } from "../../conformance/swarm-conformance.ts";
+import { testCrowd } from "../../conformance/crowd-conformance.ts";
+import { type SwarmWorld, testSwarm } from "../../conformance/swarm-conformance.ts";
 import { Listener, Member, payloadNamed, servedPayload } from "../../support/swarm-member.ts";
 
-testSwarm("memory", async () => {
+testSwarm("memory", open);
+testCrowd("memory", open);
+
+async function open(): Promise<SwarmWorld> {
   const network = new MemoryNetwork();
   const opened: Swarm[] = [];
   return {
@@ -18,7 +22,7 @@ testSwarm("memory", async () => {
       for (const swarm of opened) await swarm[Symbol.asyncDispose]();
     },
   };
-});
+}
 
 test("members that were parted meet again when they are connected", async () => {
   const network = new MemoryNetwork();

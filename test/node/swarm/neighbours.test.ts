@@ -1,7 +1,8 @@
 // deadline: 120 s
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { Libp2pSwarm, SwarmOptions } from "../../../node/swarm/libp2p-swarm.ts";
+import type { Libp2pSwarm } from "../../../node/swarm/libp2p-swarm.ts";
+import type { SwarmOptions } from "../../../node/swarm/swarm-options.ts";
 import { UnreachableError } from "../../../protocol/errors.ts";
 import { LoopbackWorld } from "../../support/libp2p-world.ts";
 import { announced, RawGossiper } from "../../support/raw-gossiper.ts";

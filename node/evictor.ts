@@ -1,0 +1,259 @@
+import { NoSpaceError, P2pCacheError } from "../protocol/errors.ts";
+import {
+  type EvictionGoal,
+  type EvictionLimits,
+  type EvictionPlan,
+  type HeldFacts,
+  type Hold,
+  type PlanLine,
+  planEviction,
+} from "../protocol/eviction.ts";
+import { reasonText } from "../protocol/eviction-text.ts";
+import type { VariantHash } from "../protocol/hash.ts";
+import type { KeepIndex } from "../protocol/keep-index.ts";
+import { diskHighWatermark, evictionInodesMin, highWatermark } from "../protocol/limits.ts";
+import type { ReleaseRecord } from "../protocol/record.ts";
+import { variantText } from "../protocol/variant.ts";
+import type { Leases } from "./leases.ts";
+import type { Log } from "./log.ts";
+import type { Clock, DirectoryView } from "./ports.ts";
+import type { CatalogueEntry } from "./store/catalogue.ts";
+import type { PayloadStore } from "./store/payload-store.ts";
+import { diskBytesOf, type Need } from "./store/space.ts";
+
+export interface EvictorParts {
+  readonly store: Pick<PayloadStore, "retention" | "space" | "remove">;
+  readonly leases: Leases;
+  /** What the lists in force name, at this moment. */
+  readonly keeps: () => KeepIndex;
+  /** Undefined where nobody else is known. */
+  readonly directory: () => Pick<DirectoryView, "copies"> | undefined;
+  /** Whether a fetch of it is under way. */
+  readonly isFetched: (variant: VariantHash) => boolean;
+  readonly limits: () => EvictionLimits;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Says to the peers what is held now. */
+  readonly announce: () => void;
+}
+
+/** What became, or would become, of one held variant. */
+export interface KeptLine {
+  /** `studio:foo-1.0.0[0]`. */
+  readonly handle: string;
+  readonly variant: VariantHash;
+  readonly bytes: number;
+  readonly outcome: "kept" | "goes" | "removed" | "failed";
+  /** `kept: toolset fx, version 42, rank 3, signed by pipeline`. */
+  readonly reason: string;
+}
+
+export interface Collected {
+  readonly freedBytes: number;
+  readonly lines: readonly KeptLine[];
+  /** What is missing still of room and places, for people; undefined where nothing is. */
+  readonly missing: string | undefined;
+}
+
+/** Carries out what `planEviction` says, and explains it. One plan is carried out at a time. */
+export class Evictor {
+  readonly #parts: EvictorParts;
+  #last: Promise<unknown> = Promise.resolve();
+  /** What was explained last, while nothing has changed that matters. */
+  #explained: { readonly atMs: number; readonly plan: EvictionPlan; readonly stamp: string } | undefined;
+
+  constructor(parts: EvictorParts) {
+    this.#parts = parts;
+  }
+
+  /** What would go if `collect` were called now. */
+  async dryRun(): Promise<Collected> {
+    const plan = await this.#plan({ kind: "tidy", toLow: true });
+    const lines = plan.lines.map((line) => this.#shown(line, line.goes ? "goes" : "kept"));
+    return { freedBytes: plan.freedBytes, lines, missing: missingText(plan) };
+  }
+
+  /** Removes what must go; `toLow`: down to the low watermark in any case. */
+  collect(options: { readonly toLow: boolean; readonly signal?: AbortSignal }): Promise<Collected> {
+    return this.#alone(async () => {
+      const { toLow, signal } = options;
+      const plan = await this.#plan({ kind: "tidy", toLow });
+      const lines: KeptLine[] = [];
+      for (const line of plan.lines) {
+        lines.push(line.goes && !signal?.aborted ? await this.#remove(line, signal) : this.#shown(line, "kept"));
+      }
+      const gone = lines.filter(({ outcome }) => outcome === "removed");
+      return { freedBytes: gone.reduce((sum, { bytes }) => sum + bytes, 0), lines, missing: missingText(plan) };
+    });
+  }
+
+  /** Removes what must go by itself, where a watermark was passed. Never rejects. */
+  async collectIfHigh(): Promise<void> {
+    try {
+      const { usedBytes, freeBytes, freeInodes, comingVariants } = await this.#parts.store.space.use();
+      const { maxBytes, freeBytesMin, maxVariants = Number.POSITIVE_INFINITY } = this.#parts.limits();
+      const count = this.#parts.store.retention.entries().length + comingVariants;
+      const isFull = usedBytes > highWatermark * maxBytes || freeBytes < diskHighWatermark * freeBytesMin;
+      if (isFull || count > maxVariants || (freeInodes ?? Number.POSITIVE_INFINITY) < evictionInodesMin)
+        await this.tidy();
+    } catch (error) {
+      this.#parts.log("warn", "eviction-failed", { reason: (error as Error).message });
+    }
+  }
+
+  /** Within the limits, by age, and past a watermark. Never rejects. */
+  async tidy(): Promise<void> {
+    try {
+      const { missing } = await this.collect({ toLow: false });
+      if (missing !== undefined) this.#parts.log("warn", "cache-too-full", { missing });
+    } catch (error) {
+      this.#parts.log("warn", "eviction-failed", { reason: (error as Error).message });
+    }
+  }
+
+  /**
+   * Makes room for a release that is about to be fetched; answers whether something went.
+   * @throws {NoSpaceError} when not enough may go for it: then nothing has.
+   */
+  makeRoom(record: ReleaseRecord, need: Need): Promise<boolean> {
+    return this.#alone(async () => {
+      const { blockBytes } = await this.#parts.store.space.use();
+      const plan = await this.#plan({
+        kind: "room",
+        bytes: need.totalBytes,
+        diskBytes: diskBytesOf(need, { blockBytes }),
+        inodes: need.inodes,
+        variants: need.variants === 1 ? 1 : 0,
+        naming: this.#parts.keeps().best(record.variant),
+      });
+      if (plan.missing !== undefined) throw noRoom(variantText(record.variant), missingText(plan)!);
+      let hasGone = false;
+      for (const line of plan.lines.filter(({ goes }) => goes)) {
+        hasGone = (await this.#remove(line, undefined)).outcome === "removed" || hasGone;
+      }
+      return hasGone;
+    });
+  }
+
+  /** Why a held variant stays, or would go now; undefined where it is not held. */
+  async explain(variant: VariantHash): Promise<KeptLine | undefined> {
+    const { lines } = await this.#recentPlan();
+    const line = lines.find(({ held }) => held.variant === variant);
+    return line === undefined ? undefined : this.#shown(line, line.goes ? "goes" : "kept");
+  }
+
+  /** What holds a variant now, whatever the lists say. */
+  async holdOf(variant: VariantHash): Promise<Hold | undefined> {
+    await this.#parts.leases.prune();
+    return this.#holdIn(this.#parts.leases.holders(), variant);
+  }
+
+  /** Something has changed that an explanation depends on. */
+  forgetPlan(): void {
+    this.#explained = undefined;
+  }
+
+  /** Waits for what is being carried out. */
+  async settled(): Promise<void> {
+    await this.#last;
+  }
+
+  /** A plan takes a second for a hundred thousand variants: one that is a few seconds old explains as well. */
+  async #recentPlan(): Promise<EvictionPlan> {
+    const nowMs = this.#parts.clock.monotonicMs();
+    await this.#parts.leases.prune();
+    const entries = this.#parts.store.retention.entries();
+    const stamp = JSON.stringify([entries.length, entries.at(-1)?.hash, this.#parts.leases.holders().size]);
+    const known = this.#explained;
+    if (known !== undefined && known.stamp === stamp && nowMs - known.atMs < explainedMs) return known.plan;
+    const plan = await this.#plan({ kind: "tidy", toLow: false });
+    this.#explained = { atMs: nowMs, plan, stamp };
+    return plan;
+  }
+
+  async #plan(goal: EvictionGoal): Promise<EvictionPlan> {
+    const { store, leases, limits, clock } = this.#parts;
+    await leases.prune();
+    const uses = await store.retention.lastUses();
+    const holders = leases.holders();
+    const keeps = this.#parts.keeps();
+    const directory = this.#parts.directory();
+    const factsOf = (entry: CatalogueEntry): HeldFacts => ({
+      variant: entry.hash,
+      bytes: entry.bytes,
+      files: entry.files,
+      lastUsedMs: uses.get(entry.hash),
+      replicas: directory?.copies(entry.hash, entry.payload) ?? 0,
+      naming: keeps.best(entry.variant),
+      hold: this.#holdIn(holders, entry.hash),
+    });
+    const fullness = await store.space.use();
+    const held = store.retention.entries().map(factsOf);
+    return planEviction({ held, limits: limits(), fullness, goal, wallMs: clock.wallMs() });
+  }
+
+  #holdIn(holders: ReadonlyMap<VariantHash, string>, variant: VariantHash): Hold | undefined {
+    const by = holders.get(variant);
+    if (by !== undefined) return { kind: "leased", by };
+    if (this.#parts.isFetched(variant)) return { kind: "busy" };
+    return this.#parts.store.retention.isPinned(variant) ? { kind: "pinned" } : undefined;
+  }
+
+  /** Looks again first: somebody may have begun to use it since the plan was made (P5). */
+  async #remove(line: PlanLine, signal: AbortSignal | undefined): Promise<KeptLine> {
+    const { store, log, announce, limits, clock } = this.#parts;
+    const { variant } = line.held;
+    const hold = await this.holdOf(variant);
+    if (hold !== undefined) return this.#shown({ ...line, goes: false, reason: { kind: "held", hold } }, "kept");
+    const lastUsedMs = store.retention.lastUsedMs(variant);
+    if (lastUsedMs !== undefined && clock.wallMs() - lastUsedMs < limits().minIdleMs) {
+      const held = { ...line.held, lastUsedMs };
+      return this.#shown({ held, goes: false, reason: { kind: "recent" } }, "kept");
+    }
+    const shown = this.#shown(line, "removed");
+    try {
+      await store.remove(variant, { onHidden: announce, ...(signal === undefined ? {} : { signal }) });
+      log("info", "variant-evicted", { ...shown });
+      return shown;
+    } catch (error) {
+      announce();
+      if (!(error instanceof P2pCacheError)) throw error;
+      log("warn", "eviction-failed", { variant: shown.handle, reason: error.message });
+      return { ...shown, outcome: "failed", reason: `kept: ${error.message}` };
+    }
+  }
+
+  #shown(line: PlanLine, outcome: KeptLine["outcome"]): KeptLine {
+    const { variant, bytes } = line.held;
+    const entry = this.#parts.store.retention.entry(variant);
+    const handle = entry === undefined ? variant : variantText(entry.variant);
+    return { handle, variant, bytes, outcome, reason: reasonText(line, this.#parts.clock.wallMs()) };
+  }
+
+  #alone<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = this.#last.then(work);
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+}
+
+function missingText({ missing }: EvictionPlan): string | undefined {
+  if (missing === undefined) return undefined;
+  const { bytes, diskBytes, inodes, variants } = missing;
+  const parts = [
+    [bytes, `${Math.ceil(bytes)} bytes below max_bytes`],
+    [diskBytes, `${Math.ceil(diskBytes)} bytes on the disk`],
+    [inodes, `${inodes} inodes`],
+    [variants, `${variants} places below max_variants`],
+  ] as const;
+  return parts.flatMap(([amount, text]) => (amount > 0 ? [text] : [])).join(", ");
+}
+
+function noRoom(what: string, missing: string): NoSpaceError {
+  return new NoSpaceError(`there is no room for ${what}: ${missing} are missing once all has gone that may`, {
+    hint: "p2pcache gc --dry-run says for every variant why it stays",
+  });
+}
+
+/** How long an explanation may be behind. */
+const explainedMs = 10_000;

@@ -1,0 +1,166 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { NotTrustedError, P2pCacheError } from "../protocol/errors.ts";
+import {
+  checkNewer,
+  isToolset,
+  type KeepPlace,
+  keepListForm,
+  type SignedKeepList,
+  type ToolsetKey,
+  trustedKeepList,
+} from "../protocol/keep-alive.ts";
+import { KeepIndex } from "../protocol/keep-index.ts";
+import { keepListBytesMax } from "../protocol/limits.ts";
+import { decodeEnvelope } from "../protocol/record.ts";
+import { parseUtcTime } from "../protocol/utc-time.ts";
+import { keyId, parsePublicKey, verifySignature } from "./keys.ts";
+import type { Clock, KeepAliveSource } from "./ports.ts";
+import { writeDurably } from "./store/record-objects.ts";
+import { makeDirectory } from "./store/rez-guard.ts";
+
+export interface KeepListsParts {
+  /** Where the newest list of each toolset is kept: it counts until a newer one comes, through restarts and offline. */
+  readonly directory: string;
+  readonly place: KeepPlace;
+  readonly clock: Clock;
+  /** A list that came, or was kept, is not believed. */
+  readonly onRefused: (toolset: string, reason: string) => void;
+}
+
+/** The keep-alive lists that this machine follows: the highest version of each that was ever seen (P6). */
+export class KeepLists {
+  readonly #parts: KeepListsParts;
+  #keys: ReadonlyMap<string, ToolsetKey> = new Map();
+  /** By toolset: the newest envelope, also one whose key does not count any more: nothing older may come after it. */
+  readonly #envelopes = new Map<string, Uint8Array>();
+  readonly #lists = new Map<string, SignedKeepList>();
+  #index: { readonly index: KeepIndex; readonly untilMs: number; readonly fromMs: number } | undefined;
+  readonly #refused = new Map<string, string>();
+
+  private constructor(parts: KeepListsParts) {
+    this.#parts = parts;
+  }
+
+  /** Reads what is kept; nobody is asked. */
+  static async open(keys: ReadonlyMap<string, string>, parts: KeepListsParts): Promise<KeepLists> {
+    const lists = new KeepLists(parts);
+    makeDirectory(parts.directory);
+    await lists.follow(keys);
+    return lists;
+  }
+
+  /** The lists that count on this machine or elsewhere, expired ones among them. */
+  all(): SignedKeepList[] {
+    return [...this.#lists.values()];
+  }
+
+  get toolsets(): string[] {
+    return [...this.#keys.keys()];
+  }
+
+  /** All of them as one, by now. */
+  index(): KeepIndex {
+    const nowMs = this.#parts.clock.wallMs();
+    const known = this.#index;
+    if (known !== undefined && nowMs >= known.fromMs && nowMs < known.untilMs) return known.index;
+    const ends = this.all().map(({ expires }) => parseUtcTime(expires)!);
+    const untilMs = Math.min(Number.POSITIVE_INFINITY, ...ends.filter((ms) => ms > nowMs));
+    const index = new KeepIndex(this.all(), this.#parts.place, nowMs);
+    this.#index = { index, untilMs, fromMs: nowMs };
+    return index;
+  }
+
+  /** Follows these toolsets from now on, by their owners' keys. */
+  async follow(keys: ReadonlyMap<string, string>): Promise<void> {
+    this.#keys = new Map([...keys].map(([toolset, text]) => [toolset, toolsetKey(text)]));
+    this.#lists.clear();
+    this.#index = undefined;
+    for (const toolset of this.#keys.keys()) {
+      const envelope = this.#envelopes.get(toolset) ?? (await this.#read(toolset));
+      if (envelope !== undefined) await this.#takeKept(toolset, envelope);
+    }
+  }
+
+  /** Asks for each toolset's list at each source; answers whether anything is newer. Never rejects, but for the signal. */
+  async refresh(sources: readonly KeepAliveSource[], signal?: AbortSignal): Promise<boolean> {
+    let isNewer = false;
+    for (const toolset of this.#keys.keys()) {
+      for (const source of sources) {
+        try {
+          const envelope = await source.list(toolset, signal === undefined ? {} : { signal });
+          if (envelope !== undefined) isNewer = (await this.take(toolset, envelope)) || isNewer;
+        } catch (error) {
+          signal?.throwIfAborted();
+          this.#refuse(toolset, `from ${source.name}: ${(error as Error).message}`);
+        }
+      }
+    }
+    return isNewer;
+  }
+
+  /**
+   * Takes a list in, durably, if it is newer than what is known; answers whether it is.
+   * @throws {NotTrustedError} LIST_OUTDATED, LIST_CONFLICT or for its signature; {FormatError} {VersionError}.
+   */
+  async take(toolset: string, envelope: Uint8Array): Promise<boolean> {
+    const list = this.#verified(toolset, envelope);
+    const known = this.#envelopes.get(toolset);
+    if (!checkNewer(known === undefined ? undefined : bodyOf(known), bodyOf(envelope))) return false;
+    await writeDurably(this.#pathOf(toolset), envelope);
+    this.#envelopes.set(toolset, envelope);
+    this.#lists.set(toolset, list);
+    this.#refused.delete(toolset);
+    this.#index = undefined;
+    return true;
+  }
+
+  #verified(toolset: string, envelope: Uint8Array): SignedKeepList {
+    const list = trustedKeepList(decodeEnvelope(envelope, keepListForm), this.#keys, verifySignature);
+    if (list.toolset === toolset) return list;
+    throw new NotTrustedError(`the keep-alive list of ${list.toolset} lies where that of ${toolset} should be`);
+  }
+
+  async #takeKept(toolset: string, envelope: Uint8Array): Promise<void> {
+    try {
+      bodyOf(envelope);
+      this.#envelopes.set(toolset, envelope);
+      this.#lists.set(toolset, this.#verified(toolset, envelope));
+    } catch (error) {
+      if (!(error instanceof P2pCacheError)) throw error;
+      this.#refuse(toolset, `the one that is kept here: ${error.message}`);
+    }
+  }
+
+  /** Told once until another one comes. */
+  #refuse(toolset: string, reason: string): void {
+    if (this.#refused.get(toolset) === reason) return;
+    this.#refused.set(toolset, reason);
+    this.#parts.onRefused(toolset, reason);
+  }
+
+  async #read(toolset: string): Promise<Uint8Array | undefined> {
+    try {
+      const bytes = await readFile(this.#pathOf(toolset));
+      return bytes.length > keepListBytesMax ? undefined : bytes;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      throw error;
+    }
+  }
+
+  #pathOf(toolset: string): string {
+    if (!isToolset(toolset)) throw new Error("broken promise: settings name toolsets only");
+    return join(this.#parts.directory, `${toolset}.dsse.json`);
+  }
+}
+
+/** @throws {UsageError} for a text that is no key. */
+export function toolsetKey(text: string): ToolsetKey {
+  const key = parsePublicKey(text);
+  return { key, keyid: keyId(key) };
+}
+
+function bodyOf(envelope: Uint8Array): Uint8Array {
+  return decodeEnvelope(envelope, keepListForm).body;
+}

@@ -1,0 +1,120 @@
+import type { PeerName } from "../protocol/directory.ts";
+import type { PayloadFetchEvent } from "../protocol/payload-fetch.ts";
+import type { TrafficClass } from "../protocol/politeness.ts";
+import type { Standing } from "../protocol/standing.ts";
+import type { Clock, Join, StagedTree, Swarm } from "./ports.ts";
+
+/** What joins of one payload work with. */
+export interface MembershipParts {
+  readonly target: StagedTree;
+  readonly swarm: Swarm | undefined;
+  readonly standing: Standing;
+  readonly clock: Clock;
+  /** Whether a peer that has all of it is asked without a join (DESIGN section 6, the short path). */
+  readonly isSmall: boolean;
+  readonly post: (event: PayloadFetchEvent) => void;
+  /** What peers are told of why. */
+  readonly traffic: () => TrafficClass | undefined;
+  readonly onPiece: (peer: PeerName, item: number, bytes: Uint8Array<ArrayBuffer>) => void;
+}
+
+/** A peer that is asked, or was asked, what it has of the payload. */
+interface Membership {
+  /** Undefined until it has answered. */
+  join: Join | undefined;
+}
+
+/** One payload as it is joined at peers: at each of them once at a time. */
+export class Memberships {
+  readonly #parts: MembershipParts;
+  readonly #members = new Map<PeerName, Membership>();
+  #isOver = false;
+
+  constructor(parts: MembershipParts) {
+    this.#parts = parts;
+  }
+
+  /** Asks a peer what it has; `left` is posted when nothing comes of it. */
+  join(peer: PeerName, isHolder: boolean): void {
+    const { swarm, standing, clock, isSmall, post } = this.#parts;
+    if (this.#isOver || this.#members.has(peer)) return;
+    if (swarm === undefined || standing.level(peer, clock.monotonicMs()) !== "good") {
+      return post({ kind: "left", source: peer });
+    }
+    const member: Membership = { join: undefined };
+    this.#members.set(peer, member);
+    if (isHolder && isSmall) this.#take(swarm, peer, member);
+    else void this.#ask(swarm, peer, member);
+  }
+
+  /** A peer counts for nothing any more; nothing is posted. */
+  leave(peer: PeerName): void {
+    const member = this.#members.get(peer);
+    this.#members.delete(peer);
+    member?.join?.leave();
+  }
+
+  /** Answers whether the peer could be asked. */
+  request(peer: PeerName, items: readonly number[]): boolean {
+    const join = this.#members.get(peer)?.join;
+    join?.request(items);
+    return join !== undefined;
+  }
+
+  cancel(peer: PeerName, items: readonly number[]): void {
+    this.#members.get(peer)?.join?.cancel(items);
+  }
+
+  /** Leaves everybody. */
+  close(): void {
+    this.#isOver = true;
+    for (const peer of [...this.#members.keys()]) this.leave(peer);
+  }
+
+  #take(swarm: Swarm, peer: PeerName, member: Membership): void {
+    const { payload, index } = this.#parts.target;
+    member.join = swarm.take(peer, payload, index.items, this.#listener(peer, member), this.#parts.traffic());
+    this.#parts.post({ kind: "joined", source: peer, have: "all" });
+  }
+
+  /** Never rejects. */
+  async #ask(swarm: Swarm, peer: PeerName, member: Membership): Promise<void> {
+    const { payload, index } = this.#parts.target;
+    const isCurrent = () => !this.#isOver && this.#members.get(peer) === member;
+    try {
+      const join = await swarm.join(peer, payload, index.items, this.#listener(peer, member), this.#parts.traffic());
+      if (!isCurrent()) return join?.leave();
+      if (join === undefined) return this.#lose(peer, member);
+      member.join = join;
+      this.#parts.post({ kind: "joined", source: peer, have: join.have });
+    } catch {
+      this.#lose(peer, member);
+    }
+  }
+
+  #listener(source: PeerName, member: Membership) {
+    const { onPiece } = this.#parts;
+    const isCurrent = () => !this.#isOver && this.#members.get(source) === member;
+    const post = (event: PayloadFetchEvent) => {
+      if (isCurrent()) this.#parts.post(event);
+    };
+    return {
+      have: (items: readonly number[]) => post({ kind: "has", source, items }),
+      piece: (item: number, bytes: Uint8Array<ArrayBuffer>) => {
+        if (isCurrent()) onPiece(source, item, bytes);
+      },
+      busy: (items: readonly number[], retryAfterMs: number) => post({ kind: "busy", source, items, retryAfterMs }),
+      gone: (items: readonly number[]) => {
+        if (items.length === 0) this.#lose(source, member);
+        else post({ kind: "missing", source, items });
+      },
+      ended: () => this.#lose(source, member),
+    };
+  }
+
+  #lose(peer: PeerName, member: Membership): void {
+    if (this.#isOver || this.#members.get(peer) !== member) return;
+    this.leave(peer);
+    this.#parts.post({ kind: "left", source: peer });
+  }
+}

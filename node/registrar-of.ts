@@ -1,0 +1,16 @@
+import type { PeerName } from "../protocol/directory.ts";
+import type { Random } from "../protocol/random.ts";
+import { Registrar } from "../protocol/registrar.ts";
+import type { Clock, SwarmHandlers } from "./ports.ts";
+
+/** The registrar that this node is for others, as the swarm asks it. */
+export function registrarOf(
+  clock: Clock,
+  random: Random,
+): Pick<SwarmHandlers, "registered"> & { readonly left: (peer: PeerName) => void } {
+  const registrar = new Registrar(random);
+  return {
+    registered: (peer, payload, question) => registrar.ask(peer, payload, question, clock.monotonicMs()),
+    left: (peer) => registrar.left(peer, clock.monotonicMs()),
+  };
+}

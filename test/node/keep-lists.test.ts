@@ -1,0 +1,148 @@
+// runs unprivileged
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { keepListName, OriginListSource } from "../../node/keep-alive/origin-list-source.ts";
+import { KeepLists } from "../../node/keep-lists.ts";
+import { generatePublisherKey, keyId, type PublisherKey, publicKeyText, sign } from "../../node/keys.ts";
+import { MemoryRepository } from "../../node/origins/memory-origin.ts";
+import type { KeepAliveSource } from "../../node/ports.ts";
+import { UnreachableError } from "../../protocol/errors.ts";
+import { encodeKeepList, keepListForm } from "../../protocol/keep-alive.ts";
+import { encodeEnvelope, signedBytes } from "../../protocol/record.ts";
+import { signedList } from "../support/keep-lists.ts";
+
+const nowMs = Date.parse("2026-11-21T08:00:00Z");
+const nuke = { kind: "rez", repository: "studio", name: "nuke", version: "14.0" } as const;
+
+interface Scene {
+  readonly directory: string;
+  readonly key: PublisherKey;
+  readonly other: PublisherKey;
+  readonly refused: string[];
+  wallMs: number;
+  open(key?: PublisherKey): Promise<KeepLists>;
+}
+
+function rule(text: string, check: (scene: Scene) => Promise<void>): void {
+  test(text, async () => {
+    const directory = mkdtempSync(join(tmpdir(), "keep-lists-"));
+    try {
+      const key = await generatePublisherKey(join(directory, "fx.pem"));
+      const other = await generatePublisherKey(join(directory, "other.pem"));
+      const refused: string[] = [];
+      const scene: Scene = {
+        ...{ directory, key, other, refused, wallMs: nowMs },
+        open: (owner = key) =>
+          KeepLists.open(new Map([["fx", publicKeyText(owner)]]), {
+            directory: join(directory, "lists"),
+            place: { site: "", rack: "", host: "ws" },
+            clock: { monotonicMs: () => 0, wallMs: () => scene.wallMs },
+            onRefused: (toolset, reason) => refused.push(`${toolset} ${reason}`),
+          }),
+      };
+      await check(scene);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+}
+
+rule("the newest list counts, also after a restart with nobody to ask", async ({ open, key }) => {
+  const lists = await open();
+  assert.is(lists.index().best(nuke), undefined);
+  assert.ok(await lists.refresh([sourceOf(sealed(key, 7, ["studio:nuke"]))]));
+  assert.not(await lists.refresh([sourceOf(sealed(key, 7, ["studio:nuke"]))]), "the same is nothing new");
+  assert.is((await open()).index().best(nuke)?.version, 7);
+});
+
+rule("an older version, or another one of the same, is refused and told once, through restarts (P6)", async (scene) => {
+  const { open, key, refused } = scene;
+  await (await open()).refresh([sourceOf(sealed(key, 7, ["studio:nuke"]))]);
+  const lists = await open();
+  for (const bad of [sealed(key, 6, ["studio:maya"]), sealed(key, 7, ["studio:maya"])]) {
+    for (let i = 0; i < 3; i++) await lists.refresh([sourceOf(bad)]);
+  }
+  assert.equal(lists.all()[0]!.version, 7);
+  assert.is(refused.length, 2);
+  assert.match(refused[0]!, /version 6, but 7 was seen already/);
+  assert.match(refused[1]!, /two keep-alive lists of fx have version 7/);
+});
+
+rule("who is not the toolset's owner is refused, and so is a list in another one's place", async (scene) => {
+  const { open, key, other, refused } = scene;
+  const lists = await open();
+  await lists.refresh([sourceOf(sealed(other, 1, ["studio:nuke"]))]);
+  await lists.refresh([sourceOf(sealed(key, 1, ["studio:nuke"], "comp"))]);
+  await lists.refresh([sourceOf(new TextEncoder().encode("{}"))]);
+  assert.equal(lists.all(), []);
+  assert.is(refused.length, 3, refused.join("\n"));
+});
+
+rule(
+  "a new owner's list counts from a higher version on; that of the old one does not count meanwhile",
+  async (scene) => {
+    const { open, key, other } = scene;
+    await (await open()).refresh([sourceOf(sealed(key, 7, ["studio:nuke"]))]);
+    const lists = await open(other);
+    assert.equal(lists.all(), []);
+    assert.not(await lists.refresh([sourceOf(sealed(other, 7, ["studio:maya"]))]));
+    assert.not(await lists.refresh([sourceOf(sealed(other, 3, ["studio:maya"]))]));
+    assert.ok(await lists.refresh([sourceOf(sealed(other, 8, ["studio:maya"]))]));
+  },
+);
+
+rule("a list loses its force at the moment when it expires, while the node runs", async (scene) => {
+  const lists = await scene.open();
+  await lists.refresh([sourceOf(sealed(scene.key, 1, ["studio:nuke"], "fx", "2026-11-21T09:00:00Z"))]);
+  assert.is(lists.index().best(nuke)?.isExpired, false);
+  scene.wallMs = Date.parse("2026-11-21T09:00:00Z");
+  assert.is(lists.index().best(nuke)?.isExpired, true);
+  scene.wallMs = nowMs;
+  assert.is(lists.index().best(nuke)?.isExpired, false, "a clock that was set back is no reason to go on expired");
+});
+
+rule("a source that cannot be asked keeps no other from being asked", async ({ open, key, refused }) => {
+  const broken: KeepAliveSource = {
+    name: "filer",
+    list: async () => {
+      throw new UnreachableError("the filer is down");
+    },
+  };
+  const lists = await open();
+  assert.ok(await lists.refresh([broken, sourceOf(sealed(key, 2, ["studio:nuke"]))]));
+  assert.match(refused[0]!, /from filer: the filer is down/);
+});
+
+rule(
+  "what is kept and was spoilt on the disk counts for nothing, and is told",
+  async ({ open, key, directory, refused }) => {
+    await (await open()).refresh([sourceOf(sealed(key, 7, ["studio:nuke"]))]);
+    const file = join(directory, "lists", "fx.dsse.json");
+    writeFileSync(file, readFileSync(file).subarray(0, 100));
+    const lists = await open();
+    assert.equal([lists.all().length, refused.length], [0, 1]);
+    assert.ok(await lists.refresh([sourceOf(sealed(key, 8, ["studio:nuke"]))]));
+  },
+);
+
+rule("lists lie among the files of an origin's policy", async ({ key, open }) => {
+  const origin = new MemoryRepository("filer");
+  origin.policy.set(keepListName("fx"), sealed(key, 1, ["studio:nuke"]));
+  assert.ok(await (await open()).refresh([new OriginListSource(origin)]));
+  assert.is(await new OriginListSource(origin).list("comp"), undefined);
+});
+
+function sealed(key: PublisherKey, version: number, keep: string[], toolset = "fx", expires?: string): Uint8Array {
+  const body = encodeKeepList(signedList(toolset, version, keep, expires === undefined ? {} : { expires }));
+  const sig = sign(key, signedBytes(body, keepListForm));
+  return encodeEnvelope({ body, signatures: [{ keyid: keyId(key.rawPublic), sig }] }, keepListForm);
+}
+
+function sourceOf(envelope: Uint8Array): KeepAliveSource {
+  return { name: "memory", list: async () => envelope };
+}
+
+test.run();
