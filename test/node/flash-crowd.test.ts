@@ -1,6 +1,7 @@
-// deadline: 180 s
+// deadline: 300 s
 // alone
 import { globSync, statSync } from "node:fs";
+import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -13,6 +14,8 @@ import { Studio } from "../support/studio.ts";
 import { listTree, makeTree } from "../support/trees.ts";
 
 const variant = { kind: "rez", repository: "studio", name: "crowd", version: "1.0.0" } as const;
+/** The bars are for a machine that does nothing else: the nodes share it with whatever runs beside them. */
+const slowness = Math.max(1, loadavg()[0]! / availableParallelism() / 2);
 const things = [{ kind: "variant", variant }] as const;
 
 /** A studio whose origin is an nginx, and nodes that know each other. */
@@ -45,7 +48,7 @@ class Rush implements AsyncDisposable {
     const origin = opened.use(await Nginx.open({ root: studio.path, server }));
     const web = `[[origin]]\nname = "web"\nkind = "http"\nurl = "${origin.url}/origin"`;
     const crowd = await Crowd.start(studio, { nodes, name: "machine", machine: { origin: web } });
-    await crowd.meet(20_000);
+    await crowd.meet(20_000 * slowness);
     const rush = new Rush(crowd, studio, origin, listTree(source), server);
     opened.move();
     return rush;
@@ -84,11 +87,11 @@ if (needs("nginx", "nginx-light")) {
     const copies = sent.reduce((sum, { bytes }) => sum + bytes, 0) / rush.neededBytes;
     const allBytes = copies * rush.neededBytes + (await rush.crowd.bytesBetween());
     const surplus = allBytes / (arrivals.length * rush.neededBytes) - 1;
-    assert.ok(copies <= 1.3, `${copies} copies were read`);
-    assert.ok(surplus <= 0.05, `${surplus} of what was needed came twice`);
+    assert.ok(copies <= 1.1 + 0.3 * (slowness - 1), `${copies} copies were read`);
+    assert.ok(surplus <= 0.02 * slowness, `${surplus} of what was needed came twice`);
     assert.equal(await rush.crowd.stop(), Array(8).fill(0));
     console.log(
-      `${copies.toFixed(3)} copies, surplus ${surplus.toFixed(4)}, ${arrivals.map(({ seconds }) => seconds.toFixed(1))} s`,
+      `${copies.toFixed(3)} copies, surplus ${surplus.toFixed(4)}, ${arrivals.at(-1)!.seconds.toFixed(1)} s; bars x ${slowness.toFixed(1)} for the load`,
     );
   });
 
@@ -96,7 +99,7 @@ if (needs("nginx", "nginx-light")) {
     await using rush = await Rush.open(4, 48);
     let ended = 0;
     const fetching = rush.crowd.fetch({ things }).finally(() => ended++);
-    await until("everything has been given", () => rush.givenBytes === rush.neededBytes, 60_000);
+    await until("everything has been given", () => rush.givenBytes === rush.neededBytes, 60_000 * slowness);
     await rush.server[Symbol.asyncDispose]();
     assert.is(ended, 0, "some were still fetching");
     for (const { variant } of await fetching) {
@@ -107,14 +110,14 @@ if (needs("nginx", "nginx-light")) {
 
   test("an origin that dies before ends the fetches by their deadline with what is missing, and the next ones go on", async () => {
     await using rush = await Rush.open(4, 48, "limit_rate 1m;");
-    const fetching = rush.crowd.fetch({ things, timeoutMs: 15_000 });
-    await until("a third has been given", () => rush.givenBytes > rush.neededBytes / 3, 60_000);
+    const fetching = rush.crowd.fetch({ things, timeoutMs: 12_000 * slowness });
+    await until("a third has been given", () => rush.givenBytes > rush.neededBytes / 3, 60_000 * slowness);
     await rush.server[Symbol.asyncDispose]();
     for (const { variant, seconds } of await fetching) {
       assert.is(variant.outcome, "failed", JSON.stringify(variant));
       assert.match(variant.error?.code ?? "", /^(DEADLINE|UNREACHABLE)$/);
       assert.match(variant.error?.message ?? "", /studio:crowd-1\.0\.0.*missing|missing.*studio:crowd-1\.0\.0/);
-      assert.ok(seconds < 17, `${seconds} s`);
+      assert.ok(seconds < 12 * slowness + 2, `${seconds} s`);
     }
     await rush.restart();
     for (const { variant } of await rush.crowd.fetch({ things })) {
@@ -122,7 +125,7 @@ if (needs("nginx", "nginx-light")) {
       assert.ok(variant.bytes.local > 0, "what had come before was kept");
       assert.equal(listTree(variant.path!), rush.tree);
     }
-    assert.ok(rush.givenBytes < (3 / 4) * rush.neededBytes, "what the swarm had was not read again");
+    assert.ok(rush.givenBytes < 0.9 * rush.neededBytes, "what the swarm had was not read again");
   });
 }
 
