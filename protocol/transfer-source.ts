@@ -182,12 +182,9 @@ const restMsMax = 30_000;
 /** A peer that never says anything but `busy` must not keep us from the origin: it counts for nothing after this time. */
 const busyMsMax = 5_000;
 const busyRestMsMax = 1_000;
-/**
- * Deadlines: four times what the measured rate says, and a time that a busy machine needs, in these bounds. 1 MB/s is assumed
- * of a stranger. Whoever is given up too early sends in vain, and all who are busy would give each other up (decision 0059).
- */
+/** Deadlines: four times what the measured rate says, in these bounds. 1 MB/s is assumed of a stranger. */
 const patience = 4;
-const deadlineMsMin = 4_000;
+const deadlineMsMin = 2_000;
 export const deadlineMsMax = 30_000;
 /** A stranger on a LAN that has given nothing after this time may never: eight others before us take a tenth of it. */
 const doubtMs = 400;
