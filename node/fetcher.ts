@@ -1,4 +1,4 @@
-import { UsageError } from "../protocol/errors.ts";
+import { P2pCacheError, UsageError } from "../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { OriginPolicy } from "../protocol/origin-plan.ts";
 import type { Politeness, TrafficClass } from "../protocol/politeness.ts";
@@ -157,7 +157,24 @@ export class Fetcher {
     return flight;
   }
 
+  /** What is found may be outdated once it has come: then the newer release is what is wanted. */
   async #fetch(variant: VariantHash, options: FetchOptions, flight: Flight, signal: AbortSignal): Promise<FetchResult> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#fetchNewest(variant, options, flight, signal);
+      } catch (error) {
+        const isOutdated = error instanceof P2pCacheError && error.code === "RECORD_OUTDATED";
+        if (!isOutdated || tries === releasesMax) throw error;
+      }
+    }
+  }
+
+  async #fetchNewest(
+    variant: VariantHash,
+    options: FetchOptions,
+    flight: Flight,
+    signal: AbortSignal,
+  ): Promise<FetchResult> {
     const { origins: configured, limitedOrigins = configured } = this.#parts;
     const origins = originsUnder(options.origin, configured, limitedOrigins);
     const swarm = options.peers === "never" ? undefined : this.#parts.swarm();
@@ -308,6 +325,8 @@ const searchesAtOnce = 8;
 const transfersAtOnce = 4;
 /** As long as a first dial and a hello take on a LAN, and a little more. */
 const settleMs = 1_500;
+/** Releases that came out one after the other while one fetch went on. */
+const releasesMax = 3;
 const noBytes: BytesBySource = { local: 0, peers: 0, origin: 0 };
 
 /** Waits for a promise that never rejects, but not longer. */

@@ -4,6 +4,8 @@ export { type KeepList, parseKeepList } from "../protocol/keep-alive.ts";
 export { type KeepChange, keepDifference } from "../protocol/keep-difference.ts";
 export { parseVariant, type Variant, variantText } from "../protocol/variant.ts";
 export type { CheckLine } from "./doctor.ts";
+/** What benches measure. */
+export { Evictor } from "./evictor.ts";
 export type { FetchResult } from "./fetcher.ts";
 export { openHashEngine } from "./hasher.ts";
 export { type ApiRemoval, type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
@@ -23,16 +25,25 @@ export { type Log, type LogFormat, type LogLevel, openLog } from "./log.ts";
 export type { CacheNode } from "./node.ts";
 export type { NodeStatus } from "./node-status.ts";
 export {
+  beginPolicy,
+  changePolicy,
   collectOrigin,
+  deniedPayload,
   doctor,
   initialise,
   keepSigning,
   listOrigin,
+  listPolicyKeys,
   nodeId,
   openNode,
   publish,
+  resetTrust,
+  rotatePolicyKey,
   runNode,
+  showPolicy,
+  signRoot,
   unpublish,
+  verifyOrigins,
 } from "./open.ts";
 export type { OriginGc } from "./origin-gc.ts";
 export type { OriginRelease } from "./origin-releases.ts";
@@ -48,3 +59,6 @@ export type { Settings } from "./settings/schema.ts";
 export { checkSettings, showSettings, showSettingsJson } from "./settings/show.ts";
 export { formatBytes, formatDuration, formatRate, parseDuration } from "./settings/units.ts";
 export { processMark } from "./store/owner.ts";
+export type { WrittenPolicy } from "./trust/policy-author.ts";
+export type { BegunPolicy, TrustChange } from "./trust-admin.ts";
+export type { PolicyReport } from "./trust-look.ts";

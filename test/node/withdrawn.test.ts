@@ -3,7 +3,7 @@ import * as assert from "uvu/assert";
 import { MemoryRepository } from "../../node/origins/memory-origin.ts";
 import { withdrawVariant } from "../../node/payloads/withdrawer.ts";
 import { RecordWatch, recordForPeers } from "../../node/record-watch.ts";
-import type { P2pCacheError } from "../../protocol/errors.ts";
+import { NotTrustedError, type P2pCacheError } from "../../protocol/errors.ts";
 import { variantHash } from "../../protocol/variant.ts";
 import { FetchWorld, never, publishSample, type TestNode, unreachable, WatchedOrigin } from "../support/fetch-world.ts";
 import { engine, variantOf } from "../support/payloads.ts";
@@ -89,6 +89,29 @@ rule("a withdrawal by somebody whom nobody trusts changes nothing", async ({ wor
   assert.is((await node.fetcher.fetch(variant)).outcome, "local");
   await node.fetcher.look(variant, new AbortController().signal);
   assert.is(node.store.holdings().length, 1);
+});
+
+rule("what is withdrawn, or released anew, while it comes in is told, or brought in", async (scene) => {
+  const { world, repository, origin, withdraw } = scene;
+  for (const [name, isReleased] of [
+    ["a", false],
+    ["b", true],
+  ] as const) {
+    const { store, fetcher } = world.node(name, { origins: [origin] });
+    const commit = store.commit.bind(store);
+    let commits = 0;
+    store.commit = async (...parts) => {
+      if (commits++ > 0) return await commit(...parts);
+      await withdraw();
+      if (isReleased) await publishSample(repository);
+      await store.noteRecord(variant, repository.records.get(variant)!.at(-1)!);
+      throw new NotTrustedError("outdated", { code: "RECORD_OUTDATED" });
+    };
+    if (isReleased) assert.is((await fetcher.fetch(variant)).outcome, "fetched");
+    else assert.is((await failureOf(fetcher.fetch(variant))).code, "WITHDRAWN");
+    assert.is(commits, isReleased ? 2 : 1);
+    await publishSample(repository);
+  }
 });
 
 rule("a release after it is the next revision, and is fetched", async ({ world, repository, origin, withdraw }) => {
