@@ -44,5 +44,6 @@ function tuneMemory() {
 function touchesMounts(words) {
   const has = (word) => words.includes(word);
   if (has("keepalive") && has("sign")) return true;
+  if (has("trust") || has("rotate")) return true;
   return has("publish") || has("unpublish") || (has("origin") && has("gc")) || (has("ls") && has("--origin"));
 }

@@ -18,6 +18,7 @@ import { addPin, addUnpin } from "./commands/pin.ts";
 import { addPublish } from "./commands/publish.ts";
 import { addRm } from "./commands/rm.ts";
 import { addRun } from "./commands/run.ts";
+import { addTrust } from "./commands/trust.ts";
 import { addUnpublish } from "./commands/unpublish.ts";
 import { addVerify } from "./commands/verify.ts";
 import { type Context, type Run, readVersion } from "./context.ts";
@@ -77,6 +78,7 @@ function program(run: Run): Command {
     addOrigin,
     addNode,
     addKey,
+    addTrust,
     addKeepalive,
     addConfig,
     addDoctor,

@@ -6,6 +6,7 @@ import {
   type ApiKept,
   type ApiList,
   type ApiRemoval,
+  BusyError,
   type HoldingShape,
   type NamedThing,
   NodeClient,
@@ -25,6 +26,15 @@ export async function findNode(context: Context): Promise<NodeClient> {
   const client = new NodeClient(context.settings().settings.node);
   await client.status({ signal: context.signal });
   return client;
+}
+
+/** @throws {BusyError} NODE_RUNS where a node has the state that is to be changed. */
+export async function refuseRunningNode(context: Context): Promise<void> {
+  if (!(await answers(new NodeClient(context.settings().settings.node), context.signal))) return;
+  throw new BusyError("a node is running here, and keeps the policy that it has", {
+    code: "NODE_RUNS",
+    hint: "p2pcache node stop, or `systemctl stop p2pcache`",
+  });
 }
 
 /**

@@ -20,6 +20,7 @@ import { NodeClient } from "./http/client.ts";
 import { noLog } from "./log.ts";
 import { readAuthorities } from "./origin-files.ts";
 import type { Origin } from "./ports.ts";
+import { RecordTrust } from "./record-trust.ts";
 import { withoutUrlUsers } from "./redact.ts";
 import type { LoadedSettings, SettingFlags } from "./settings/load.ts";
 import type { OriginSettings, Settings } from "./settings/schema.ts";
@@ -117,10 +118,10 @@ async function askNode({ node }: Settings): Promise<Omit<Configured, "settings">
   }
 }
 
-function diskChecks({ cache, node, trust }: Settings, running: RunningNode | undefined): Checks {
+function diskChecks(settings: Settings, running: RunningNode | undefined): Checks {
+  const { cache, node } = settings;
   const socket = dirname(node.socket);
   const written = [node.state, join(node.state, "index"), join(cache.path, ".sys", "p2pcache")];
-  const publishers = trust.publishers.length;
   return [
     ["user", () => checkUser(cache.path)],
     ["cache", () => checkDirectory({ check: "cache", path: cache.path })],
@@ -129,10 +130,25 @@ function diskChecks({ cache, node, trust }: Settings, running: RunningNode | und
     ["writers", () => checkWriters(cache.path, { read: readOwner, isDead: ownerIsDead }, { pid: running?.pid })],
     ["disk", () => checkDisk(cache.path, node.state, cache)],
     ["reflink", () => checkReflink(cache.path)],
-    ["trust", () => checkTrust({ mode: trust.mode, publishers, nodeKey: join(node.state, "node.key") })],
+    ["trust", () => trustChecks(settings)],
     ["clock", () => checkWrittenTimes("this node", written, Date.now())],
     ["clock", () => checkPeerClocks(running?.clocks ?? [], Date.now())],
   ];
+}
+
+/** Without a hash engine: nothing is judged here. */
+async function* trustChecks(settings: Settings): AsyncGenerator<CheckLine> {
+  const { mode, publishers, rootFile } = settings.trust;
+  try {
+    const trust = await RecordTrust.look(settings, () => new Uint8Array());
+    const nodeKey = join(settings.node.state, "node.key");
+    const { policy } = trust.status();
+    const hasRoot = rootFile !== undefined;
+    yield* checkTrust({ mode, publishers: publishers.length, hasRoot, policy, warning: trust.warning(), nodeKey });
+  } catch (error) {
+    if (!(error instanceof P2pCacheError)) throw error;
+    yield failure("trust", error.message, error.hint ?? "see that its owner may read it");
+  }
 }
 
 function rezCheck({

@@ -25,16 +25,25 @@ export { type Log, type LogFormat, type LogLevel, openLog } from "./log.ts";
 export type { CacheNode } from "./node.ts";
 export type { NodeStatus } from "./node-status.ts";
 export {
+  beginPolicy,
+  changePolicy,
   collectOrigin,
+  deniedPayload,
   doctor,
   initialise,
   keepSigning,
   listOrigin,
+  listPolicyKeys,
   nodeId,
   openNode,
   publish,
+  resetTrust,
+  rotatePolicyKey,
   runNode,
+  showPolicy,
+  signRoot,
   unpublish,
+  verifyOrigins,
 } from "./open.ts";
 export type { OriginGc } from "./origin-gc.ts";
 export type { OriginRelease } from "./origin-releases.ts";
@@ -50,3 +59,6 @@ export type { Settings } from "./settings/schema.ts";
 export { checkSettings, showSettings, showSettingsJson } from "./settings/show.ts";
 export { formatBytes, formatDuration, formatRate, parseDuration } from "./settings/units.ts";
 export { processMark } from "./store/owner.ts";
+export type { WrittenPolicy } from "./trust/policy-author.ts";
+export type { BegunPolicy, TrustChange } from "./trust-admin.ts";
+export type { PolicyReport } from "./trust-look.ts";

@@ -24,6 +24,18 @@ export const logEvents = {
     text: "A held variant was taken off this disk, since its publisher withdrew it.",
   },
   "withdrawn-variant-stays": { level: "warn", text: "A withdrawn variant could not be taken off yet, and why." },
+  "variant-voided": {
+    level: "warn",
+    text: "A held variant was taken off this disk: denied, or released by a key that was revoked; who says so, and when.",
+  },
+  "voided-variant-stays": { level: "error", text: "Such a variant could not be taken off yet, and why." },
+  "policy-followed": { level: "info", text: "A newer policy of the network is in force; its version, and from where." },
+  "policy-refused": { level: "error", text: "A source has a policy that is not as it should be, and why." },
+  "policy-root-trusted": {
+    level: "warn",
+    text: "A policy's root is trusted without an older one that leads to it: first contact, or a reset.",
+  },
+  "policy-ending": { level: "warn", text: "The policy comes to its end, or has: an admin has to sign it anew." },
   "records-conflict": { level: "warn", text: "An origin's record contradicts the one of that revision seen before." },
   "holding-damaged": { level: "error", text: "A held tree is gone or not what was released; it is served no more." },
   "store-problem": { level: "warn", text: "Something in cache or state was mended, or could not be." },

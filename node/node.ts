@@ -12,15 +12,23 @@ import { Keeping, type KeepingParts } from "./keeping.ts";
 import { verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import { NodeEvents } from "./node-events.ts";
-import { type Damage, type HoldingStatus, holdingsStatus, type NodeStatus, type PeerStatus } from "./node-status.ts";
+import { NodePolicy } from "./node-policy.ts";
+import {
+  type Damage,
+  type HoldingStatus,
+  holdingsStatus,
+  type NodeStatus,
+  nodeStatus,
+  type PeerStatus,
+} from "./node-status.ts";
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
+import { peerAnswers } from "./peer-answers.ts";
 import { PeerTrouble } from "./peer-trouble.ts";
-import type { Clock, Swarm, SwarmHandlers } from "./ports.ts";
-import { publishersOf } from "./publishing.ts";
-import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
-import { refill, withLive } from "./reload.ts";
+import type { Clock, Swarm } from "./ports.ts";
+import { trustedReader, watchRecords } from "./record-watch.ts";
+import { withLive } from "./reload.ts";
 import type { Removed } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
 import { checkAdmission, requireNetwork } from "./settings/load.ts";
@@ -37,6 +45,8 @@ export interface NodeOptions {
   readonly clock?: Clock;
   /** How long until the records of all that is held have been looked at again at the origins; an hour or more unless given. */
   readonly recordPeriodMs?: number;
+  /** How long between two looks for a newer policy at the origins; about ten minutes unless given. */
+  readonly policyPeriodMs?: number;
   /** Whether it cleans its cache, asks for keep-alive lists and prefetches by itself, and how often. */
   readonly keeping?: Pick<KeepingParts, "periodMs" | "spreadMs">;
 }
@@ -44,8 +54,7 @@ export interface NodeOptions {
 /** A node: opens everything, owns it, and closes it in reverse. */
 export class CacheNode implements AsyncDisposable {
   #settings: ReturnType<typeof resolveDiskDefaults>;
-  /** They may change while others hold on to the map. */
-  readonly #publishers: Map<string, Uint8Array> | undefined;
+  readonly #policy: NodePolicy;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #engine: HashEngine;
@@ -70,12 +79,12 @@ export class CacheNode implements AsyncDisposable {
     clock: Clock;
     engine: HashEngine;
     store: PayloadStore;
-    publishers: Map<string, Uint8Array> | undefined;
+    policy: NodePolicy;
     origins: OriginSet;
     repositories: RealRepositories;
   }) {
     this.#settings = parts.settings;
-    this.#publishers = parts.publishers;
+    this.#policy = parts.policy;
     this.#repositories = parts.repositories;
     this.#log = parts.log;
     this.#clock = parts.clock;
@@ -94,6 +103,7 @@ export class CacheNode implements AsyncDisposable {
       nowMs: () => parts.clock.monotonicMs(),
     });
     this.#transfers = new Transfers({
+      misbehaved: (peer, fault, reason) => this.#trouble.misbehaved(peer, fault, reason),
       swarm: () => this.#swarm,
       standing: this.#trouble.standing,
       clock: parts.clock,
@@ -111,7 +121,7 @@ export class CacheNode implements AsyncDisposable {
       recordSources: {
         peersFor: (variant) => this.#holders.forRecord(variant),
         stored: (variant) => parts.store.record(variant),
-        publishers: this.#publishers,
+        publishers: this.#policy.trust,
         verify: verifySignature,
         hasher: parts.engine.hash,
       },
@@ -120,6 +130,7 @@ export class CacheNode implements AsyncDisposable {
       timeoutMs: parts.settings.transfer.timeoutMs,
       onPlaced: (holding) => {
         this.#events.placed(holding);
+        this.#policy.placed(holding.variant);
         this.#keeping.placed();
       },
       onWithdrawn: (withdrawal, error) => this.#events.withdrawn(withdrawal, error),
@@ -134,7 +145,6 @@ export class CacheNode implements AsyncDisposable {
    */
   static async open(written: Settings, options: NodeOptions = {}): Promise<CacheNode> {
     const network = requireNetwork(written);
-    if (written.transfer.peers !== "never") checkAdmission(written);
     // Modes are given explicitly everywhere; what is made for everybody must not lose its bits (DESIGN section 5).
     process.umask(0);
     await using opened = new AsyncDisposableStack();
@@ -146,8 +156,10 @@ export class CacheNode implements AsyncDisposable {
     const repositories = opened.use(await looking);
     const settings = { ...written, repositories: repositories.paths };
     const resolved = resolveDiskDefaults(settings, disk);
-    const publishers = publishersOf(settings);
-    const readRecord = trustedReader(publishers, engine.hash);
+    const { policyPeriodMs: periodMs } = options;
+    const policy = opened.use(await NodePolicy.open({ settings, clock, log, hasher: engine.hash, periodMs }));
+    if (written.transfer.peers !== "never") checkAdmission(written, { policy: policy.isFollowed });
+    const readRecord = trustedReader(policy.trust, engine.hash);
     // Beside the store: origins take their time, or the whole of it.
     let node: CacheNode | undefined;
     const crowd = () => siteCrowd(node === undefined ? undefined : node.#swarm, settings.node.site);
@@ -157,7 +169,7 @@ export class CacheNode implements AsyncDisposable {
       await PayloadStore.open({ ...storeOptions(resolved, clock, engine), readRecord, onProblem }),
     );
     const origins = await opening;
-    node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, publishers });
+    node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, policy });
     store.onLost = (variant, fault) => node.#events.lost(variant, fault);
     await repositories.remember();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
@@ -172,6 +184,7 @@ export class CacheNode implements AsyncDisposable {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
     });
+    policy.start({ store, origins: () => node.#origins.current.origins, swarm: () => node.#swarm });
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();
@@ -216,12 +229,13 @@ export class CacheNode implements AsyncDisposable {
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
-    refill(this.#publishers, publishersOf(settings));
+    this.#policy.trust.reconfigure(settings.trust);
     await this.#keeping.reconfigure(settings);
   }
 
   /** Makes sure that a variant lies on this disk. @throws a typed error before its deadline. */
   async fetch(thing: NamedThing, options: FetchOptions = {}): Promise<FetchResult> {
+    await this.#policy.ready();
     const hash = this.hashOf(thing);
     this.#log("debug", "fetch-asked", { variant: hash });
     const fetched = this.#fetcher.fetch(hash, options);
@@ -251,28 +265,22 @@ export class CacheNode implements AsyncDisposable {
   }
 
   status(version: string): NodeStatus {
-    const { settings, store } = { settings: this.#settings, store: this.#store };
-    return {
-      node: this.id,
-      name: settings.node.name,
-      version,
-      apiVersion: 1,
-      uptimeSeconds: (this.#clock.monotonicMs() - this.#startedMs) / 1000,
-      network: settings.network.name ?? "",
-      addresses: this.#swarm?.addresses() ?? [],
-      cache: {
-        path: store.cachePath,
-        bytes: store.bytes,
-        maxBytes: settings.cache.maxBytes,
-        variants: store.holdings().length,
-      },
-      peers: this.#swarm?.peers().length ?? 0,
-      discovery: this.#swarm?.discovery(),
+    const { trust } = this.#policy;
+    const { warnings: kept } = this.#keeping;
+    const warnings = [
+      ...this.#events.warnings,
+      ...this.#repositories.warnings,
+      ...[trust.warning() ?? []].flat(),
+      ...kept,
+    ];
+    const upMs = this.#clock.monotonicMs() - this.#startedMs;
+    const said = { id: this.id, version, upMs, trust: trust.status(), warnings };
+    const parts = { settings: this.#settings, store: this.#store, swarm: this.#swarm };
+    return nodeStatus(said, {
+      ...parts,
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.current.status(),
-      trust: { mode: settings.trust.mode, publishers: settings.trust.publishers.length },
-      warnings: [...this.#events.warnings, ...this.#repositories.warnings, ...this.#keeping.warnings],
-    };
+    });
   }
 
   /** What `ls` lists. */
@@ -315,6 +323,7 @@ export class CacheNode implements AsyncDisposable {
     parts.use(this.#repositories);
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
+    parts.use(this.#policy);
     parts.use(this.#keeping);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
@@ -348,34 +357,11 @@ export class CacheNode implements AsyncDisposable {
   async #openSwarm(network: string): Promise<Swarm> {
     const epoch = await this.#store.nextEpoch();
     const parts = { network, hash: this.#engine.hash, epoch, log: this.#log };
-    return await openSwarm(this.#settings, parts, this.#handlers());
-  }
-
-  #handlers(): SwarmHandlers {
-    const transfers = this.#transfers;
-    return {
-      record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
-      serve: (payload) => this.#store.serve(payload),
-      whole: () => this.#store.announced(),
-      raiseEpoch: async (epoch) => void (await this.#store.nextEpoch(epoch)),
-      peerReady: (peer) => {
-        const facts = this.#swarm?.peers().find((each) => each.peer === peer);
-        this.#log("info", "peer-joined", { peer, name: facts?.name });
-        transfers.peerReady(peer);
-      },
-      peerLeft: (peer) => {
-        this.#log("info", "peer-left", { peer });
-        transfers.peerLeft(peer);
-      },
-      learnt: (peer, added) => transfers.learnt(peer, added),
-      wanted: (peer, payload) => transfers.wanted(peer, payload),
-      gave: (peer, bytes) => this.#trouble.standing.gave(peer, bytes),
-      misbehaved: (peer, fault, reason) => this.#trouble.misbehaved(peer, fault, reason),
-      registered: (peer, payload, question) => transfers.registered(peer, payload, question),
-      mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
-      unjoined: (peer, payload) => transfers.unjoined(peer, payload),
-      demand: (payload) => transfers.demand(payload),
-    };
+    const answers = peerAnswers({
+      ...{ store: this.#store, policy: this.#policy, transfers: this.#transfers, trouble: this.#trouble },
+      ...{ hash: this.#engine.hash, log: this.#log, swarm: () => this.#swarm },
+    });
+    return await openSwarm(this.#settings, parts, answers);
   }
 
   #variantOf(payload: PayloadId): VariantHash {

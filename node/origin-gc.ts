@@ -18,7 +18,8 @@ import { readRevisions, type StoredRevision } from "./origins/folder-records.ts"
 import { folderNowMs, type SweepOptions, type Swept, sweepFolder } from "./origins/folder-sweep.ts";
 import { entriesOf, walkVariants } from "./origins/folder-walk.ts";
 import type { Origin, WaitOptions } from "./ports.ts";
-import { openPublishing, publishersOf, renewIndex } from "./publishing.ts";
+import { openPublishing, renewIndex } from "./publishing.ts";
+import { RecordTrust } from "./record-trust.ts";
 import type { Settings } from "./settings/schema.ts";
 import { formatDuration } from "./settings/units.ts";
 
@@ -57,7 +58,8 @@ export async function collectOrigin(settings: Settings, request: OriginGcRequest
   const engine = openHashEngine();
   const nowMs = dryRun ? Date.now() : await folderNowMs(path);
   const beforeMs = nowMs - minAgeMs;
-  const marker = new Marker({ repository, engine, publishers: publishersOf(settings), beforeMs, ...wait(signal) });
+  const publishers = await RecordTrust.look(settings, engine.hash);
+  const marker = new Marker({ repository, engine, publishers, beforeMs, ...wait(signal) });
   await repository.latestRecord(parseVariantHash("0".repeat(64)), wait(signal)); // Is it a repository of ours at all?
   for await (const variant of walkVariants(path)) {
     signal?.throwIfAborted();

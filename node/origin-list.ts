@@ -6,7 +6,7 @@ import { openHttpOrigin } from "./http-origins.ts";
 import { indexedVariants, type OriginRelease, type ReleaseListOptions, readReleases } from "./origin-releases.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import { walkVariants } from "./origins/folder-walk.ts";
-import { publishersOf } from "./publishing.ts";
+import { RecordTrust } from "./record-trust.ts";
 import { requireNetwork } from "./settings/load.ts";
 import type { OriginSettings, Settings } from "./settings/schema.ts";
 
@@ -28,7 +28,12 @@ export async function* listOrigin(
   const { hash: hasher } = openHashEngine();
   const { pattern, signal } = options;
   const matches = (variant: Variant): boolean => pattern === undefined || fits(variant, pattern);
-  const reading = { publishers: publishersOf(settings), hasher, matches, ...(signal === undefined ? {} : { signal }) };
+  const reading = {
+    publishers: await RecordTrust.look(settings, hasher),
+    hasher,
+    matches,
+    ...(signal === undefined ? {} : { signal }),
+  };
   for (const origin of settings.origins) if (origin.policy !== "never") yield* releasesAt(origin, network, reading);
 }
 

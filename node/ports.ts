@@ -3,6 +3,7 @@ import type { Bitmap } from "../protocol/bitmap.ts";
 import type { Directory, PeerName } from "../protocol/directory.ts";
 import type { ChunkHash, PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { ItemIndex, ManifestRoot } from "../protocol/manifest.ts";
+import type { PolicyHead } from "../protocol/messages.ts";
 import type { ClassRates, TrafficClass } from "../protocol/politeness.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
 import type { RegisterAnswer, RegisterQuestion } from "../protocol/register-messages.ts";
@@ -132,8 +133,36 @@ export interface PeerFacts {
   readonly clockAheadMs?: number | undefined;
 }
 
+/** Whether a peer is let in; "policy": this node cannot tell yet, so it may ask that peer for the policy, and no more. */
+export type Admission = "member" | "policy" | "stranger";
+
+/** What a node says and hears of the network's policy. */
+export interface PolicyHandlers {
+  admits(peer: PeerName): Admission;
+  /** What it has. */
+  heads(): readonly PolicyHead[];
+  /** A file by its SHA-256, for any peer: whoever gets it checks it. */
+  file(hash: string): Uint8Array | undefined;
+  /** A peer says what it has; nothing of it is verified. */
+  heard(peer: PeerName, heads: readonly PolicyHead[]): void;
+  /** A peer can be asked for the policy, and for nothing else. */
+  reached(peer: PeerName): void;
+}
+
+/** Peers as sources of the policy. */
+export interface PolicyPeers {
+  /** Says what this node has, and answers what the peer has. @throws {UnreachableError} */
+  exchange(peer: PeerName, options?: WaitOptions): Promise<readonly PolicyHead[]>;
+  /** Not verified; undefined when the peer has none. @throws {UnreachableError} */
+  file(peer: PeerName, hash: string, options?: WaitOptions): Promise<Uint8Array | undefined>;
+  /** Whoever may not be here any more goes, and who had to wait is let in. */
+  recheck(): void;
+}
+
 /** What this node answers to its peers. */
 export interface SwarmHandlers {
+  /** Absent: everybody is let in, and nothing is said of a policy. */
+  readonly policy?: PolicyHandlers;
   /** The envelope of a variant's record, for a peer that asks. */
   record(variant: VariantHash): Promise<Uint8Array | undefined>;
   /** What of a payload is here. */
@@ -212,6 +241,8 @@ export interface Swarm extends AsyncDisposable {
   readonly id: PeerName;
   /** What members announced, of whom most are not connected. */
   readonly directory: DirectoryView;
+  /** Absent where nobody can be asked for it. */
+  readonly policy?: PolicyPeers;
   /** Multiaddrs at which it listens. */
   addresses(): readonly string[];
   peers(): readonly PeerFacts[];

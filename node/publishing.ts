@@ -7,12 +7,12 @@ import { enterInIndex, rebuildIndex } from "./origins/folder-index.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import { walkVariants } from "./origins/folder-walk.ts";
 import type { RecordSigner } from "./payloads/latest-record.ts";
-import type { Origin, Repository } from "./ports.ts";
+import type { Origin } from "./ports.ts";
 import { requireNetwork } from "./settings/load.ts";
 import type { FolderOriginSettings, Settings } from "./settings/schema.ts";
 
 /** The folder origin that releases go to. @throws {UsageError} where none is configured. */
-function publishingOrigin(settings: Settings): FolderOriginSettings {
+export function publishingOrigin(settings: Settings): FolderOriginSettings {
   const folders = settings.origins.filter((origin) => origin.kind === "folder");
   const origin = folders.find(({ name }) => settings.publish.origin === undefined || name === settings.publish.origin);
   if (origin !== undefined) return origin;
@@ -25,7 +25,7 @@ function publishingOrigin(settings: Settings): FolderOriginSettings {
 export async function openPublishing(
   settings: Settings,
   { publishes = true }: { readonly publishes?: boolean } = {},
-): Promise<{ repository: Repository; path: string }> {
+): Promise<{ repository: FolderRepository; path: string }> {
   const network = requireNetwork(settings);
   const { name, path } = publishingOrigin(settings);
   const { compress } = settings.publish;
@@ -38,11 +38,10 @@ export async function openSigner(settings: Settings): Promise<RecordSigner> {
   return { keyid: keyId(key.rawPublic), sign: (message) => sign(key, message) };
 }
 
-/** Who may publish, by key id; undefined for anybody. The map is the caller's own. */
-export function publishersOf({ trust }: Settings): Map<string, Uint8Array> | undefined {
-  if (trust.mode === "hash-only") return undefined;
+/** The raw keys of `trust.publishers`, by key id. */
+export function publisherKeys({ publishers }: Settings["trust"]): Map<string, Uint8Array> {
   return new Map(
-    trust.publishers.map((text) => {
+    publishers.map((text) => {
       const raw = parsePublicKey(text);
       return [keyId(raw), raw];
     }),

@@ -45,7 +45,7 @@ export async function findRecord(
   const over = new AbortController();
   const signal = options.signal === undefined ? over.signal : AbortSignal.any([options.signal, over.signal]);
   const search = new RecordSearch(sources, variant);
-  const asked: Asked[] = [["this disk", sources.stored(variant)]];
+  const asked: Asked[] = [[onDisk, sources.stored(variant)]];
   for (const origin of sources.origins) {
     asked.push([`the origin ${origin.name}`, origin.latestRecord(variant, { signal })]);
   }
@@ -83,7 +83,7 @@ class RecordSearch {
    */
   async gather(asked: readonly Asked[], origins: number, signal: AbortSignal | undefined): Promise<void> {
     const silent = new Set(asked.map(([name]) => name));
-    const answers = asked.map(([name, answer]) => this.#take(answer).then(() => silent.delete(name)));
+    const answers = asked.map(([name, answer]) => this.#take(name, answer).then(() => silent.delete(name)));
     const all = Promise.all(answers);
     const { promise: moment, resolve } = Promise.withResolvers<void>();
     const late = setTimeout(() => {
@@ -132,7 +132,7 @@ class RecordSearch {
   }
 
   /** Never rejects. */
-  async #take(answer: Promise<Uint8Array | undefined>): Promise<void> {
+  async #take(name: string, answer: Promise<Uint8Array | undefined>): Promise<void> {
     let envelope: Uint8Array | undefined;
     try {
       envelope = await answer;
@@ -145,6 +145,8 @@ class RecordSearch {
     if (envelope === undefined) return;
     try {
       const { publishers, verify, hasher } = this.#sources;
+      const refusal = name === onDisk ? undefined : publishers?.refusesNew?.();
+      if (refusal !== undefined) throw refusal;
       const record = trustedRecord(decodeEnvelope(envelope), publishers, verify, hasher);
       // A record of another variant answers another question.
       if (variantHash(record.variant, hasher) !== this.#variant) return;
@@ -156,6 +158,7 @@ class RecordSearch {
   }
 }
 
+const onDisk = "this disk";
 /** Holders that are asked for a record: it is the same everywhere, and one of them may be gone. */
 const peersAskedMax = 4;
 /** How long anybody is awaited at all: an origin that hangs must not keep other searches from their turn. */

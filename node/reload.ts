@@ -111,9 +111,3 @@ export function withLive(running: Settings, next: Settings): Settings {
     trust: { ...running.trust, publishers: next.trust.publishers },
   };
 }
-
-/** Makes a map that others hold on to say the same as another one; where there is no map there is nothing to change. */
-export function refill<Value>(map: Map<string, Value> | undefined, from: ReadonlyMap<string, Value> | undefined): void {
-  map?.clear();
-  for (const [key, value] of from ?? []) map?.set(key, value);
-}

@@ -94,6 +94,18 @@ export const smallPayloadBytesMax: number = 4 * MIB;
 
 /** A file of the policy, metadata or target: one body of a frame, so that any peer can give it. */
 export const policyFileBytesMax: number = recordBytesMax;
+/** Digests in one list of a retired key's records: 1.1 MiB. */
+export const retiredRecordsPerFileMax = 16_384;
+/** Publishers, retired and revoked keys together: far more than a studio has people. */
+export const publishersMax = 2_000;
+/** Members of one site: 120 bytes each fill a file. */
+export const membersPerSiteMax = 16_000;
+/** Denied payloads: 180 bytes each. */
+export const denialsMax = 10_000;
+/** Sites and toolsets that the policy delegates to. */
+export const delegationsMax = 1_000;
+/** What a member says it has of the policy: its timestamp, and its newest roots; 60 bytes each. */
+export const policyHeadsMax = 32;
 
 /** Lines of one keep-alive list: five times what a large toolset names (issue 5: 2,000). */
 export const keepEntriesMax = 10_000;

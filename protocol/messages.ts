@@ -1,7 +1,7 @@
 import { type CborMap, decodeCanonical, encodeCanonical, isCount, isMap } from "./cbor.ts";
 import type { PeerName } from "./directory.ts";
 import { isBytes, isDigest, isListOf, isPeerName, isText } from "./fields.ts";
-import { type Hash, hashFromBytes, hexToBytes, type PayloadId, type VariantHash } from "./hash.ts";
+import { bytesToHex, type Hash, hashFromBytes, hexToBytes, type PayloadId, type VariantHash } from "./hash.ts";
 import {
   entriesMax,
   envelopeBytesMax,
@@ -10,6 +10,7 @@ import {
   joinsPerStreamMax,
   lifetimeMsMax,
   partsPerAskMax,
+  policyHeadsMax,
   requestItemsMax,
 } from "./limits.ts";
 import { type TrafficClass, trafficClasses } from "./politeness.ts";
@@ -56,10 +57,23 @@ export interface DirectoryFrame {
   readonly body: Uint8Array;
 }
 
-/** `/p2pcache/catalog/1`: a release record by its variant; the envelope is the frame's body. */
+/** A file of the network's policy that a member has. */
+export interface PolicyHead {
+  /** `timestamp`, or `root`: all others are named by these. */
+  readonly role: "timestamp" | "root";
+  readonly version: number;
+  /** SHA-256 of the file, 64 hex digits. */
+  readonly hash: string;
+}
+
+/** `/p2pcache/catalog/1`: a release record by its variant, or a file of the policy by its hash; either is the frame's body. */
 export type CatalogMessage =
   | { readonly kind: "want-record"; readonly variant: VariantHash }
   | { readonly kind: "record" }
+  /** What the sender has of the policy; the answer is what the other has. */
+  | { readonly kind: "policy-heads"; readonly heads: readonly PolicyHead[] }
+  | { readonly kind: "want-policy"; readonly hash: string }
+  | { readonly kind: "policy" }
   | { readonly kind: "absent" };
 
 /** `/p2pcache/swarm/1`: the opener of a stream asks, the other serves. `number` stands for a joined payload. */
@@ -152,7 +166,13 @@ export function decodeCatalog(header: Uint8Array): CatalogMessage | undefined {
       const variant = parsedHash<"variant">(value.variant);
       return variant === undefined ? undefined : { kind: "want-record", variant };
     }
+    case "policy-heads":
+      if (!isListOf(value.heads, isPackedHead, policyHeadsMax)) return undefined;
+      return { kind: "policy-heads", heads: value.heads.map((head) => ({ ...head, hash: bytesToHex(head.hash) })) };
+    case "want-policy":
+      return isDigest(value.hash) ? { kind: "want-policy", hash: bytesToHex(value.hash) } : undefined;
     case "record":
+    case "policy":
     case "absent":
       return { kind: value.kind };
     default:
@@ -202,6 +222,10 @@ const numbersMax: number = joinsPerStreamMax * 1_000_000;
 const itemsMax: number = entriesMax * 8;
 
 function packed(message: Message): CborMap {
+  if (message.kind === "want-policy") return { kind: message.kind, hash: hexToBytes(message.hash) };
+  if (message.kind === "policy-heads") {
+    return { kind: message.kind, heads: message.heads.map((head) => ({ ...head, hash: hexToBytes(head.hash) })) };
+  }
   if (message.kind === "want-record") return { kind: message.kind, variant: hexToBytes(message.variant) };
   if (message.kind === "join" || message.kind === "take") {
     const { traffic, ...rest } = message;
@@ -232,6 +256,11 @@ function parsedTraffic(value: unknown): { readonly traffic?: TrafficClass } | un
 
 function isEnvelopedHead(value: CborMap): value is CborMap & EnvelopedHead {
   return isBytes(value.envelope, envelopeBytesMax) && isCount(value.remainingMs, lifetimeMsMax);
+}
+
+function isPackedHead(value: unknown): value is Omit<PolicyHead, "hash"> & { readonly hash: Uint8Array } {
+  if (!isMap(value) || Object.keys(value).length !== 3) return false;
+  return (value.role === "timestamp" || value.role === "root") && isCount(value.version) && isDigest(value.hash);
 }
 
 function isItem(value: unknown): value is number {

@@ -115,8 +115,22 @@ export function decodeRelease(body: Uint8Array, hasher: Hasher): ReleaseRecord {
 /** Whether a signature over some bytes is that of a key; `publisher` is a raw Ed25519 key of 32 bytes. */
 export type SignatureCheck = (publisher: Uint8Array, message: Uint8Array, signature: Uint8Array) => boolean;
 
-/** Who may publish: raw keys by key id, or `undefined` for anybody (`trust.mode = "hash-only"`). */
-export type Publishers = ReadonlyMap<string, Uint8Array> | undefined;
+/** Raw keys of publishers by key id, and what else a policy may have against a record. A map of keys is one. */
+export interface PublisherKeys {
+  /** Whether anybody's record counts at this time. */
+  readonly takesAnybody?: boolean;
+  has(keyid: string): boolean;
+  get(keyid: string): Uint8Array | undefined;
+  /** Why nothing counts that only keys which are not known have signed. */
+  stranger?(keyids: readonly string[]): NotTrustedError;
+  /** Why a record does not count although these keys' signatures are right; undefined where it does. */
+  faultOf?(keyids: readonly string[], record: SignedRecord, body: Uint8Array): NotTrustedError | undefined;
+  /** Why nothing counts at this time that is not on this machine already. */
+  refusesNew?(): NotTrustedError | undefined;
+}
+
+/** Who may publish, or `undefined` for anybody (`trust.mode = "hash-only"`). */
+export type Publishers = PublisherKeys | undefined;
 
 /**
  * The record in an envelope, once somebody whom we trust has signed it.
@@ -128,19 +142,26 @@ export function trustedRecord(
   verify: SignatureCheck,
   hasher: Hasher,
 ): SignedRecord {
-  if (publishers === undefined) return decodeRecord(envelope.body, hasher);
+  if (publishers === undefined || publishers.takesAnybody === true) return decodeRecord(envelope.body, hasher);
   const message = signedBytes(envelope.body);
   const known = envelope.signatures.filter(({ keyid }) => publishers.has(keyid));
   if (known.length === 0) {
     const keyid = envelope.signatures[0]?.keyid.slice(0, 16) ?? "nobody";
+    const stranger = publishers.stranger?.(envelope.signatures.map((each) => each.keyid));
+    if (stranger !== undefined) throw stranger;
     throw new NotTrustedError(`a release record is signed by ${keyid}, which is not a publisher that we trust`, {
       hint: "add the publisher's key to trust.publishers, if it should be trusted",
     });
   }
-  if (!known.some(({ keyid, sig }) => verify(publishers.get(keyid)!, message, sig))) {
+  const right = known.filter(({ keyid, sig }) => verify(publishers.get(keyid)!, message, sig));
+  if (right.length === 0) {
     throw new NotTrustedError("a release record's signature is wrong", { code: "BAD_SIGNATURE" });
   }
-  return decodeRecord(envelope.body, hasher);
+  const record = decodeRecord(envelope.body, hasher);
+  const keyids = right.map(({ keyid }) => keyid);
+  const fault = publishers.faultOf?.(keyids, record, envelope.body);
+  if (fault !== undefined) throw fault;
+  return record;
 }
 
 /** Who vouches for an envelope, for people: the first publisher of those that are known, else whoever comes first. */

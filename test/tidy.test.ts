@@ -22,6 +22,7 @@ const doors: readonly { readonly library: RegExp; readonly door: string }[] = [
   { library: /^level$/, door: "node/store/" },
   { library: /^(blake3-wasm|@napi-rs\/blake-hash)(\/.*)?$/, door: "node/hasher.ts" },
   { library: /^(fastify|@fastify\/.*)$/, door: "node/http/" },
+  { library: /^(tuf-js|@tufjs\/.*)(\/.*)?$/, door: "node/trust/" },
   { library: /^undici$/, door: "node/origins/" },
   { library: /^pino(-pretty)?$/, door: "node/log.ts" },
   { library: /^(commander|cli-progress)$/, door: "cli/" },

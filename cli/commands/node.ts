@@ -118,9 +118,16 @@ async function printStatus(context: Context): Promise<void> {
     `network ${status.network}, ${status.peers} peers${status.addresses.map((address) => `\n  ${address}`).join("")}`,
     `cache ${status.cache.path}: ${status.cache.variants} variants, ${formatBytes(status.cache.bytes)} of ${formatBytes(status.cache.maxBytes)}`,
     ...status.origins.map(({ name, state, reason }) => `origin ${name}: ${state}${reason ? `, ${reason}` : ""}`),
+    trustLine(status.trust),
     ...status.transfers.map(({ text }) => `fetching ${text}`),
     ...status.warnings.map((warning) => `warning: ${warning}`),
   ]);
+}
+
+function trustLine({ mode, publishers, policy }: NodeStatus["trust"]): string {
+  if (policy === undefined) return `trust: ${mode === "hash-only" ? "anybody" : `${publishers} publishers`}`;
+  const { version, state, expires, denied } = policy;
+  return `trust: policy ${version}, ${state} until ${expires}: ${publishers} publishers, ${denied.length} payloads denied`;
 }
 
 async function stop(context: Context): Promise<void> {

@@ -57,6 +57,12 @@ export class FolderRepository extends FolderReader implements Repository {
     return repository;
   }
 
+  /** The folder says from now on what it is, before anything is released. @throws {UsageError} when it is of another network. */
+  async found(): Promise<void> {
+    await this.#begin();
+    await this.#syncDirectories();
+  }
+
   async has(hash: ChunkHash, sizeBytes: number): Promise<boolean> {
     await this.check();
     const path = await this.#chunkAt(hash, sizeBytes);

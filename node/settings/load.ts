@@ -83,23 +83,28 @@ export function requireNetwork(settings: Settings): string {
 
 /**
  * Refuses to run a node that anybody could join unless that is written.
- * @param known whether this node has a policy that names its members.
+ * @param known whether this node has a policy that names its members, or will have; `trust.root` says so too.
  * @throws {UsageError}
  */
 export function checkAdmission(settings: Settings, known: { readonly policy?: boolean } = {}): void {
   const { admission, keyFile } = settings.network;
-  if (admission === "open" || known.policy === true) return;
+  if (admission === "open" || known.policy === true || settings.trust.rootFile !== undefined) return;
   if (admission === "key" && keyFile !== undefined) return;
   if (admission === "members") {
     const key =
       keyFile === undefined ? '"key" with a network.key_file' : '"key", for who has the key of network.key_file';
-    throw new UsageError('network.admission is "members", and this release has no member lists yet', {
-      hint: `write admission = ${key}, or "open" under [network]`,
+    throw new UsageError('network.admission is "members", and this machine has no policy that names them', {
+      hint: `set trust.root to the root of the policy, or write admission = ${key}, or "open" under [network]`,
     });
   }
   throw new UsageError("network.key_file is not set, so anybody could join this node", {
     hint: 'set network.key_file (make one with `p2pcache key network`), or write admission = "open" under [network]',
   });
+}
+
+/** Whether only those get in whom the policy names: where that is written, or there is no key that others would need. */
+export function admitsMembersOnly({ network }: Settings): boolean {
+  return network.admission === "members" || (network.admission === "key" && network.keyFile === undefined);
 }
 
 /** Values by key from one place. */

@@ -93,6 +93,8 @@ export interface Settings {
     readonly downBytesPerSecond: ClassRates;
   };
   readonly trust: {
+    /** File of the policy's root, by which a machine without a policy takes its first one. */
+    readonly rootFile: string | undefined;
     /** `ed25519:<base64 of the raw 32 bytes>`. */
     readonly publishers: readonly string[];
     readonly mode: "signed" | "hash-only";

@@ -1,4 +1,6 @@
+import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import { P2pCacheError } from "../../protocol/errors.ts";
 import { loadNetworkKey, privateFileFault } from "../keys.ts";
 import { readAuthorities, readCredentials } from "../origin-files.ts";
@@ -60,7 +62,9 @@ export async function checkSettings(
   const found: (SettingProblem | undefined)[] = [
     faultOf("network.name", () => requireNetwork(settings)),
     // A node without peers lets nobody in.
-    settings.transfer.peers === "never" ? undefined : faultOf("network.admission", () => checkAdmission(settings)),
+    settings.transfer.peers === "never"
+      ? undefined
+      : faultOf("network.admission", () => checkAdmission(settings, { policy: existsSync(policyPath(settings)) })),
     await networkKeyProblem(loaded),
     await publisherKeyProblem(loaded),
     ...sourceProblems(loaded),
@@ -140,8 +144,13 @@ async function publisherKeyProblem(loaded: LoadedSettings): Promise<SettingProbl
 
 function* sourceProblems({ settings }: LoadedSettings): Generator<SettingProblem> {
   const { network, node, origins, transfer, trust } = settings;
-  if (trust.mode === "signed" && trust.publishers.length === 0) {
-    yield problem("warning", "trust.publishers", "nobody's releases are trusted", "name the publishers' keys");
+  if (trust.mode === "signed" && trust.publishers.length === 0 && trust.rootFile === undefined) {
+    yield problem(
+      "warning",
+      "trust.publishers",
+      "nobody's releases are trusted",
+      "name the publishers' keys, or set trust.root",
+    );
   }
   const origin = origins.some(({ policy }) => policy !== "never");
   const peers = transfer.peers !== "never" && (node.mdns || node.bootstrap.length > 0);
@@ -266,4 +275,9 @@ async function exists(path: string): Promise<boolean> {
 
 function problem(severity: SettingProblem["severity"], key: string, message: string, hint?: string): SettingProblem {
   return { severity, key, message, ...(hint === undefined ? {} : { hint }) };
+}
+
+/** What the node has verified lies there, once it has a policy. */
+function policyPath({ node }: Settings): string {
+  return join(node.state, "policy", "verified.json");
 }

@@ -172,7 +172,11 @@ const schema = z.strictObject({
     down: classRates("What is fetched, for each class by itself."),
   }),
   trust: z.strictObject({
-    publishers: publicKeys("Public keys whose releases are trusted."),
+    root: path(
+      { text: "none" },
+      "Root of the network's policy (TUF), by which everything else in it is checked.",
+    ).optional(),
+    publishers: publicKeys("Public keys whose releases are trusted, where there is no policy."),
     mode: choice(["signed", "hash-only"], { value: "signed" }, "Whether releases must be signed."),
   }),
   keepalive: z.strictObject({
@@ -301,7 +305,7 @@ function toSettings(parsed: Parsed): Settings {
       upBytesPerSecond: transfer.up,
       downBytesPerSecond: transfer.down,
     },
-    trust,
+    trust: { rootFile: trust.root, publishers: trust.publishers, mode: trust.mode },
     keepalive: { keys: new Map(keepalive.keys.map((entry) => splitOnce(entry) as [string, string])) },
     publish: {
       keyFile: publish.key,

@@ -169,9 +169,9 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     return this.#holdings.sound().map(({ hash, payload }) => [hash, payload] as const);
   }
 
-  /** The newest envelope of a variant that is held or on its way in. */
-  record(variant: VariantHash): Promise<Uint8Array | undefined> {
-    return loadRecord(this.#place.objectsPath, variant);
+  /** The newest envelope of a variant that is kept; "held": the one before it, while that is the one by which it is held. */
+  record(variant: VariantHash, which: "newest" | "held" = "newest"): Promise<Uint8Array | undefined> {
+    return loadRecord(this.#place.objectsPath, variant, which);
   }
 
   /**

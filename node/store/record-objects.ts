@@ -114,9 +114,14 @@ function outdated({ variant, revision }: SignedRecord, given: SignedRecord): Not
   return new NotTrustedError(message, { code: "RECORD_OUTDATED", hint: "fetch it again, for the newer one" });
 }
 
-/** The newest envelope, or undefined where there is none; whoever uses it checks it. */
-export function loadRecord(objectsPath: string, variant: VariantHash): Promise<Uint8Array | undefined> {
-  return load(recordPath(objectsPath, variant));
+/** The newest envelope, or the one before it by which the variant is held; undefined where there is none. Whoever uses it checks it. */
+export function loadRecord(
+  objectsPath: string,
+  variant: VariantHash,
+  which: "newest" | "held" = "newest",
+): Promise<Uint8Array | undefined> {
+  const path = recordPath(objectsPath, variant);
+  return load(which === "newest" ? path : heldPath(path));
 }
 
 /**

@@ -8,6 +8,7 @@ import { yamux } from "@libp2p/yamux";
 import { type Multiaddr, multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p } from "libp2p";
 import { UsageError } from "../../protocol/errors.ts";
+import type { Admission } from "../ports.ts";
 
 export interface HostOptions {
   readonly key: PrivateKey;
@@ -15,6 +16,8 @@ export interface HostOptions {
   readonly prologue: Uint8Array;
   /** Multiaddrs. */
   readonly listen: readonly string[];
+  /** Whether whoever has proved to be this peer is let in; asked before anybody says a word. */
+  readonly admits: (peer: string) => Admission;
   readonly gossip: (components: GossipSubComponents) => GossipSub;
 }
 
@@ -30,6 +33,10 @@ export function createHost(options: HostOptions): Promise<Libp2p> {
     // The window is not negotiated: 256 KiB is what every yamux starts with (hashicorp/yamux, spec.md).
     streamMuxers: [yamux({ streamOptions: { initialStreamWindowSize: 256 * 1024 } })],
     services: { identify: identify(), ping: ping(), gossip: options.gossip },
+    connectionGater: {
+      denyInboundEncryptedConnection: (peer) => options.admits(peer.toString()) !== "member",
+      denyOutboundEncryptedConnection: (peer) => options.admits(peer.toString()) === "stranger",
+    },
     addresses: { listen: [...options.listen] },
     start: false,
   });

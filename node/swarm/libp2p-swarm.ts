@@ -6,12 +6,22 @@ import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
 import type { ClassRates } from "../../protocol/politeness.ts";
 import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
 import type { SeenMember } from "../../protocol/registrars.ts";
-import type { DirectoryView, DiscoveryState, Join, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
+import type {
+  DirectoryView,
+  DiscoveryState,
+  Join,
+  PeerFacts,
+  PolicyPeers,
+  Swarm,
+  SwarmHandlers,
+  WaitOptions,
+} from "../ports.ts";
 import { announcedAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { Bootstrap } from "./bootstrap.ts";
-import { answerRecord, askRecord } from "./catalog.ts";
+import { answerCatalog, askPeer, askRecord } from "./catalog.ts";
 import { Conduct } from "./conduct.ts";
+import { DeniedPeers } from "./denied-peers.ts";
 import { openAnnouncement, sealAnnouncement } from "./envelope.ts";
 import { Exchange } from "./exchange.ts";
 import { FrameStream, type FrameStreamOptions } from "./frame-stream.ts";
@@ -22,7 +32,9 @@ import { usableSegments } from "./interfaces.ts";
 import { Mdns } from "./mdns.ts";
 import { Neighbours } from "./neighbours.ts";
 import { PeerGate } from "./peer-gate.ts";
+import { PolicyAsker } from "./policy-peers.ts";
 import { type ProtocolName, protocols } from "./protocols.ts";
+import { othersOpen, surplusStreams } from "./surplus-streams.ts";
 import type { SwarmOptions, SwarmTimings } from "./swarm-options.ts";
 
 /** The swarm over libp2p: tcp, noise, yamux, gossipsub. */
@@ -41,6 +53,7 @@ export class Libp2pSwarm implements Swarm {
   readonly #timings: SwarmTimings;
   #looking: NodeJS.Timeout | undefined;
   #labels = "";
+  readonly policy: PolicyPeers;
   readonly #met = Promise.withResolvers<void>();
   #settled: Promise<void> = Promise.resolve();
 
@@ -72,6 +85,8 @@ export class Libp2pSwarm implements Swarm {
       refusal: (peer: PeerName) => this.#conduct.refusal(peer),
       onReady: (peer: PeerName) => this.#joined(peer),
       onLeft: (peer: PeerName) => this.#left(peer),
+      onPolicyOnly: (peer: PeerName) => handlers.policy?.reached(peer),
+      admits: (peer: PeerName) => handlers.policy?.admits(peer) ?? "member",
       onRefused: (peer: PeerName, reason: string) => {
         this.#neighbours.step({ kind: "refused", peer });
         options.onRefused?.(peer, reason);
@@ -79,6 +94,16 @@ export class Libp2pSwarm implements Swarm {
     };
     this.#gate = new PeerGate(host, options.hello, listener, this.#timings.helloMs);
     this.#announcer = this.#newAnnouncer();
+    this.policy = new PolicyAsker({
+      handlers,
+      open: async (peer) => {
+        const undecided = this.#gate.policyConnectionOf(peer);
+        return await (undecided ? this.#newStream(undecided, "catalog") : this.#openStream(peer, "catalog"));
+      },
+      recheck: () => {
+        if (this.#gate.recheck()) this.#bootstrap.hurry();
+      },
+    });
     const { announceLoopback: withLoopback = false, neighbours: limits } = options;
     this.#neighbours = new Neighbours({
       host,
@@ -106,7 +131,9 @@ export class Libp2pSwarm implements Swarm {
       onNuisance: (peer, reason) => swarm.#letGo(peer, reason),
     });
     const { key, prologue } = options;
-    const host = await createHost({ key, prologue, listen, gossip: mesh.service() });
+    const denied = new DeniedPeers((peer, reason) => options.onRefused?.(peer, reason));
+    const admits = (peer: PeerName) => denied.note(peer, handlers.policy?.admits(peer) ?? "member");
+    const host = await createHost({ key, prologue, listen, admits, gossip: mesh.service() });
     const { timings: { retryMs } = {}, onUnreachable } = options;
     const bootstrap = new Bootstrap(host, known, {
       isAlone: () => swarm.peers().length === 0,
@@ -152,18 +179,9 @@ export class Libp2pSwarm implements Swarm {
     return this.#mdns?.state();
   }
 
-  async record(peer: PeerName, variant: VariantHash, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
-    const wait = AbortSignal.timeout(recordMs);
-    const signal = options.signal === undefined ? wait : AbortSignal.any([wait, options.signal]);
-    const frames = await this.#openStream(peer, "catalog");
-    try {
-      return await askRecord(frames, variant, signal);
-    } catch (cause) {
-      options.signal?.throwIfAborted();
-      throw new UnreachableError(`the peer ${peer} gives no record`, { cause });
-    } finally {
-      void frames.close();
-    }
+  record(peer: PeerName, variant: VariantHash, options: WaitOptions = {}): Promise<Uint8Array | undefined> {
+    const open = () => this.#openStream(peer, "catalog");
+    return askPeer({ peer, open, what: "record", options }, (frames, signal) => askRecord(frames, variant, signal));
   }
 
   join(...what: Parameters<Swarm["join"]>): Promise<Join | undefined> {
@@ -300,7 +318,7 @@ export class Libp2pSwarm implements Swarm {
 
   async #handleAll(handlers: SwarmHandlers): Promise<void> {
     await this.#handle("hello", (frames, connection) => this.#gate.answer(frames, connection));
-    await this.#handle("catalog", (frames) => answerRecord(frames, handlers));
+    await this.#handle("catalog", (frames, { remotePeer }) => answerCatalog(frames, handlers, remotePeer.toString()));
     await this.#handle("directory", (frames) => this.#announcer.answer(frames));
     const { server, registrar } = this.#exchange;
     await this.#handle("swarm", (frames, { remotePeer }) => server.accept(remotePeer.toString(), frames));
@@ -372,19 +390,9 @@ export class Libp2pSwarm implements Swarm {
   }
 }
 
-/** Streams of the same protocol that the same side has opened on a connection, besides this one. */
-function othersOpen(connection: Connection, { protocol, direction, id }: Stream): number {
-  return connection.streams.filter((each) => {
-    return each.protocol === protocol && each.direction === direction && each.id !== id;
-  }).length;
-}
-
-/** Streams beyond what a protocol has that are looked at before they are reset. */
-const surplusStreams = 16;
 /** How soon it is noticed that an interface came or went. */
 const lookMs = 5_000;
 /** How long the first fetch of a node waits for answers from the local network, and then for those that answered. */
 const answersMs = 250;
 const neighbourMs = 1_000;
-const recordMs = 5_000;
 const openStreamMs = 5_000;

@@ -6,12 +6,13 @@ import type { ClassRates } from "../../protocol/politeness.ts";
 import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
 import type { SeenMember } from "../../protocol/registrars.ts";
 import { openHashEngine } from "../hasher.ts";
-import type { DirectoryView, Join, PeerFacts, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
+import type { DirectoryView, Join, PeerFacts, PolicyPeers, Swarm, SwarmHandlers, WaitOptions } from "../ports.ts";
 import { Announcer } from "./announcer.ts";
-import { answerRecord, askRecord } from "./catalog.ts";
+import { answerCatalog, askRecord } from "./catalog.ts";
 import { Conduct } from "./conduct.ts";
 import { Exchange } from "./exchange.ts";
 import { MemoryFrames } from "./memory-frames.ts";
+import { PolicyAsker } from "./policy-peers.ts";
 import { type ProtocolName, protocols } from "./protocols.ts";
 
 /** Members in one process, each connected to all others unless told otherwise: for tests. */
@@ -55,6 +56,7 @@ export class MemoryNetwork {
 /** The twin of the libp2p swarm: the same exchange over streams in memory, without sockets and without admission. */
 export class MemorySwarm implements Swarm {
   readonly id: PeerName;
+  readonly policy: PolicyPeers;
   readonly #handlers: SwarmHandlers;
   readonly #exchange: Exchange;
   readonly #announcer: Announcer;
@@ -70,6 +72,11 @@ export class MemorySwarm implements Swarm {
     this.id = id;
     this.#handlers = handlers;
     this.#onClose = onClose;
+    this.policy = new PolicyAsker({
+      handlers,
+      open: async (peer) => this.openStream(peer, "catalog"),
+      recheck: () => undefined,
+    });
     this.#conduct = new Conduct({
       onFault: (peer, fault, reason) => handlers.misbehaved(peer, fault, reason),
       onOutlaw: (peer) => this.#expel(peer),
@@ -227,7 +234,7 @@ export class MemorySwarm implements Swarm {
       case "directory":
         return void this.#announcer.answer(frames);
       case "catalog":
-        return void answerRecord(frames, this.#handlers);
+        return void answerCatalog(frames, this.#handlers, peer);
     }
   }
 

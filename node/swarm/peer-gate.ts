@@ -3,7 +3,7 @@ import type { PeerName } from "../../protocol/directory.ts";
 import { FormatError } from "../../protocol/errors.ts";
 import { decodeHello, type HelloMessage } from "../../protocol/messages.ts";
 import { systemClock } from "../clock.ts";
-import type { PeerFacts } from "../ports.ts";
+import type { Admission, PeerFacts } from "../ports.ts";
 import { FrameStream } from "./frame-stream.ts";
 import { type Frames, nextFrame } from "./frames.ts";
 import { protocols } from "./protocols.ts";
@@ -20,6 +20,9 @@ interface GateListener {
   readonly onReady: (peer: PeerName) => void;
   readonly onLeft: (peer: PeerName) => void;
   readonly onRefused: (peer: PeerName, reason: string) => void;
+  /** A peer may be asked for the policy, and for nothing else yet. */
+  readonly onPolicyOnly: (peer: PeerName) => void;
+  readonly admits: (peer: PeerName) => Admission;
   /** Why a peer that comes must not be let in, if it must not. */
   readonly refusal: (peer: PeerName) => string | undefined;
 }
@@ -37,6 +40,8 @@ export class PeerGate {
   readonly #own: Extract<HelloMessage, { kind: "hello" }>;
   readonly #listener: GateListener;
   readonly #peers = new Map<PeerName, AdmittedPeer>();
+  /** Those of whom nobody can tell yet whether they belong here. */
+  readonly #undecided = new Map<PeerName, { readonly connection: Connection; readonly hello: AdmittedPeer["hello"] }>();
   readonly #waiting = new Map<PeerName, PromiseWithResolvers<boolean>>();
   readonly #helloMs: number;
   readonly #onOpen = ({ detail }: CustomEvent<Connection>) => this.#opened(detail);
@@ -73,9 +78,36 @@ export class PeerGate {
     return [...(this.#peers.get(peer)?.connections ?? [])].at(-1);
   }
 
+  /** A connection over which the policy may be asked for. */
+  policyConnectionOf(peer: PeerName): Connection | undefined {
+    return this.connectionOf(peer) ?? this.#undecided.get(peer)?.connection;
+  }
+
+  /**
+   * The policy may have changed: lets in who belongs here, and ends all connections of who does not any more. Answers
+   * whether there was anybody.
+   */
+  recheck(): boolean {
+    const { admits } = this.#listener;
+    let hasChanged = false;
+    for (const connection of this.#host.getConnections()) {
+      const peer = connection.remotePeer.toString();
+      if (admits(peer) !== "stranger") continue;
+      endSoon(connection, new Error("it is no member of this network"));
+      hasChanged = true;
+    }
+    for (const [peer, { connection, hello }] of this.#undecided) {
+      if (admits(peer) !== "member") continue;
+      this.#undecided.delete(peer);
+      this.#admit(connection, hello);
+      hasChanged = true;
+    }
+    return hasChanged;
+  }
+
   /** Ends all connections of an admitted peer. */
   abort(peer: PeerName, reason: Error): void {
-    for (const connection of [...(this.#peers.get(peer)?.connections ?? [])]) connection.abort(reason);
+    for (const connection of [...(this.#peers.get(peer)?.connections ?? [])]) endSoon(connection, reason);
   }
 
   /** Whether a peer has been let in; waits a moment for a hello that is under way. */
@@ -121,6 +153,7 @@ export class PeerGate {
 
   #closed(connection: Connection): void {
     const peer = connection.remotePeer.toString();
+    if (this.#undecided.get(peer)?.connection === connection) this.#undecided.delete(peer);
     this.#waiting.get(peer)?.resolve(this.#peers.has(peer));
     const admitted = this.#peers.get(peer);
     if (!admitted?.connections.delete(connection) || admitted.connections.size > 0) return;
@@ -170,6 +203,10 @@ export class PeerGate {
   #admit(connection: Connection, hello: AdmittedPeer["hello"]): void {
     if (connection.status !== "open") return;
     const peer = connection.remotePeer.toString();
+    if (this.#listener.admits(peer) === "policy") {
+      this.#undecided.set(peer, { connection, hello });
+      return this.#listener.onPolicyOnly(peer);
+    }
     const known = this.#peers.get(peer);
     known?.connections.add(connection);
     if (known !== undefined) return;
@@ -183,6 +220,14 @@ export class PeerGate {
 const protocolVersion = 1;
 /** Both sides are up and on one LAN; a busy event loop may still take a second or two. */
 const defaultHelloMs = 5_000;
+
+/**
+ * Not at once: yamux opens a stream in a microtask of its own, which throws where nobody can catch it once the connection
+ * has ended, and so ends the process.
+ */
+function endSoon(connection: Connection, reason: Error): void {
+  setImmediate(() => connection.abort(reason));
+}
 
 function helloFault(own: AdmittedPeer["hello"], theirs: AdmittedPeer["hello"]): string | undefined {
   if (theirs.network !== own.network) return `it is in the network ${theirs.network}, this node in ${own.network}`;

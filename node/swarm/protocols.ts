@@ -4,6 +4,7 @@ import {
   frameHeaderBytesMax,
   KIB,
   knownBytesMax,
+  policyFileBytesMax,
   recordBytesMax,
   registerAnswerBytesMax,
   registerQuestionBytesMax,
@@ -36,8 +37,9 @@ export const protocols: Readonly<Record<ProtocolName, ProtocolFacts>> = {
   },
   catalog: {
     id: "/p2pcache/catalog/1",
-    asks: words(KIB),
-    answers: { headerBytesMax: KIB, bodyBytesMax: recordBytesMax },
+    // 32 heads of the policy.
+    asks: words(4 * KIB),
+    answers: { headerBytesMax: 4 * KIB, bodyBytesMax: Math.max(recordBytesMax, policyFileBytesMax) },
     streamsMax: 16,
   },
   register: {

@@ -85,7 +85,7 @@ test("config check is silent about what is in order, and exits 2 for what keeps 
   writeFileSync(config, '[network]\nname = "studio"\nadmission = "members"\n');
   const members = await p2pcache(["config", "check", "--config", config]);
   assert.is(members.code, 2);
-  assert.match(members.stdout, "no member lists yet");
+  assert.match(members.stdout, "no policy that names them");
 });
 
 test("config check says each risk once", async ({ home }) => {

@@ -6,7 +6,7 @@ import { chunkPath, packChunk } from "../../node/origins/objects.ts";
 import type { Repository } from "../../node/ports.ts";
 import { P2pCacheError } from "../../protocol/errors.ts";
 import { parseChunkHash, parseVariantHash } from "../../protocol/hash.ts";
-import { chunkBytesMax } from "../../protocol/limits.ts";
+import { chunkBytesMax, policyFileBytesMax } from "../../protocol/limits.ts";
 import { noise } from "../support/noise.ts";
 
 /** A repository that a test has for itself, empty, and how to get rid of it. */
@@ -33,6 +33,7 @@ export function testRepository(name: string, open: () => Promise<OpenedRepositor
   chunkRules(rule);
   formRules(rule);
   recordRules(rule);
+  policyRules(rule);
   abortRules(rule);
   test.run();
 }
@@ -131,6 +132,36 @@ function formRules(rule: Rule): void {
 function writeObject(root: string, path: string, bytes: Uint8Array): void {
   mkdirSync(dirname(join(root, path)), { recursive: true });
   writeFileSync(join(root, path), bytes);
+}
+
+function policyRules(rule: Rule): void {
+  rule("a file of the policy reads back, and one that is not there is absent", async (repository, root) => {
+    await repository.putRecord(variant, 0, Buffer.from("zero"));
+    assert.is(await repository.policyFile?.("timestamp.json"), undefined);
+    if (root === undefined) return;
+    mkdirSync(join(root, "policy", "targets", "members"), { recursive: true });
+    const names = ["timestamp.json", "3.members.lyon.json", `targets/members/${"ab".repeat(32)}.lyon.json`];
+    for (const name of names) {
+      writeFileSync(join(root, "policy", name), name);
+      assert.is(textOf(await repository.policyFile?.(name)), name);
+    }
+  });
+
+  rule("a file of the policy that is too large is refused", async (repository, root) => {
+    if (root === undefined) return;
+    await repository.putRecord(variant, 0, Buffer.from("zero"));
+    mkdirSync(join(root, "policy"), { recursive: true });
+    writeFileSync(join(root, "policy", "1.deny.json"), Buffer.alloc(policyFileBytesMax + 1));
+    await rejects(repository.policyFile!("1.deny.json"), "BAD_FORMAT");
+  });
+
+  rule("a name that leads elsewhere is never asked for", async (repository, root) => {
+    if (root === undefined) return;
+    for (const name of ["../p2pcache.json", "targets/../../p2pcache.json", "/etc/passwd", "a/b.json", "x"]) {
+      const failure = await repository.policyFile!(name).catch((error: Error) => error);
+      assert.match((failure as Error).message, "broken promise", name);
+    }
+  });
 }
 
 function recordRules(rule: Rule): void {

@@ -217,7 +217,7 @@ rule("two releases that contradict each other are refused, and status says so", 
 
 rule("hash-only is warned about", async ({ settings, open }) => {
   const own = settings("first");
-  const node = await open({ ...own, trust: { publishers: [], mode: "hash-only" } });
+  const node = await open({ ...own, trust: { rootFile: undefined, publishers: [], mode: "hash-only" } });
   assert.match(node.status("1").warnings.join("\n"), "trust.mode is hash-only");
   assert.is((await node.fetch(thing)).outcome, "fetched");
 });

@@ -208,7 +208,7 @@ test("a check finds what opening a node would refuse", async ({ home }) => {
     );
   await generateNetworkKey(key);
   const [members] = await check(`network.admission = "members"\nnetwork.key_file = "${key}"`);
-  assert.match(members!.message, "no member lists yet");
+  assert.match(members!.message, "no policy that names them");
   assert.match(members!.hint!, /"key".*"open"/);
   const peersNever = 'network.admission = "members"\ntransfer.peers = "never"';
   assert.equal(await check(peersNever), []);
@@ -322,7 +322,7 @@ test("a check misses a source only where there is neither an origin nor a way to
 test("every key is described for people", () => {
   const keys = settingKeys();
   assert.is(new Set(keys.map(({ key }) => key)).size, keys.length);
-  assert.is(keys.filter(({ key }) => !key.startsWith("origin.")).length, 38);
+  assert.is(keys.filter(({ key }) => !key.startsWith("origin.")).length, 39);
   for (const { key, description, defaultText, expected } of keys) {
     assert.match(description, /\.$/, key);
     assert.ok(defaultText.length > 0 && expected.noun.length > 0 && expected.example.length > 0, key);

@@ -45,7 +45,17 @@ export const hello: fc.Arbitrary<HelloMessage> = fc.oneof(
 
 export const catalog: fc.Arbitrary<CatalogMessage> = fc.oneof(
   record({ kind: fc.constant("want-record" as const), variant: variantHash }),
-  record({ kind: fc.constantFrom("record" as const, "absent" as const) }),
+  record({ kind: fc.constantFrom("record" as const, "absent" as const, "policy" as const) }),
+  record({ kind: fc.constant("want-policy" as const), hash: hex }),
+  record({
+    kind: fc.constant("policy-heads" as const),
+    heads: fc.array(
+      record({ role: fc.constantFrom("timestamp" as const, "root" as const), version: fc.nat(), hash: hex }),
+      {
+        maxLength: 32,
+      },
+    ),
+  }),
 );
 
 export const swarm: fc.Arbitrary<SwarmMessage> = fc.oneof(

@@ -33,6 +33,8 @@ export const rightHello: Extract<HelloMessage, { kind: "hello" }> = {
 };
 
 interface RawPeerOptions {
+  /** Told of all bytes that come after the handshake, decrypted. */
+  readonly onBytes?: (bytes: number) => void;
   readonly privateKey?: PrivateKey;
   readonly services?: Readonly<Record<string, (components: GossipSubComponents) => unknown>>;
 }
@@ -56,13 +58,13 @@ export class RawPeer implements AsyncDisposable {
   /** `services` are added to its identify. */
   static async open(
     prologue: Uint8Array = networkPrologue(networkKey, "studio"),
-    { privateKey, services = {} }: RawPeerOptions = {},
+    { privateKey, services = {}, onBytes }: RawPeerOptions = {},
   ): Promise<RawPeer> {
     const host = await createLibp2p({
       ...(privateKey === undefined ? {} : { privateKey }),
       transports: [tcp()],
       connectionEncrypters: [noise({ prologueBytes: prologue })],
-      streamMuxers: [yamux()],
+      streamMuxers: [tapped(yamux(), onBytes)],
       services: { identify: identify(), ...services },
       addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
       connectionManager: { reconnectRetries: 0 },
@@ -166,4 +168,20 @@ export class RawStream {
   ended(withinMs?: number): Promise<unknown> {
     return this.came.until("the end of the stream", ({ kind }) => kind === "ended", withinMs);
   }
+}
+
+type Muxer = ReturnType<typeof yamux>;
+
+/** The same multiplexer, with an ear on what it is given: all that was decrypted. It listens first, or it would miss bytes. */
+function tapped(muxer: Muxer, onBytes: ((bytes: number) => void) | undefined): Muxer {
+  return (...words) => {
+    const factory = muxer(...words);
+    const create = factory.createStreamMuxer.bind(factory);
+    factory.createStreamMuxer = (connection) => {
+      const made = create(connection);
+      connection.addEventListener("message", ({ data }) => onBytes?.(data.byteLength));
+      return made;
+    };
+    return factory;
+  };
 }

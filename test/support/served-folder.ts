@@ -12,6 +12,7 @@ export function servedRepository(writes: Repository, reads: Origin): Repository 
     name: reads.name,
     latestRecord: (variant, options) => reads.latestRecord(variant, options),
     chunk: (hash, sizeBytes, options) => reads.chunk(hash, sizeBytes, options),
+    policyFile: async (file, options) => await reads.policyFile?.(file, options),
     has: (hash, sizeBytes) => writes.has(hash, sizeBytes),
     reuse: (hash, sizeBytes) => writes.reuse(hash, sizeBytes),
     putChunk: (hash, bytes) => writes.putChunk(hash, bytes),

@@ -1,0 +1,129 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Hasher, VariantHash } from "../protocol/hash.ts";
+import type { Log } from "./log.ts";
+import { PolicyGossip } from "./policy-gossip.ts";
+import { sweepVoided } from "./policy-sweep.ts";
+import { PolicyWatch } from "./policy-watch.ts";
+import type { Clock, Origin, PolicyHandlers, Swarm } from "./ports.ts";
+import { RecordTrust } from "./record-trust.ts";
+import { admitsMembersOnly } from "./settings/load.ts";
+import type { Settings } from "./settings/schema.ts";
+import type { PayloadStore } from "./store/payload-store.ts";
+
+export interface NodePolicyParts {
+  readonly settings: Settings;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly hasher: Hasher;
+  /** How long between two looks at the origins; ten minutes unless given. */
+  readonly periodMs: number | undefined;
+}
+
+/** What the policy is enforced upon. */
+export interface PolicyReach {
+  readonly store: Pick<PayloadStore, "holdings" | "record" | "remove">;
+  readonly origins: () => readonly Origin[];
+  readonly swarm: () => Swarm | undefined;
+}
+
+/** The network's policy in a node: followed from origins and peers, and enforced upon what is held and who is connected. */
+export class NodePolicy implements AsyncDisposable {
+  readonly trust: RecordTrust;
+  readonly #parts: NodePolicyParts;
+  readonly #watch: PolicyWatch | undefined;
+  readonly #gossip: PolicyGossip;
+  readonly #stop = new AbortController();
+  #reach: PolicyReach | undefined;
+
+  private constructor(parts: NodePolicyParts, trust: RecordTrust, watch: PolicyWatch | undefined) {
+    this.trust = trust;
+    this.#parts = parts;
+    this.#watch = watch;
+    this.#gossip = new PolicyGossip({
+      watch,
+      trust,
+      swarm: () => this.#reach?.swarm(),
+      admitsMembersOnly: admitsMembersOnly(parts.settings),
+      random: Math.random,
+      monotonicMs: () => parts.clock.monotonicMs(),
+    });
+  }
+
+  /** Puts the policy into force that was verified last. @throws what `PolicyWatch.open` throws. */
+  static async open(parts: NodePolicyParts): Promise<NodePolicy> {
+    const { settings, clock, log, hasher, periodMs } = parts;
+    const trust = new RecordTrust(settings.trust, hasher, () => clock.wallMs());
+    const watch = await PolicyWatch.open({ settings, clock, log, trust, random: Math.random, periodMs });
+    return new NodePolicy(parts, trust, watch);
+  }
+
+  /** Whether this machine has a policy, or a root to find one by. */
+  get isFollowed(): boolean {
+    return this.#watch !== undefined;
+  }
+
+  /** What peers hear and are told of it. */
+  get handlers(): PolicyHandlers {
+    return this.#gossip;
+  }
+
+  start(reach: PolicyReach): void {
+    this.#reach = reach;
+    this.#watch?.start({
+      origins: reach.origins,
+      onFollowed: async () => {
+        await this.#sweep();
+        // Not waited for: a neighbour that is slow must not keep the next policy from being followed.
+        void this.#gossip.tell();
+      },
+      onLooked: async () => {
+        await this.#sweep(); // What could not be taken off before.
+        await this.#gossip.compare();
+      },
+    });
+  }
+
+  /**
+   * Waits on a machine that has no policy yet until it has looked for one.
+   * @throws {NotTrustedError} where nobody's releases could count after all.
+   */
+  async ready(): Promise<void> {
+    if (this.trust.isBlind && this.#watch !== undefined) {
+      const { looked, followed } = this.#watch;
+      // Origins that hang are not waited for longer, and peers need a moment to be reached at all.
+      const late = sleep(originsMs, undefined, { ref: false });
+      const isAlone = this.#reach?.swarm() === undefined;
+      const missing = looked.then(() => (isAlone ? undefined : sleep(peersMs, undefined, { ref: false })));
+      await Promise.race([followed, missing, late]);
+    }
+    this.trust.checkAnybody();
+  }
+
+  /** A peer was let in: compares what both have. */
+  peerReady(peer: string): void {
+    void this.#gossip.exchange(peer);
+  }
+
+  /** A variant was placed: the policy may have changed while it was on its way. */
+  placed(variant: VariantHash): void {
+    void this.#sweep(variant);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new Error("the node stops"));
+    await this.#watch?.[Symbol.asyncDispose]();
+  }
+
+  /** Never rejects. */
+  async #sweep(only?: VariantHash): Promise<void> {
+    if (this.#reach === undefined || this.trust.inForce === undefined) return;
+    const { store, swarm } = this.#reach;
+    const { hasher, log } = this.#parts;
+    const announce = () => swarm()?.announce();
+    await sweepVoided({ store, publishers: this.trust, hasher, log, announce }, this.#stop.signal, only);
+  }
+}
+
+/** How long a first fetch waits for the first policy at all, and from peers once no origin has it. */
+const originsMs = 15_000;
+const peersMs = 3_000;

@@ -1,0 +1,259 @@
+import { rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { NotFoundError } from "../protocol/errors.ts";
+import type { NamedThing } from "../protocol/handle-text.ts";
+import type { PayloadId } from "../protocol/hash.ts";
+import type { MemberLine } from "../protocol/policy-files.ts";
+import { decodeEnvelope, decodeRecord } from "../protocol/record.ts";
+import { variantHash } from "../protocol/variant.ts";
+import { openHashEngine } from "./hasher.ts";
+import { generatePublisherKey, keyId, loadPublisherKey, type PublisherKey, parsePublicKey } from "./keys.ts";
+import { FileLock } from "./origins/file-lock.ts";
+import { folderError } from "./origins/folder-walk.ts";
+import { recordsSignedBy } from "./publisher-records.ts";
+import { openPublishing, publishingOrigin } from "./publishing.ts";
+import type { Settings } from "./settings/schema.ts";
+import { openAuthorState, readRoot } from "./trust/first-contact.ts";
+import { KeyRing } from "./trust/key-ring.ts";
+import { type AuthorParts, PolicyAuthor, type WrittenPolicy } from "./trust/policy-author.ts";
+import * as changes from "./trust/policy-changes.ts";
+import { PolicyFolder } from "./trust/policy-folder.ts";
+import { metadataName, parseRole, timestampName } from "./trust/policy-names.ts";
+import { firstRoot } from "./trust/role-files.ts";
+import { rotateKeys } from "./trust/rotate-keys.ts";
+import { fileBytes, rootOf, signAll } from "./trust/tuf.ts";
+
+// What `p2pcache trust` and `p2pcache key` do with a policy: as the caller, and in the caller's process.
+
+export interface TrustOptions {
+  /** Private keys beside those of the key directory. */
+  readonly keyFiles?: readonly string[];
+  /** Milliseconds since 1970. */
+  readonly nowMs?: number;
+}
+
+/** What is changed about a policy. */
+export type TrustChange =
+  | { readonly kind: "add-publisher"; readonly key: string; readonly names: readonly string[]; readonly label: string }
+  /** `who`: a key's text, or the first digits of its key id. */
+  | { readonly kind: "retire-publisher"; readonly who: string }
+  | { readonly kind: "revoke-publisher"; readonly who: string; readonly reason: string }
+  | { readonly kind: "add-member"; readonly site: string; readonly member: MemberLine }
+  | { readonly kind: "remove-member"; readonly site: string; readonly peer: string }
+  /** `keys`: texts of public keys. */
+  | { readonly kind: "delegate"; readonly role: string; readonly keys: readonly string[]; readonly threshold: number }
+  | { readonly kind: "deny"; readonly payload: PayloadId; readonly by: string; readonly reason: string }
+  /** A toolset's keep-alive list, as it is to be. */
+  | { readonly kind: "list"; readonly toolset: string; readonly bytes: Uint8Array }
+  /** Signs anew what is past half of its life, takes in what others signed, and a new root where one is given. */
+  | { readonly kind: "refresh"; readonly rootFile?: string };
+
+/** How a policy begins. */
+export interface TrustInit {
+  /** Texts of the public keys of the root; one is made here where none are given. */
+  readonly rootKeys: readonly string[];
+  /** How many of them must sign. */
+  readonly threshold: number;
+  /** A root that enough of them have signed; without it, and with too few keys here, only `draftFile` is written. */
+  readonly rootFile?: string;
+  readonly draftFile?: string;
+}
+
+/** What came of the beginning of a policy, or of a new root. */
+export interface BegunPolicy {
+  /** Undefined while more signatures are needed. */
+  readonly written: WrittenPolicy | undefined;
+  /** Where the first root lies, by which machines check all else; undefined unless it was just written. */
+  readonly root?: string;
+  /** Where the root lies that has to be signed. */
+  readonly draft: string | undefined;
+  /** Keys that were made. */
+  readonly made: readonly string[];
+}
+
+/** Where this machine keeps the private keys of policies. */
+export function policyKeysPath({ node }: Pick<Settings, "node">): string {
+  return join(node.state, "keys", "policy");
+}
+
+/** Begins the network's policy at the origin that releases go to. @throws what `PolicyAuthor.begin` and `write` throw. */
+export async function beginPolicy(
+  settings: Settings,
+  init: TrustInit,
+  options: TrustOptions = {},
+): Promise<BegunPolicy> {
+  const keysPath = policyKeysPath(settings);
+  const made: string[] = [];
+  const have = async (name: string): Promise<PublisherKey> => {
+    const path = join(keysPath, `${name}.pem`);
+    const ring = await KeyRing.open(keysPath);
+    const known = ring.keys.find((each) => each.path === path);
+    if (known !== undefined) return known.key;
+    made.push(path);
+    return await generatePublisherKey(path);
+  };
+  // The folder is one of our network, or becomes it.
+  await (await openPublishing(settings)).repository.found();
+  const given = init.rootKeys.map(parsePublicKey);
+  const rootKeys = given.length === 0 && init.rootFile === undefined ? [(await have("root")).rawPublic] : given;
+  const [targets, online] = [await have("targets"), await have("online")];
+  await using lock = await takeTurn(settings, { begins: true });
+  const parts = await authorParts(settings, options, lock.folder);
+  const { threshold } = init;
+  const root =
+    init.rootFile === undefined
+      ? firstRoot({ root: rootKeys, threshold, targets: targets.rawPublic, online: online.rawPublic }, parts.nowMs)
+      : rootOf(await readRoot(init.rootFile));
+  const role = root.signed.roles.root!;
+  const own = parts.ring.of(role.keyIDs).map(({ key }) => key);
+  if (init.rootFile === undefined) signAll(root, own);
+  if (Object.keys(root.signatures).length < role.threshold) {
+    const draft = init.draftFile ?? join(settings.node.state, "policy-root.draft.json");
+    await writeNew(draft, fileBytes(root));
+    return { written: undefined, draft, made };
+  }
+  const author = await PolicyAuthor.begin(parts, root);
+  changes.beginContents(author, settings.trust.publishers);
+  const written = await author.write();
+  return { written, draft: undefined, made, root: join(parts.folder.path, metadataName("root", 1)) };
+}
+
+/** Changes the policy. @throws what `PolicyAuthor` throws. */
+export async function changePolicy(
+  settings: Settings,
+  change: TrustChange,
+  options: TrustOptions = {},
+): Promise<WrittenPolicy> {
+  await using lock = await takeTurn(settings);
+  const parts = await authorParts(settings, options, lock.folder);
+  const author = await PolicyAuthor.open(parts);
+  await apply(author, change, { originPath: publishingOrigin(settings).path, nowMs: parts.nowMs });
+  return await author.write();
+}
+
+/** Adds the signatures of the keys that are here to a root that is on its way. Answers how many are still missing. */
+export async function signRoot(
+  settings: Settings,
+  file: string,
+  options: TrustOptions = {},
+): Promise<{ readonly signatures: number; readonly needed: number }> {
+  const root = rootOf(await readRoot(file));
+  const ring = await KeyRing.open(policyKeysPath(settings), options.keyFiles);
+  const known = root.signed.roles.root!.keyIDs;
+  // The keys of the root in force must sign the next one as well, and it may name them no more: their owners name them.
+  signAll(
+    root,
+    ring.of(known).map(({ key }) => key),
+  );
+  for (const path of options.keyFiles ?? []) signAll(root, [await loadPublisherKey(path)]);
+  await replace(file, fileBytes(root));
+  const { keyIDs, threshold } = root.signed.roles.root!;
+  return { signatures: keyIDs.filter((keyid) => keyid in root.signatures).length, needed: threshold };
+}
+
+/**
+ * Makes a new key in one's place, wherever it signs. A root that needs other people's keys too is written as a draft.
+ * @param name of its file, without `.pem`. @throws {UsageError} where there is none.
+ */
+export async function rotatePolicyKey(
+  settings: Settings,
+  name: string,
+  options: TrustOptions = {},
+): Promise<BegunPolicy> {
+  await using lock = await takeTurn(settings);
+  const parts = await authorParts(settings, options, lock.folder);
+  const author = await PolicyAuthor.open(parts);
+  const rotated = await rotateKeys(author, parts, { name, directory: policyKeysPath(settings) });
+  if (rotated.draft === undefined) return { written: await author.write(), draft: undefined, made: [rotated.path] };
+  const draft = join(settings.node.state, `policy-root.${rotated.draft.signed.version}.draft.json`);
+  await writeNew(draft, fileBytes(rotated.draft));
+  return { written: undefined, draft, made: [rotated.path] };
+}
+
+/** The payload that a handle means: by its id, or what its newest record at the origin names. @throws {NotFoundError} */
+export async function deniedPayload(settings: Settings, thing: NamedThing): Promise<PayloadId> {
+  if (thing.kind === "payload") return thing.payload;
+  const { hash } = openHashEngine();
+  const { repository } = await openPublishing(settings, { publishes: false });
+  const variant = thing.kind === "variant" ? variantHash(thing.variant, hash) : thing.hash;
+  const envelope = await repository.latestRecord(variant);
+  if (envelope === undefined) throw new NotFoundError(`${repository.name} has no release of it`);
+  const record = decodeRecord(decodeEnvelope(envelope).body, hash);
+  return record.withdrawn ? record.supersedes : record.payload;
+}
+
+/**
+ * One admin after the other, on whatever machine: each builds upon what the one before has written.
+ * @throws {BusyError} when others keep the lock; {NotFoundError} where there is no policy, unless one begins.
+ */
+async function takeTurn(
+  settings: Settings,
+  { begins = false }: { readonly begins?: boolean } = {},
+): Promise<AsyncDisposable & { readonly folder: PolicyFolder }> {
+  const folder = new PolicyFolder(publishingOrigin(settings).path);
+  if (begins) await folder.prepare();
+  else if ((await folder.read(timestampName)) === undefined) {
+    throw new NotFoundError(`there is no policy in ${folder.path}`, {
+      hint: "see that it is mounted, or begin one with `p2pcache trust init`",
+    });
+  }
+  const lock = await FileLock.take(join(folder.path, ".lock")).catch((error: unknown) => {
+    throw folderError(folder.path, error);
+  });
+  return { folder, [Symbol.asyncDispose]: () => lock[Symbol.asyncDispose]() };
+}
+
+async function authorParts(
+  settings: Settings,
+  { keyFiles, nowMs = Date.now() }: TrustOptions,
+  folder: PolicyFolder,
+): Promise<AuthorParts> {
+  return {
+    folder,
+    state: await openAuthorState({ statePath: settings.node.state, rootFile: settings.trust.rootFile, nowMs }),
+    ring: await KeyRing.open(policyKeysPath(settings), keyFiles),
+    nowMs,
+  };
+}
+
+async function apply(
+  author: PolicyAuthor,
+  change: TrustChange,
+  { originPath, nowMs }: { readonly originPath: string; readonly nowMs: number },
+): Promise<void> {
+  switch (change.kind) {
+    case "add-publisher":
+      return changes.addPublisher(author, change);
+    case "retire-publisher": {
+      const key = changes.publisherKey(author, change.who);
+      const records = await recordsSignedBy(originPath, key, openHashEngine().hash);
+      return changes.retirePublisher(author, keyId(key), records, nowMs);
+    }
+    case "revoke-publisher":
+      return changes.revokePublisher(author, change.who, change.reason, nowMs);
+    case "add-member":
+      parseRole(`members/${change.site}`);
+      return changes.addMember(author, change.site, change.member);
+    case "remove-member":
+      return changes.removeMember(author, change.site, change.peer);
+    case "delegate":
+      return author.delegate(parseRole(change.role), change.keys.map(parsePublicKey), change.threshold);
+    case "deny":
+      return changes.denyPayload(author, change, nowMs);
+    case "list":
+      return author.putContent(parseRole(`keepalive/${change.toolset}`), change.bytes);
+    case "refresh":
+      if (change.rootFile !== undefined) author.replaceRoot(rootOf(await readRoot(change.rootFile)));
+      return author.renew();
+  }
+}
+
+/** @throws {Error} EEXIST where something is there already. */
+async function writeNew(path: string, bytes: Uint8Array): Promise<void> {
+  await writeFile(path, bytes, { mode: 0o644, flag: "wx" });
+}
+
+async function replace(path: string, bytes: Uint8Array): Promise<void> {
+  await writeFile(`${path}.new`, bytes, { mode: 0o644 });
+  await rename(`${path}.new`, path);
+}

@@ -1,0 +1,79 @@
+import { UsageError } from "../../protocol/errors.ts";
+import type { PolicyFacts, RoleFacts } from "./policy-facts.ts";
+import { timestampName } from "./policy-names.ts";
+import type { PolicyState, StoredPolicy } from "./policy-state.ts";
+import { policyRefused, signedAtMs, snapshotOf, timestampOf } from "./tuf.ts";
+import { isOptional, type VerifiedPolicy } from "./verify-policy.ts";
+
+/** The newest root that was found right. @throws {UsageError} where there is none. */
+export function trustedRootOf(stored: StoredPolicy | undefined): Uint8Array {
+  let newest = 0;
+  for (const name of stored?.files.keys() ?? []) newest = Math.max(newest, rootVersion(name) ?? 0);
+  const root = stored?.files.get(`${newest}.root.json`);
+  if (root !== undefined) return root;
+  throw new UsageError("this machine trusts no policy's root yet", {
+    code: "NO_ROOT",
+    hint: "set trust.root to the root's file, or make a policy with `p2pcache trust init`",
+  });
+}
+
+/** `7` of `7.root.json`. */
+function rootVersion(name: string): number | undefined {
+  const digits = /^(\d{1,9})\.root\.json$/.exec(name)?.[1];
+  return digits === undefined ? undefined : Number(digits);
+}
+
+/** @throws {NotTrustedError} POLICY_ROLLBACK where something newer was seen before (P6). */
+export function checkFloor(stored: StoredPolicy | undefined, policy: VerifiedPolicy): void {
+  const bytes = stored?.files.get(timestampName);
+  if (stored === undefined || bytes === undefined) return;
+  const seen = timestampOf(bytes);
+  // A root that has taken the key away has taken its word away too (TUF, section 5.3.11).
+  const isOutdated = (role: "timestamp" | "snapshot") => {
+    const keyids = policy.root.signed.roles[role]?.keyIDs ?? [];
+    return !keyids.some((keyid) => keyid in seen.signatures);
+  };
+  if (isOutdated("timestamp")) return;
+  const versions = [
+    ["timestamp", seen.signed.version, policy.timestamp.signed.version],
+    ["snapshot", seen.signed.snapshotMeta.version, policy.snapshot.signed.version],
+  ] as const;
+  for (const [role, before, now] of versions) {
+    if (now < before) throw policyRefused("POLICY_ROLLBACK", `its ${role} is version ${now}, and ${before} was seen`);
+  }
+  const old = stored.files.get(`${seen.signed.snapshotMeta.version}.snapshot.json`);
+  if (old === undefined) return;
+  for (const [name, { version }] of Object.entries(snapshotOf(old).signed.meta)) {
+    const now = policy.snapshot.signed.meta[name]?.version ?? 0;
+    if (now < version) throw policyRefused("POLICY_ROLLBACK", `its ${name} is version ${now}, and ${version} was seen`);
+  }
+}
+
+/** Keeps a policy that was found right, with the roots that led to it. */
+export async function rememberPolicy(state: PolicyState, policy: VerifiedPolicy, nowMs: number): Promise<void> {
+  const { stored } = state;
+  const files = new Map([...(stored?.files ?? [])].filter(([name]) => rootVersion(name) !== undefined));
+  for (const [name, bytes] of policy.files) files.set(name, bytes);
+  const newestSignedMs = Math.max(stored?.newestSignedMs ?? 0, signedAtMs(policy.timestamp) ?? 0);
+  const since = stored?.since ?? new Date(nowMs).toISOString();
+  await state.save({ files, newestSignedMs, since, facts: factsOf(policy) });
+}
+
+/** What a policy's metadata says, in short. */
+export function factsOf({ root, timestamp, snapshot, targets, delegated }: VerifiedPolicy): PolicyFacts {
+  const { roles } = root.signed;
+  const top = { root, timestamp, snapshot, targets };
+  const ofTop = Object.entries(top).map(([role, { signed }]) => roleFacts(role, signed, roles[role]));
+  const delegations = targets.signed.delegations?.roles ?? {};
+  const ofDelegated = [...delegated].map(([role, { signed }]) => roleFacts(role, signed, delegations[role]));
+  return { roles: [...ofTop, ...ofDelegated] };
+}
+
+function roleFacts(
+  role: string,
+  { version, expires }: { readonly version: number; readonly expires: string },
+  signers: { readonly keyIDs: readonly string[]; readonly threshold: number } | undefined,
+): RoleFacts {
+  const { keyIDs: keyids = [], threshold = 0 } = signers ?? {};
+  return { role, version, expiresMs: Date.parse(expires), keyids, threshold, isOptional: isOptional(role) };
+}
