@@ -3,6 +3,7 @@ import {
   type EvictionGoal,
   type EvictionLimits,
   type EvictionPlan,
+  explainHeld,
   type HeldFacts,
   type Hold,
   type PlanLine,
@@ -10,10 +11,10 @@ import {
 } from "../protocol/eviction.ts";
 import { reasonText } from "../protocol/eviction-text.ts";
 import type { VariantHash } from "../protocol/hash.ts";
-import type { KeepIndex } from "../protocol/keep-index.ts";
+import type { KeepIndex, Naming } from "../protocol/keep-index.ts";
 import { diskHighWatermark, evictionInodesMin, highWatermark } from "../protocol/limits.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
-import { variantText } from "../protocol/variant.ts";
+import { type Variant, variantText } from "../protocol/variant.ts";
 import type { Leases } from "./leases.ts";
 import type { Log } from "./log.ts";
 import type { Clock, DirectoryView } from "./ports.ts";
@@ -59,7 +60,10 @@ export interface Collected {
 export class Evictor {
   readonly #parts: EvictorParts;
   #last: Promise<unknown> = Promise.resolve();
-  /** What was explained last, while nothing has changed that matters. */
+  /** What the lists name of what is held, as far as it was asked for. */
+  #namings: { readonly index: KeepIndex; readonly byVariant: Map<VariantHash, Naming | "none"> } | undefined;
+  #all: { readonly atMs: number; readonly held: readonly HeldFacts[] } | undefined;
+  /** What was explained last by a plan, while nothing has changed that matters. */
   #explained: { readonly atMs: number; readonly plan: EvictionPlan; readonly stamp: string } | undefined;
 
   constructor(parts: EvictorParts) {
@@ -137,9 +141,81 @@ export class Evictor {
 
   /** Why a held variant stays, or would go now; undefined where it is not held. */
   async explain(variant: VariantHash): Promise<KeptLine | undefined> {
-    const { lines } = await this.#recentPlan();
-    const line = lines.find(({ held }) => held.variant === variant);
+    const entry = this.#parts.store.retention.entry(variant);
+    if (entry === undefined) return undefined;
+    const line = (await this.#explainAlone(entry)) ?? (await this.#recentPlan()).lines.find(isAbout(variant));
     return line === undefined ? undefined : this.#shown(line, line.goes ? "goes" : "kept");
+  }
+
+  /** Looks up what the lists name of all that is held, a little at a time, so that nobody has to wait for it later. */
+  async warm(): Promise<void> {
+    for (const [at, { hash, variant }] of this.#parts.store.retention.entries().entries()) {
+      if (at % warmAtOnce === 0) await new Promise((resolve) => setImmediate(resolve));
+      this.#namingOf(hash, variant);
+    }
+  }
+
+  /** Without a plan, which takes a second for a hundred thousand variants; undefined where something is short. */
+  async #explainAlone(entry: CatalogueEntry): Promise<PlanLine | undefined> {
+    const { store, leases, limits, clock } = this.#parts;
+    await leases.prune();
+    const holders = leases.holders();
+    const factsOf = ({ hash, bytes, files, variant }: CatalogueEntry): HeldFacts => ({
+      variant: hash,
+      bytes,
+      files,
+      lastUsedMs: undefined,
+      replicas: 0,
+      naming: this.#namingOf(hash, variant),
+      hold: this.#holdIn(holders, hash),
+    });
+    const input = {
+      held: this.#others(factsOf),
+      limits: limits(),
+      fullness: await store.space.use(),
+      goal: { kind: "tidy", toLow: false } as const,
+      wallMs: clock.wallMs(),
+    };
+    const lastUsedMs = store.retention.lastUsedMs(entry.hash);
+    const replicas = this.#parts.directory()?.copies(entry.hash, entry.payload) ?? 0;
+    return explainHeld({ ...factsOf(entry), lastUsedMs, replicas }, input);
+  }
+
+  /** All that is held, without when it was used; remembered for a while. */
+  #others(factsOf: (entry: CatalogueEntry) => HeldFacts): readonly HeldFacts[] {
+    const nowMs = this.#parts.clock.monotonicMs();
+    const entries = this.#parts.store.retention.entries();
+    const known = this.#all;
+    if (known !== undefined && known.held.length === entries.length && nowMs - known.atMs < explainedMs)
+      return known.held;
+    const held = entries.map(factsOf);
+    this.#all = { atMs: nowMs, held };
+    return held;
+  }
+
+  /** Remembered until the lists change, or one of them expires. */
+  #namingOf(hash: VariantHash, variant: Variant): Naming | undefined {
+    const index = this.#parts.keeps();
+    if (this.#namings?.index !== index) this.#namings = { index, byVariant: new Map() };
+    const { byVariant } = this.#namings;
+    let naming = byVariant.get(hash);
+    if (naming === undefined) {
+      naming = index.best(variant) ?? "none";
+      byVariant.set(hash, naming);
+    }
+    return naming === "none" ? undefined : naming;
+  }
+
+  /** What somebody wants kept: a list in force, an admin, a program. */
+  async wanted(): Promise<VariantHash[]> {
+    await this.#parts.leases.prune();
+    const holders = this.#parts.leases.holders();
+    const isWanted = ({ hash, variant }: CatalogueEntry) =>
+      this.#namingOf(hash, variant)?.isExpired === false || this.#holdIn(holders, hash) !== undefined;
+    return this.#parts.store.retention
+      .entries()
+      .filter(isWanted)
+      .map(({ hash }) => hash);
   }
 
   /** What holds a variant now, whatever the lists say. */
@@ -150,6 +226,7 @@ export class Evictor {
 
   /** Something has changed that an explanation depends on. */
   forgetPlan(): void {
+    this.#all = undefined;
     this.#explained = undefined;
   }
 
@@ -176,7 +253,6 @@ export class Evictor {
     await leases.prune();
     const uses = await store.retention.lastUses();
     const holders = leases.holders();
-    const keeps = this.#parts.keeps();
     const directory = this.#parts.directory();
     const factsOf = (entry: CatalogueEntry): HeldFacts => ({
       variant: entry.hash,
@@ -184,7 +260,7 @@ export class Evictor {
       files: entry.files,
       lastUsedMs: uses.get(entry.hash),
       replicas: directory?.copies(entry.hash, entry.payload) ?? 0,
-      naming: keeps.best(entry.variant),
+      naming: this.#namingOf(entry.hash, entry.variant),
       hold: this.#holdIn(holders, entry.hash),
     });
     const fullness = await store.space.use();
@@ -237,6 +313,10 @@ export class Evictor {
   }
 }
 
+function isAbout(variant: VariantHash): (line: PlanLine) => boolean {
+  return ({ held }) => held.variant === variant;
+}
+
 function missingText({ missing }: EvictionPlan): string | undefined {
   if (missing === undefined) return undefined;
   const { bytes, diskBytes, inodes, variants } = missing;
@@ -255,5 +335,6 @@ function noRoom(what: string, missing: string): NoSpaceError {
   });
 }
 
+const warmAtOnce = 1_000;
 /** How long an explanation may be behind. */
 const explainedMs = 10_000;

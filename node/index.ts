@@ -4,6 +4,8 @@ export { type KeepList, parseKeepList } from "../protocol/keep-alive.ts";
 export { type KeepChange, keepDifference } from "../protocol/keep-difference.ts";
 export { parseVariant, type Variant, variantText } from "../protocol/variant.ts";
 export type { CheckLine } from "./doctor.ts";
+/** What benches measure. */
+export { Evictor } from "./evictor.ts";
 export type { FetchResult } from "./fetcher.ts";
 export { openHashEngine } from "./hasher.ts";
 export { type ApiRemoval, type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";

@@ -3,9 +3,12 @@ import { join } from "node:path";
 import { NotTrustedError, P2pCacheError } from "../protocol/errors.ts";
 import {
   checkNewer,
+  decodePolicyList,
+  isExpired,
   isToolset,
   type KeepPlace,
   keepListForm,
+  type PolicyList,
   type SignedKeepList,
   type ToolsetKey,
   trustedKeepList,
@@ -32,9 +35,12 @@ export interface KeepListsParts {
 export class KeepLists {
   readonly #parts: KeepListsParts;
   #keys: ReadonlyMap<string, ToolsetKey> = new Map();
+  /** One change after the other: of two lists that come at once the later one stays. */
+  #last: Promise<unknown> = Promise.resolve();
   /** By toolset: the newest envelope, also one whose key does not count any more: nothing older may come after it. */
   readonly #envelopes = new Map<string, Uint8Array>();
-  readonly #lists = new Map<string, SignedKeepList>();
+  #lists: ReadonlyMap<string, SignedKeepList> = new Map();
+  #policyLists: ReadonlyMap<string, SignedKeepList> = new Map();
   #index: { readonly index: KeepIndex; readonly untilMs: number; readonly fromMs: number } | undefined;
   readonly #refused = new Map<string, string>();
 
@@ -50,9 +56,37 @@ export class KeepLists {
     return lists;
   }
 
-  /** The lists that count on this machine or elsewhere, expired ones among them. */
+  /** The lists that count on this machine or elsewhere, expired ones among them; the policy's before those at the origins. */
   all(): SignedKeepList[] {
-    return [...this.#lists.values()];
+    return [...new Map([...this.#lists, ...this.#policyLists]).values()];
+  }
+
+  /** For `status`: what has lost its force. */
+  warnings(): string[] {
+    const nowMs = this.#parts.clock.wallMs();
+    const expired = this.all().filter((list) => isExpired(list, nowMs));
+    return expired.map(
+      ({ toolset, expires }) => `the keep-alive list of ${toolset} has expired at ${expires}: nothing is kept for it`,
+    );
+  }
+
+  /**
+   * What the network's policy says by now, all of it. A list that was there before and has expired since goes on being
+   * known as expired, so that no age takes what it named.
+   */
+  takePolicy(lists: readonly PolicyList[]): void {
+    const nowMs = this.#parts.clock.wallMs();
+    const taken = new Map([...this.#policyLists].filter(([, list]) => isExpired(list, nowMs)));
+    for (const list of lists) {
+      try {
+        taken.set(list.toolset, decodePolicyList(list));
+      } catch (error) {
+        if (!(error instanceof P2pCacheError)) throw error;
+        this.#refuse(list.toolset, `in the policy: ${error.message}`);
+      }
+    }
+    this.#policyLists = taken;
+    this.#index = undefined;
   }
 
   get toolsets(): string[] {
@@ -71,15 +105,20 @@ export class KeepLists {
     return index;
   }
 
-  /** Follows these toolsets from now on, by their owners' keys. */
-  async follow(keys: ReadonlyMap<string, string>): Promise<void> {
-    this.#keys = new Map([...keys].map(([toolset, text]) => [toolset, toolsetKey(text)]));
-    this.#lists.clear();
-    this.#index = undefined;
-    for (const toolset of this.#keys.keys()) {
-      const envelope = this.#envelopes.get(toolset) ?? (await this.#read(toolset));
-      if (envelope !== undefined) await this.#takeKept(toolset, envelope);
-    }
+  /** Follows these toolsets from now on, by their owners' keys: all at once, or what is kept would not be for a moment. */
+  follow(keys: ReadonlyMap<string, string>): Promise<void> {
+    return this.#alone(async () => {
+      const known = new Map([...keys].map(([toolset, text]) => [toolset, toolsetKey(text)]));
+      const lists = new Map<string, SignedKeepList>();
+      for (const toolset of known.keys()) {
+        const envelope = this.#envelopes.get(toolset) ?? (await this.#read(toolset));
+        const list = envelope === undefined ? undefined : this.#keptList(toolset, envelope, known);
+        if (list !== undefined) lists.set(toolset, list);
+      }
+      this.#keys = known;
+      this.#lists = lists;
+      this.#index = undefined;
+    });
   }
 
   /** Asks for each toolset's list at each source; answers whether anything is newer. Never rejects, but for the signal. */
@@ -103,32 +142,41 @@ export class KeepLists {
    * Takes a list in, durably, if it is newer than what is known; answers whether it is.
    * @throws {NotTrustedError} LIST_OUTDATED, LIST_CONFLICT or for its signature; {FormatError} {VersionError}.
    */
-  async take(toolset: string, envelope: Uint8Array): Promise<boolean> {
-    const list = this.#verified(toolset, envelope);
-    const known = this.#envelopes.get(toolset);
-    if (!checkNewer(known === undefined ? undefined : bodyOf(known), bodyOf(envelope))) return false;
-    await writeDurably(this.#pathOf(toolset), envelope);
-    this.#envelopes.set(toolset, envelope);
-    this.#lists.set(toolset, list);
-    this.#refused.delete(toolset);
-    this.#index = undefined;
-    return true;
+  take(toolset: string, envelope: Uint8Array): Promise<boolean> {
+    return this.#alone(async () => {
+      const list = this.#verified(toolset, envelope, this.#keys);
+      const known = this.#envelopes.get(toolset);
+      if (!checkNewer(known === undefined ? undefined : bodyOf(known), bodyOf(envelope))) return false;
+      await writeDurably(this.#pathOf(toolset), envelope);
+      this.#envelopes.set(toolset, envelope);
+      this.#lists = new Map(this.#lists).set(toolset, list);
+      this.#refused.delete(toolset);
+      this.#index = undefined;
+      return true;
+    });
   }
 
-  #verified(toolset: string, envelope: Uint8Array): SignedKeepList {
-    const list = trustedKeepList(decodeEnvelope(envelope, keepListForm), this.#keys, verifySignature);
+  #alone<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = this.#last.then(work);
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+
+  #verified(toolset: string, envelope: Uint8Array, keys: ReadonlyMap<string, ToolsetKey>): SignedKeepList {
+    const list = trustedKeepList(decodeEnvelope(envelope, keepListForm), keys, verifySignature);
     if (list.toolset === toolset) return list;
     throw new NotTrustedError(`the keep-alive list of ${list.toolset} lies where that of ${toolset} should be`);
   }
 
-  async #takeKept(toolset: string, envelope: Uint8Array): Promise<void> {
+  #keptList(toolset: string, envelope: Uint8Array, keys: ReadonlyMap<string, ToolsetKey>): SignedKeepList | undefined {
     try {
       bodyOf(envelope);
       this.#envelopes.set(toolset, envelope);
-      this.#lists.set(toolset, this.#verified(toolset, envelope));
+      return this.#verified(toolset, envelope, keys);
     } catch (error) {
       if (!(error instanceof P2pCacheError)) throw error;
       this.#refuse(toolset, `the one that is kept here: ${error.message}`);
+      return undefined;
     }
   }
 

@@ -4,7 +4,7 @@ import { NoSpaceError, NotFoundError, UsageError } from "../protocol/errors.ts";
 import type { EvictionLimits } from "../protocol/eviction.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import { parseVariantHash, type VariantHash } from "../protocol/hash.ts";
-import type { KeepPlace } from "../protocol/keep-alive.ts";
+import type { KeepPlace, PolicyList } from "../protocol/keep-alive.ts";
 import { namingText } from "../protocol/keep-index.ts";
 import { variantText } from "../protocol/variant.ts";
 import { type Coverage, coverageOf } from "./coverage.ts";
@@ -98,6 +98,17 @@ export class Keeping implements AsyncDisposable {
   async reconfigure({ keepalive }: Pick<Settings, "keepalive">): Promise<void> {
     await this.#lists.follow(keepalive.keys);
     this.#evictor.forgetPlan();
+  }
+
+  /** The network's policy has changed: these are its lists now. */
+  policyChanged(lists: readonly PolicyList[]): void {
+    this.#lists.takePolicy(lists);
+    this.#evictor.forgetPlan();
+  }
+
+  /** For `status`. */
+  get warnings(): readonly string[] {
+    return this.#lists.warnings();
   }
 
   /** Why a held variant stays, or would go. @throws {NotFoundError} when it is not held, with the list that names it. */
@@ -222,6 +233,7 @@ export class Keeping implements AsyncDisposable {
   async #run(): Promise<void> {
     const { periodMs = hourMs, clock } = this.#parts;
     const { signal } = this.#stop;
+    await this.#evictor.warm();
     await this.#evictor.collectIfHigh();
     let tidiedMs = Number.NEGATIVE_INFINITY;
     // Machines that were started together do not ask together.
@@ -250,19 +262,16 @@ export class Keeping implements AsyncDisposable {
 
   async #refresh(signal: AbortSignal): Promise<void> {
     const sources = this.#parts.origins().map((origin) => new OriginListSource(origin));
-    if (await this.#lists.refresh(sources, signal)) this.#evictor.forgetPlan();
+    if (!(await this.#lists.refresh(sources, signal))) return;
+    this.#evictor.forgetPlan();
+    await this.#evictor.warm();
   }
 
   /** Rez deletes what was not used for long, so what must stay is touched; then what is too old goes. */
   async #daily(): Promise<void> {
     const { store, clock, log } = this.#parts;
-    const index = this.#lists.index();
-    const isKept = async ({ hash, variant }: ReturnType<typeof store.retention.entries>[number]) =>
-      index.best(variant)?.isExpired === false || (await this.#evictor.holdOf(hash)) !== undefined;
-    const kept: VariantHash[] = [];
-    for (const entry of store.retention.entries()) if (await isKept(entry)) kept.push(entry.hash);
     try {
-      await store.retention.touch(kept, clock.wallMs());
+      await store.retention.touch(await this.#evictor.wanted(), clock.wallMs());
     } catch (error) {
       log("warn", "store-problem", { problem: (error as Error).message });
     }

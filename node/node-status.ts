@@ -1,7 +1,8 @@
 import type { FetchProgress } from "./fetcher.ts";
 import type { OriginStatus } from "./origins-of.ts";
-import type { DiscoveryState, Holding } from "./ports.ts";
+import type { DiscoveryState, Holding, Swarm } from "./ports.ts";
 import type { TrustStatus } from "./record-trust.ts";
+import type { resolveDiskDefaults } from "./settings/schema.ts";
 import type { PayloadStore } from "./store/payload-store.ts";
 
 /** What `peers` says of one (CONTRACTS). */
@@ -43,6 +44,43 @@ export interface NodeStatus {
   readonly origins: readonly OriginStatus[];
   readonly trust: TrustStatus;
   readonly warnings: readonly string[];
+}
+
+interface StatusParts {
+  readonly settings: ReturnType<typeof resolveDiskDefaults>;
+  readonly store: Pick<PayloadStore, "cachePath" | "bytes" | "holdings">;
+  readonly swarm: Swarm | undefined;
+  readonly transfers: readonly FetchProgress[];
+  readonly origins: readonly OriginStatus[];
+}
+
+/** What a node says of itself, and what can be seen of it. */
+export function nodeStatus(
+  said: Pick<NodeStatus, "version" | "trust" | "warnings"> & { readonly id: string; readonly upMs: number },
+  { settings, store, swarm, transfers, origins }: StatusParts,
+): NodeStatus {
+  const { id: node, version, upMs, trust, warnings } = said;
+  return {
+    node,
+    name: settings.node.name,
+    version,
+    apiVersion: 1,
+    uptimeSeconds: upMs / 1000,
+    network: settings.network.name ?? "",
+    addresses: swarm?.addresses() ?? [],
+    cache: {
+      path: store.cachePath,
+      bytes: store.bytes,
+      maxBytes: settings.cache.maxBytes,
+      variants: store.holdings().length,
+    },
+    peers: swarm?.peers().length ?? 0,
+    discovery: swarm?.discovery(),
+    transfers,
+    origins,
+    trust,
+    warnings,
+  };
 }
 
 /** What `ls` says of one. */

@@ -13,13 +13,21 @@ import { verifySignature } from "./keys.ts";
 import { type Log, noLog } from "./log.ts";
 import { NodeEvents } from "./node-events.ts";
 import { NodePolicy } from "./node-policy.ts";
-import { type Damage, type HoldingStatus, holdingsStatus, type NodeStatus, type PeerStatus } from "./node-status.ts";
+import {
+  type Damage,
+  type HoldingStatus,
+  holdingsStatus,
+  type NodeStatus,
+  nodeStatus,
+  type PeerStatus,
+} from "./node-status.ts";
 import { openSwarm } from "./open-swarm.ts";
 import { OriginsInUse } from "./origins-in-use.ts";
 import { OriginSet } from "./origins-of.ts";
+import { peerAnswers } from "./peer-answers.ts";
 import { PeerTrouble } from "./peer-trouble.ts";
-import type { Clock, Swarm, SwarmHandlers } from "./ports.ts";
-import { recordForPeers, trustedReader, watchRecords } from "./record-watch.ts";
+import type { Clock, Swarm } from "./ports.ts";
+import { trustedReader, watchRecords } from "./record-watch.ts";
 import { withLive } from "./reload.ts";
 import type { Removed } from "./removal.ts";
 import { RealRepositories } from "./repositories.ts";
@@ -95,6 +103,7 @@ export class CacheNode implements AsyncDisposable {
       nowMs: () => parts.clock.monotonicMs(),
     });
     this.#transfers = new Transfers({
+      misbehaved: (peer, fault, reason) => this.#trouble.misbehaved(peer, fault, reason),
       swarm: () => this.#swarm,
       standing: this.#trouble.standing,
       clock: parts.clock,
@@ -256,32 +265,22 @@ export class CacheNode implements AsyncDisposable {
   }
 
   status(version: string): NodeStatus {
-    const { settings, store } = { settings: this.#settings, store: this.#store };
-    return {
-      node: this.id,
-      name: settings.node.name,
-      version,
-      apiVersion: 1,
-      uptimeSeconds: (this.#clock.monotonicMs() - this.#startedMs) / 1000,
-      network: settings.network.name ?? "",
-      addresses: this.#swarm?.addresses() ?? [],
-      cache: {
-        path: store.cachePath,
-        bytes: store.bytes,
-        maxBytes: settings.cache.maxBytes,
-        variants: store.holdings().length,
-      },
-      peers: this.#swarm?.peers().length ?? 0,
-      discovery: this.#swarm?.discovery(),
+    const { trust } = this.#policy;
+    const { warnings: kept } = this.#keeping;
+    const warnings = [
+      ...this.#events.warnings,
+      ...this.#repositories.warnings,
+      ...[trust.warning() ?? []].flat(),
+      ...kept,
+    ];
+    const upMs = this.#clock.monotonicMs() - this.#startedMs;
+    const said = { id: this.id, version, upMs, trust: trust.status(), warnings };
+    const parts = { settings: this.#settings, store: this.#store, swarm: this.#swarm };
+    return nodeStatus(said, {
+      ...parts,
       transfers: this.#fetcher.transfers(),
       origins: this.#origins.current.status(),
-      trust: this.#policy.trust.status(),
-      warnings: [
-        ...this.#events.warnings,
-        ...this.#repositories.warnings,
-        ...[this.#policy.trust.warning() ?? []].flat(),
-      ],
-    };
+    });
   }
 
   /** What `ls` lists. */
@@ -338,7 +337,7 @@ export class CacheNode implements AsyncDisposable {
       hashOf: (thing) => this.hashOf(thing),
       isFetched: (variant) => this.#fetcher.isUnderWay(variant),
       isBusy: () => this.#fetcher.transfers().length > 0,
-      fetch: (variant, signal) => this.#fetcher.fetch(variant, { signal }),
+      fetch: (variant, signal) => this.#fetcher.fetch(variant, { signal, traffic: "prefetch" }),
       announce: () => this.#swarm?.announce(),
       id: () => this.id,
       isOnItsOwn: keeping !== undefined,
@@ -358,36 +357,11 @@ export class CacheNode implements AsyncDisposable {
   async #openSwarm(network: string): Promise<Swarm> {
     const epoch = await this.#store.nextEpoch();
     const parts = { network, hash: this.#engine.hash, epoch, log: this.#log };
-    return await openSwarm(this.#settings, parts, this.#handlers());
-  }
-
-  #handlers(): SwarmHandlers {
-    const transfers = this.#transfers;
-    return {
-      policy: this.#policy.handlers,
-      record: (variant) => recordForPeers(this.#store, variant, this.#engine.hash),
-      serve: async (payload) => (this.#policy.trust.denial(payload) ? undefined : await this.#store.serve(payload)),
-      whole: () => this.#store.announced(),
-      raiseEpoch: async (epoch) => void (await this.#store.nextEpoch(epoch)),
-      peerReady: (peer) => {
-        const facts = this.#swarm?.peers().find((each) => each.peer === peer);
-        this.#log("info", "peer-joined", { peer, name: facts?.name });
-        transfers.peerReady(peer);
-        this.#policy.peerReady(peer);
-      },
-      peerLeft: (peer) => {
-        this.#log("info", "peer-left", { peer });
-        transfers.peerLeft(peer);
-      },
-      learnt: (peer, added) => transfers.learnt(peer, added),
-      wanted: (peer, payload) => transfers.wanted(peer, payload),
-      gave: (peer, bytes) => this.#trouble.standing.gave(peer, bytes),
-      misbehaved: (peer, fault, reason) => this.#trouble.misbehaved(peer, fault, reason),
-      registered: (peer, payload, question) => transfers.registered(peer, payload, question),
-      mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
-      unjoined: (peer, payload) => transfers.unjoined(peer, payload),
-      demand: (payload) => transfers.demand(payload),
-    };
+    const answers = peerAnswers({
+      ...{ store: this.#store, policy: this.#policy, transfers: this.#transfers, trouble: this.#trouble },
+      ...{ hash: this.#engine.hash, log: this.#log, swarm: () => this.#swarm },
+    });
+    return await openSwarm(this.#settings, parts, answers);
   }
 
   #variantOf(payload: PayloadId): VariantHash {

@@ -3,7 +3,12 @@ import type { PeerName } from "../protocol/directory.ts";
 import { UnreachableError } from "../protocol/errors.ts";
 import type { PayloadId } from "../protocol/hash.ts";
 import type { Random } from "../protocol/random.ts";
-import type { RegisterAnswer, RegisterQuestion } from "../protocol/register-messages.ts";
+import {
+  answerFault,
+  leadsNowhere,
+  type RegisterAnswer,
+  type RegisterQuestion,
+} from "../protocol/register-messages.ts";
 import { registrarsFor } from "../protocol/registrars.ts";
 import type { Standing } from "../protocol/standing.ts";
 import type { Distance } from "../protocol/transfer.ts";
@@ -23,6 +28,8 @@ export interface TransfersParts {
   readonly distanceTo: (peer: PeerName) => Distance;
   /** Peers that say that they have all of a payload, connected or not. */
   readonly holdersFor: (payload: PayloadId) => readonly PeerName[];
+  /** A peer did what no honest registrar or wanter does. */
+  readonly misbehaved: SwarmHandlers["misbehaved"];
   /** Shorter ones for tests. */
   readonly limits?: TransferLimits;
 }
@@ -47,7 +54,10 @@ export class Transfers {
   constructor(parts: TransfersParts) {
     this.#parts = parts;
     this.#seeds = new Seeds(parts.random, () => parts.clock.monotonicMs());
-    this.#registrar = registrarOf(parts.clock, parts.random);
+    // It may be the origin that is slow: no strike, but it is said.
+    this.#registrar = registrarOf(parts.clock, parts.random, (peer) => {
+      if (peer !== parts.swarm()?.id) parts.misbehaved(peer, undefined, "it took a lease and brought nothing");
+    });
   }
 
   /** Brings all items of a payload in, one transfer of it at a time. @throws what `TransferDrive.run` throws. */
@@ -146,12 +156,36 @@ export class Transfers {
   async #register(to: PeerName, payload: PayloadId, question: RegisterQuestion): Promise<RegisterAnswer> {
     const swarm = this.#parts.swarm();
     if (swarm === undefined) throw new UnreachableError("there is no network");
-    if (to !== swarm.id) return await swarm.register(to, payload, question);
+    if (to !== swarm.id) return this.#judged(to, question, await swarm.register(to, payload, question), swarm);
     const answer = this.registered(to, payload, question);
     if (answer === undefined) throw new UnreachableError("this node has no answer to itself");
     return answer;
   }
+
+  /** An answer that helps, and that an honest registrar may give. @throws {UnreachableError}: another one is asked. */
+  #judged(from: PeerName, question: RegisterQuestion, answer: RegisterAnswer, swarm: Swarm): RegisterAnswer {
+    const { misbehaved } = this.#parts;
+    const fault = answerFault(answer, question, swarm.id);
+    if (fault !== undefined) {
+      misbehaved(from, "broken", fault);
+      throw new UnreachableError(`the registrar ${from} is no good: ${fault}`);
+    }
+    const isLost = leadsNowhere(answer, question) || this.#isUnknown(answer.peers, swarm);
+    if (!isLost) return answer;
+    const reason = "as a registrar it leads nowhere";
+    misbehaved(from, undefined, reason);
+    throw new UnreachableError(`the registrar ${from} is no good: ${reason}`);
+  }
+
+  /** Whether of many peers nobody is known here: views differ, but not so much. */
+  #isUnknown(peers: readonly PeerName[], swarm: Swarm): boolean {
+    if (peers.length < unknownMin) return false;
+    const here = new Set(swarm.peers().map(({ peer }) => peer));
+    return peers.every((peer) => !here.has(peer) && swarm.directory.labels(peer) === undefined);
+  }
 }
 
+/** Fewer than these may all have come a moment ago. */
+const unknownMin = 8;
 /** Five thousand members are looked through in some milliseconds. */
 const lookMs = 1_000;

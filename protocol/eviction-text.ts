@@ -1,4 +1,4 @@
-import type { Hold, PlanLine } from "./eviction.ts";
+import type { HeldFacts, Hold, PlanLine } from "./eviction.ts";
 import { namingText } from "./keep-index.ts";
 
 /** Why a variant stays or goes, in one line: `goes: last used 41 days ago, 12 replicas`. */
@@ -7,9 +7,9 @@ export function reasonText({ goes, reason, held }: PlanLine, wallMs: number): st
   const facts = `${use}, ${held.replicas} ${held.replicas === 1 ? "replica" : "replicas"}`;
   switch (reason.kind) {
     case "held":
-      return `kept: ${holdText(reason.hold)}`;
+      return `kept: ${holdText(reason.hold)}${listText(held)}`;
     case "recent":
-      return `kept: ${use}, which is within min_idle`;
+      return `kept: ${use}, which is within min_idle${listText(held)}`;
     case "aged":
       return `goes: ${facts}, longer than max_age`;
     case "listed":
@@ -21,6 +21,11 @@ export function reasonText({ goes, reason, held }: PlanLine, wallMs: number): st
       return goes ? `goes: ${list}${facts}` : `kept: ${list}no room is needed, ${facts}`;
     }
   }
+}
+
+/** It would stay for that, too. */
+function listText({ naming }: HeldFacts): string {
+  return naming === undefined || naming.isExpired ? "" : `; ${namingText(naming)}`;
 }
 
 function holdText(hold: Hold): string {

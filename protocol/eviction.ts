@@ -136,6 +136,18 @@ export function planEviction(input: EvictionInput): EvictionPlan {
   return { lines: lines.map(lineOf), freedBytes, missing: isMissing ? onlyMissing(missing.hard) : undefined };
 }
 
+/**
+ * What `planEviction` would say of one variant, where nothing is short, so that no other one matters but for the bytes
+ * that lists may keep: of the others neither use nor replicas are looked at. Undefined where only a plan can tell.
+ */
+export function explainHeld(held: HeldFacts, input: EvictionInput): PlanLine | undefined {
+  const { soft, hard } = shortages(input);
+  if (isShort(soft) || isShort(hard)) return undefined;
+  const isBeyond = isListed(held) && bytesUpTo(held, input.held) > input.limits.pinnedBytesMax;
+  const candidate = candidateOf(held, input, isBeyond ? new Set([held]) : new Set());
+  return lineOf({ ...candidate, goes: candidate.isAged });
+}
+
 interface Candidate {
   readonly held: HeldFacts;
   readonly tier: number;
@@ -178,21 +190,39 @@ type Beyond = ReadonlySet<HeldFacts>;
 
 /**
  * The listed variants for which the lists have no force, so that they never fill the disk: what is pinned here counts
- * first, then what is listed, by importance; from the first that does not fit on, none does.
+ * first, then what is listed, by importance; from the first that does not fit on, none does. When it was used plays no
+ * part, so that who asks about one variant need not look at all.
  */
 function findBeyondPinned(held: readonly HeldFacts[], pinnedBytesMax: number): Beyond {
-  const isListed = ({ naming, hold }: HeldFacts) => naming?.isExpired === false && hold?.kind !== "pinned";
   let bytes = 0;
   for (const each of held) if (each.hold?.kind === "pinned" || isListed(each)) bytes += each.bytes;
   if (bytes <= pinnedBytesMax) return new Set();
   const beyond = new Set<HeldFacts>();
   // From the least important one upwards, until the rest fits.
-  for (const each of held.filter(isListed).sort((a, b) => compareListed(b, a))) {
+  for (const each of held.filter(isListed).sort((a, b) => compareImportance(b, a))) {
     if (bytes <= pinnedBytesMax) break;
     beyond.add(each);
     bytes -= each.bytes;
   }
   return beyond;
+}
+
+/** Bytes of what is pinned, and of what is listed and at least as important as one. */
+function bytesUpTo(held: HeldFacts, all: readonly HeldFacts[]): number {
+  let bytes = 0;
+  for (const each of all) {
+    const counts = each.hold?.kind === "pinned" || (isListed(each) && compareImportance(each, held) <= 0);
+    if (counts) bytes += each.bytes;
+  }
+  return bytes;
+}
+
+function isListed({ naming, hold }: HeldFacts): boolean {
+  return naming?.isExpired === false && hold?.kind !== "pinned";
+}
+
+function compareImportance(a: HeldFacts, b: HeldFacts): number {
+  return compareNamings(a.naming!, b.naming!) || compareHashes(a, b);
 }
 
 /** The naming of what is to come, unless more important variants have taken all that lists may keep. */
@@ -296,6 +326,10 @@ function compareListed(a: HeldFacts, b: HeldFacts): number {
 function compareUse(a: HeldFacts, b: HeldFacts): number {
   const [aMs, bMs] = [a.lastUsedMs ?? 0, b.lastUsedMs ?? 0];
   if (aMs !== bMs) return aMs - bMs;
+  return compareHashes(a, b);
+}
+
+function compareHashes(a: HeldFacts, b: HeldFacts): number {
   return a.variant < b.variant ? -1 : a.variant > b.variant ? 1 : 0;
 }
 

@@ -6,7 +6,7 @@ import { type KeepPackage, parseKeepPackage } from "./keep-package.ts";
 import { keepEntriesMax, keepListBytesMax, scopePatternsMax } from "./limits.ts";
 import { parseUtf8, shown, utf8Bytes } from "./paths.ts";
 import { type Envelope, type EnvelopeForm, type SignatureCheck, signedBytes } from "./record.ts";
-import { parseUtcTime } from "./utc-time.ts";
+import { parseUtcTime, utcText } from "./utc-time.ts";
 
 /** What a toolset's owner writes: what must stay on disk, in order of importance, and on which machines. */
 export interface KeepList {
@@ -95,6 +95,27 @@ export function decodeKeepList(bytes: Uint8Array): SignedKeepList {
   if (!isText(signer) || signer === "") throw new FormatError("a keep-alive list does not say who signed it");
   const times = { signedAt: timeOf(signedAt, "signedAt"), expires: timeOf(expires, "expires") };
   return { ...listOf(value), version: listVersion, signer, ...times };
+}
+
+/** A list that the network's policy carries: whoever verified the policy vouches for version, expiry and signer. */
+export interface PolicyList {
+  readonly toolset: string;
+  readonly version: number;
+  readonly expiresMs: number;
+  /** For people. */
+  readonly signer: string;
+  /** JSON of the same shape as the TOML. */
+  readonly bytes: Uint8Array;
+}
+
+/** @throws {FormatError} also for a list of another toolset. */
+export function decodePolicyList({ toolset, version, expiresMs, signer, bytes }: PolicyList): SignedKeepList {
+  if (bytes.length > keepListBytesMax) throw new FormatError(`the keep-alive list of ${toolset} is too large`);
+  const list = parseKeepList(parseJson(bytes));
+  if (list.toolset !== toolset)
+    throw new FormatError(`the policy has the list of ${list.toolset} as that of ${toolset}`);
+  const expires = utcText(expiresMs);
+  return { ...list, version, signer, signedAt: expires, expires };
 }
 
 /** Of the envelope around a signed list (decision 0086). */

@@ -1,7 +1,7 @@
 import type { PeerName } from "./directory.ts";
 import { MIB } from "./limits.ts";
 import { type Random, randomBelow } from "./random.ts";
-import { leasesPerWanterMax, type RegisterAnswer, type RegisterQuestion } from "./register-messages.ts";
+import { leasesPerWanterMax, type RegisterAnswer, type RegisterQuestion, retryMsMax } from "./register-messages.ts";
 import { SiteRegistry, type Wanter } from "./site-registry.ts";
 
 export interface RegistryLimits {
@@ -37,6 +37,7 @@ export class PayloadRegistry {
   readonly groups: number;
   readonly #limits: RegistryLimits;
   readonly #random: Random;
+  readonly #onIdle: (peer: PeerName) => void;
   /** The one that was seen last is the last. */
   readonly #wanters = new Map<PeerName, Wanter>();
   readonly #sites = new Map<string, SiteRegistry>();
@@ -44,7 +45,9 @@ export class PayloadRegistry {
   #termMs: number;
   askedMs = 0;
 
-  constructor(groups: number, limits: RegistryLimits, random: Random) {
+  /** `onIdle` is told of whoever let a lease lapse without an item. */
+  constructor(groups: number, limits: RegistryLimits, random: Random, onIdle: (peer: PeerName) => void) {
+    this.#onIdle = onIdle;
     this.groups = groups;
     this.#limits = limits;
     this.#random = random;
@@ -174,11 +177,12 @@ export class PayloadRegistry {
 
   #lapse(nowMs: number): void {
     for (const site of this.#sites.values()) {
-      for (const [group, { wanter, untilMs }] of site.leases) {
+      for (const [group, { wanter, untilMs, arrived }] of site.leases) {
         // What has arrived may not have been said yet: whoever is silent is waited for once more.
         const { leaseMs } = this.#limits;
         if (nowMs < untilMs + (wanter.seenMs >= untilMs - leaseMs / 2 ? 0 : leaseMs)) continue;
         wanter.lapses++;
+        if (arrived === 0) this.#onIdle(wanter.peer);
         wanter.restsUntilMs = nowMs + Math.min(restMsMax, this.#limits.leaseMs * 2 ** (wanter.lapses - 1));
         // It may be the origin that is slow, or away.
         this.#termMs = Math.min(termMsMax, 1.5 * this.#termMs);
@@ -282,7 +286,6 @@ const termMsMax = 30_000;
 /** Leases with which a site keeps an origin busy. */
 const busyLeases = 4;
 const retryMsMin = 500;
-const retryMsMax = 5_000;
 /** Peers of each other site in one answer. */
 const farGiven = 4;
 const newWanter = { seenMs: 0, heldCount: 0, lapses: 0, restsUntilMs: Number.NEGATIVE_INFINITY, place: 0 };

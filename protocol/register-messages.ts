@@ -46,3 +46,28 @@ export interface RegisterAnswer {
 export const leasesPerWanterMax = 2;
 /** Groups named as lacking in one question. */
 export const lackingMax = 8;
+/** Peers in one answer, at the most: some of each site, and who holds what is lacking. */
+const peersGivenMax = 320;
+/** No registrar tells to wait longer than this. */
+export const retryMsMax = 5_000;
+const leaseMsMin = 500;
+const leaseMsMax = 30_000;
+
+/** Why no honest registrar gives this answer to that question; undefined where one may. */
+export function answerFault(answer: RegisterAnswer, question: RegisterQuestion, asker: PeerName): string | undefined {
+  const { peers, leases, leaseMs, retryAfterMs } = answer;
+  if (leases.some(({ group }) => group >= question.groups)) return "as a registrar it leases what there is not";
+  if (leases.length > question.leases.length + question.wants)
+    return "as a registrar it gives leases that nobody asked for";
+  if (peers.includes(asker)) return "as a registrar it names those who ask as their own peers";
+  if (peers.length > peersGivenMax) return "as a registrar it names too many peers";
+  if (leaseMs < leaseMsMin || leaseMs > leaseMsMax || retryAfterMs > retryMsMax) {
+    return "as a registrar it says times that none says";
+  }
+  return undefined;
+}
+
+/** Whether an answer is of no use to somebody who lacks something: neither a lease, nor anybody who may have one. */
+export function leadsNowhere({ peers, leases }: RegisterAnswer, { wants, seeks, lacking }: RegisterQuestion): boolean {
+  return wants > 0 && seeks && lacking.length > 0 && leases.length === 0 && peers.length === 0;
+}

@@ -13,10 +13,17 @@ import type { RegisterAnswer, RegisterQuestion } from "./register-messages.ts";
 export class Registrar {
   readonly #random: Random;
   readonly #limits: RegistryLimits;
+  readonly #onIdle: (peer: PeerName) => void;
   /** The one that was asked about last is the last. */
   readonly #payloads = new Map<PayloadId, PayloadRegistry>();
 
-  constructor(random: Random, limits: RegistryLimits = defaultRegistryLimits) {
+  /** `onIdle` is told of whoever let a lease lapse without an item. */
+  constructor(
+    random: Random,
+    limits: RegistryLimits = defaultRegistryLimits,
+    onIdle: (peer: PeerName) => void = () => undefined,
+  ) {
+    this.#onIdle = onIdle;
     this.#random = random;
     this.#limits = limits;
   }
@@ -25,7 +32,7 @@ export class Registrar {
   ask(from: PeerName, payload: PayloadId, question: RegisterQuestion, nowMs: number): RegisterAnswer | undefined {
     const { groups, held } = question;
     if (groups < 1 || groups > groupsMax || held.length !== Math.ceil(groups / 8)) return undefined;
-    const known = this.#payloads.get(payload) ?? new PayloadRegistry(groups, this.#limits, this.#random);
+    const known = this.#payloads.get(payload) ?? new PayloadRegistry(groups, this.#limits, this.#random, this.#onIdle);
     // The first to ask says how many groups there are; who says otherwise is wrong, or the first was, and is forgotten.
     if (known.groups !== groups) return undefined;
     this.#payloads.delete(payload);

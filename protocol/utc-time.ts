@@ -10,6 +10,22 @@ export function parseUtcTime(text: unknown): number | undefined {
   return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000;
 }
 
+/** The same the other way round; fractions of a second are left out. */
+export function utcText(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  const days = Math.floor(seconds / 86_400);
+  let year = 1970 + Math.floor(days / 365.2425);
+  while (daysBefore(year) - daysBefore(1970) > days) year--;
+  while (daysBefore(year + 1) - daysBefore(1970) <= days) year++;
+  let day = days - (daysBefore(year) - daysBefore(1970));
+  let month = 1;
+  while (day >= daysIn(year, month)) day -= daysIn(year, month++);
+  const rest = seconds - days * 86_400;
+  const two = (number: number) => String(number).padStart(2, "0");
+  const date = `${String(year).padStart(4, "0")}-${two(month)}-${two(day + 1)}`;
+  return `${date}T${two(Math.floor(rest / 3600))}:${two(Math.floor(rest / 60) % 60)}:${two(rest % 60)}Z`;
+}
+
 /** Days from the year 0 to the first of January. */
 function daysBefore(year: number): number {
   const past = year - 1;

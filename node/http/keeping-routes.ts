@@ -38,15 +38,15 @@ export function addKeepingRoutes(server: FastifyInstance, node: KeepingNode, str
 }
 
 /** What the cache's owner may ask. */
-export function addKeepingAdminRoutes(server: FastifyInstance, { keeping }: KeepingNode, stream: Stream): void {
+export function addKeepingAdminRoutes(server: FastifyInstance, node: KeepingNode, stream: Stream): void {
   server.post("/v1/gc", (request, reply) => {
     const dryRun = isMap(request.body) && request.body.dryRun === true;
-    return stream(request, reply, (signal) => keeping.gc({ dryRun, signal }));
+    return stream(request, reply, (signal) => node.keeping.gc({ dryRun, signal }));
   });
   for (const verb of ["pin", "unpin"] as const) {
     server.post(`/v1/${verb}`, (request, reply) => {
       const thing = oneThing(request.body);
-      return stream(request, reply, () => keeping[verb](thing));
+      return stream(request, reply, () => node.keeping[verb](thing));
     });
   }
 }

@@ -12,6 +12,8 @@ import type { Frames } from "./frames.ts";
 interface JoinState {
   readonly items: number;
   hasJoined: boolean;
+  /** What the peer has: what it says before its answer was taken in belongs to the answer. */
+  have: Bitmap | "all" | undefined;
   readonly listener: JoinListener;
   /** Items that it has said it got since. */
   toldItems: number;
@@ -66,7 +68,15 @@ export class ExchangeClient {
     if (this.#hasEnded) throw new UnreachableError("the peer ended the stream");
     const number = this.#nextNumber++;
     const answer = Promise.withResolvers<Bitmap | "all" | undefined>();
-    const state: JoinState = { items, hasJoined: false, toldItems: 0, listener, asked: new Set(), answer };
+    const state: JoinState = {
+      items,
+      hasJoined: false,
+      have: undefined,
+      toldItems: 0,
+      listener,
+      asked: new Set(),
+      answer,
+    };
     this.#joins.set(number, state);
     const timer = setTimeout(() => {
       this.#onSilent();
@@ -96,7 +106,15 @@ export class ExchangeClient {
     if (this.#hasEnded) throw new UnreachableError("the peer ended the stream");
     const number = this.#nextNumber++;
     const asked = new Set<number>();
-    this.#joins.set(number, { items, hasJoined: true, toldItems: 0, listener, asked, answer: Promise.withResolvers() });
+    this.#joins.set(number, {
+      items,
+      hasJoined: true,
+      have: "all",
+      toldItems: 0,
+      listener,
+      asked,
+      answer: Promise.withResolvers(),
+    });
     const join = this.#joined(number, "all");
     let hasAsked = false;
     const request = (wanted: readonly number[]) => {
@@ -157,12 +175,13 @@ export class ExchangeClient {
     switch (message.kind) {
       case "joined":
         if (join.hasJoined) throw new FormatError("an answer that nobody asked for");
-        answer.resolve(haveOf(message.all, body, join.items));
+        join.have = haveOf(message.all, body, join.items);
         join.hasJoined = true;
-        return;
+        return answer.resolve(join.have);
       case "have":
         join.toldItems += message.items.length;
         if (join.toldItems > 2 * join.items) this.#bear("what it has, over and over");
+        if (join.have instanceof Bitmap) for (const item of message.items) if (item < join.items) join.have.add(item);
         return listener.have(message.items);
       case "piece":
         if (!asked.delete(message.item)) return this.#bear("pieces that nobody asked for");

@@ -1,7 +1,10 @@
 // runs unprivileged
 // deadline: 240 s
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -85,6 +88,35 @@ test("run sets Rez's variables for what it fetched, and that stays as long as th
   assert.not(existsSync(tool), "and goes when it has ended");
 });
 
+test("what a program runs from stays also when run was killed, through a restart of the node, and then goes", async () => {
+  await using machine = await machineWith("max_age = '30 d'", "tool");
+  const [tool] = await fetched(machine, "tool");
+  ageBy(tool, 41);
+  const running = Promise.withResolvers<ChildProcess>();
+  const words = ["--config", machine.config, "run", "tool-1.0.0", soon, "--", "sh", "-c", 'echo "$$"; exec sleep 100'];
+  const ended = p2pcache(words, { onProcess: running.resolve });
+  const wrapper = await running.promise;
+  const [line] = (await once(createInterface({ input: wrapper.stdout! }), "line")) as [string];
+  const pid = Number(line);
+  try {
+    const leasedBy = `studio:tool-1.0.0 kept: leased by pid ${pid} (sh)\n`;
+    const explain = async () => (await machine.run(["explain", "tool-1.0.0"])).stdout;
+    await untilAsync(async () => (await explain()) === leasedBy);
+    wrapper.kill("SIGKILL");
+    assert.is(await explain(), leasedBy);
+    assert.is((await machine.run(["node", "stop"])).code, 0);
+    assert.is(await explain(), leasedBy);
+    assert.is((await machine.run(["gc"])).code, 0);
+    assert.ok(existsSync(tool));
+  } finally {
+    process.kill(pid, "SIGKILL");
+  }
+  // Its output was open until now.
+  await ended;
+  assert.is((await machine.run(["gc"])).code, 0);
+  assert.not(existsSync(tool));
+});
+
 test("run says what is missing: no command, no such variant, no such program", async () => {
   await using machine = await machineWith("", "tool");
   assert.is((await machine.run(["run", "tool-1.0.0"])).code, 2);
@@ -108,6 +140,11 @@ test("a fetch that finds no room takes the place of what was not used for long, 
   assert.is(code, 0, stderr);
   assert.not(existsSync(one));
 });
+
+async function untilAsync(isSo: () => Promise<boolean>): Promise<void> {
+  for (const untilMs = performance.now() + 30_000; performance.now() < untilMs; ) if (await isSo()) return;
+  assert.unreachable("it never came about");
+}
 
 function runIn(machine: Machine, words: readonly string[]): Promise<Ended> {
   return p2pcache(["--config", machine.config, "run", ...words]);

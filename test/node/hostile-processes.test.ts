@@ -35,6 +35,7 @@ const rawBehaviours: readonly RawBehaviour[] = [
   "connect and say nothing",
   "announcements of a million variants",
   "join and leave",
+  "leases taken and not used",
 ];
 
 /** Honest nodes as processes: one holds the release, one fetches it again and again. */
@@ -136,17 +137,26 @@ test.before(async () => {
 });
 test.after(() => scene[Symbol.asyncDispose]());
 
-for (const behaviour of [...Object.keys(lies), ...rawBehaviours]) {
+// Whoever announced itself is remembered for a while after it has gone, also as a registrar: this one comes first.
+for (const behaviour of ["false registrar answers", ...Object.keys(lies), ...rawBehaviours]) {
   test(`a hostile process: ${behaviour}: the tree is right, in time and in memory, and the culprit is named`, () =>
     within(60_000, behaviour, check(behaviour)));
 }
 
 async function check(behaviour: string): Promise<void> {
-  const honest = await scene.fetch();
+  let honest = await scene.fetch();
   const ids = await scene.enter(behaviour);
   // It has met them, and is at it.
   await sleep(500);
   const hostile = await scene.fetch();
+  if (hostile.ms > 1.25 * honest.ms + 1_000) {
+    // This machine may have had to do something else: what is honest is measured once more, under the same load.
+    await scene.leave();
+    honest = await scene.fetch();
+    ids.splice(0, ids.length, ...(await scene.enter(behaviour)));
+    await sleep(500);
+    Object.assign(hostile, await scene.fetch());
+  }
   const moreMib = hostile.bytes.map((bytes, i) => (bytes - honest.bytes[i]!) / MIB);
   const figures = `${Math.round(hostile.ms)} ms, ${Math.round(honest.ms)} ms without it, ${moreMib.map(Math.round).join(" and ")} MiB more`;
   if (process.env.P2PCACHE_SHOW !== undefined) console.log(`${behaviour}: ${figures}`);

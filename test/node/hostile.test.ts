@@ -1,5 +1,5 @@
 // runs unprivileged
-// deadline: 300 s
+// deadline: 600 s
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { suite } from "uvu";
@@ -7,6 +7,7 @@ import * as assert from "uvu/assert";
 import { MemoryRepository } from "../../node/origins/memory-origin.ts";
 import { MIB } from "../../protocol/limits.ts";
 import { type Random, seededRandom } from "../../protocol/random.ts";
+import { registrarsFor } from "../../protocol/registrars.ts";
 import { defaultTransferLimits } from "../../protocol/transfer-limits.ts";
 import { variantHash } from "../../protocol/variant.ts";
 import { FetchWorld, publishSample, type TestNode } from "../support/fetch-world.ts";
@@ -14,12 +15,14 @@ import { type Behaviour, behaviours, HostileMember, oneOf } from "../support/hos
 import { releasedAt } from "../support/lies.ts";
 import { engine, variantOf } from "../support/payloads.ts";
 import { eventually, within } from "../support/swarm-member.ts";
+import { makeTree } from "../support/trees.ts";
 
 const test = suite("hostile members");
 const seeds = 19;
 const variant = variantHash(variantOf("foo"), engine.hash);
 const repository = new MemoryRepository("filer");
-await publishSample(repository);
+// More than what is taken of one peer in one request: everybody who claims it is asked.
+await publishSample(repository, { write: (path) => makeTree(path, seededRandom(1), { smallFiles: 100, largeMib: 4 }) });
 const released = await releasedAt(repository, variant, engine.hash);
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
@@ -31,9 +34,24 @@ interface Crowd {
   readonly hasOrigin: boolean;
 }
 
-function crowdOf(random: Random): Crowd {
-  const holders = oneOf([0, 1, 2], random);
+function crowdOf(random: Random, behaviour: Behaviour): Crowd {
+  // Where nobody holds it yet a lease lapses after seconds: simulated, with a payload that takes as long.
+  const holders = oneOf(behaviour === "leases taken and not used" ? [1, 2] : [0, 1, 2], random);
   return { holders, wanters: oneOf([1, 2], random), hasOrigin: holders === 0 || oneOf([true, false], random) };
+}
+
+/** A name by which it is the first registrar of the payload. */
+function nameFor({ holders, wanters }: Crowd): string {
+  const others = [...named("holder", holders), ...named("wanter", wanters)];
+  for (let i = 0; ; i++) {
+    const name = `hostile${i}`;
+    const members = [name, ...others].map((each) => ({ name: each, upSinceMs: 0 }));
+    if (registrarsFor(released.record.payload, members, 0)[0] === name) return name;
+  }
+}
+
+function named(name: string, count: number): string[] {
+  return Array.from({ length: count }, (_, i) => `${name}${i}`);
 }
 
 /** Nodes that hold a payload and nodes that want it, with a hostile member or without. */
@@ -73,11 +91,13 @@ class Scene implements AsyncDisposable {
     for (const { standing, name } of this.#wanters) {
       for (const peer of standing.peers()) {
         const { strikes } = standing.summary(peer);
-        assert.ok(peer === "hostile" || strikes === 0, `${name} blames ${peer}, who is honest`);
+        assert.ok(peer.startsWith("hostile") || strikes === 0, `${name} blames ${peer}, who is honest`);
       }
     }
     return this.#wanters.some(({ standing, restless }) => {
-      return standing.summary("hostile").strikes > 0 || restless.includes("hostile");
+      return [...standing.peers(), ...restless].some((peer) => {
+        return peer.startsWith("hostile") && (standing.summary(peer).strikes > 0 || restless.includes(peer));
+      });
     });
   }
 
@@ -102,7 +122,7 @@ class MemoryPeak implements Disposable {
 
   bytes(): number {
     // Much of it may be garbage that nobody has collected yet.
-    if (memoryBytes() > this.#most + 16 * MIB) collectGarbage();
+    if (memoryBytes() > this.#most + 8 * MIB) collectGarbage();
     this.#most = Math.max(this.#most, memoryBytes());
     return this.#most - this.#before;
   }
@@ -137,17 +157,30 @@ async function honestly(crowd: Crowd): Promise<Honestly> {
   return figures;
 }
 
-/** One crowd of nodes, without the hostile member and with it. Answers what waits for its name to be known. */
-async function compare(behaviour: Behaviour, seed: number, opened: AsyncDisposableStack): Promise<() => Promise<void>> {
-  const crowd = crowdOf(seededRandom(seed));
+/**
+ * One crowd of nodes, without the hostile member and with it. Answers what waits for its name to be known. Where it takes
+ * too long both are measured anew: this machine may have had to do something else.
+ */
+async function compare(
+  behaviour: Behaviour,
+  seed: number,
+  opened: AsyncDisposableStack,
+  triesLeft = 2,
+): Promise<() => Promise<void>> {
+  const crowd = crowdOf(seededRandom(seed), behaviour);
   const what = `${behaviour}, seed ${seed}, ${JSON.stringify(crowd)}`;
   const honest = await honestly(crowd);
   const random = seededRandom(1_000 + seed);
-  const enter = ({ network }: FetchWorld) => HostileMember.enter("hostile", behaviour, { network, released, random });
+  const enter = ({ network }: FetchWorld) =>
+    HostileMember.enter(nameFor(crowd), behaviour, { network, released, random });
   using peak = new MemoryPeak();
   const hostile = opened.use(await Scene.open(crowd, enter));
   const ms = await within(20_000, what, hostile.fetchMs());
   for (const tree of hostile.trees()) assert.equal(tree, honest.tree, what);
+  if (ms > 1.25 * honest.ms + 1_000 && triesLeft > 0) {
+    knownCrowds.delete(JSON.stringify(crowd));
+    return compare(behaviour, seed, opened, triesLeft - 1);
+  }
   assert.ok(ms <= 1.25 * honest.ms + 1_000, `${what}: ${ms} ms, ${honest.ms} ms without it`);
   const isNamed = (withinMs: number) =>
     eventually(`that the culprit is named: ${what}`, () => hostile.isCulpritNamed(), withinMs);
@@ -159,7 +192,8 @@ async function compare(behaviour: Behaviour, seed: number, opened: AsyncDisposab
   return () => isNamed(15_000);
 }
 
-for (const behaviour of behaviours) {
+const chosen = behaviours.filter((each) => each.includes(process.env.P2PCACHE_ONLY ?? ""));
+for (const behaviour of chosen) {
   test(`${behaviour}: the tree is right, in time and in memory, and the culprit is named (${seeds} seeds)`, async () => {
     await using opened = new AsyncDisposableStack();
     const naming: (() => Promise<void>)[] = [];

@@ -71,6 +71,35 @@ rule("an older version, or another one of the same, is refused and told once, th
   assert.match(refused[1]!, /two keep-alive lists of fx have version 7/);
 });
 
+rule("of two lists that come at once the later one stays, whichever is written first (P6)", async ({ open, key }) => {
+  const lists = await open();
+  const [nine, eight] = [sealed(key, 9, ["studio:nuke"]), sealed(key, 8, ["studio:maya"])];
+  const taken = await Promise.allSettled([lists.take("fx", nine), lists.take("fx", eight)]);
+  assert.equal(
+    taken.map(({ status }) => status),
+    ["fulfilled", "rejected"],
+  );
+  assert.equal([lists.all()[0]!.version, (await open()).all()[0]!.version], [9, 9]);
+});
+
+rule("while other toolsets are taken up, what was kept is kept at every moment (P5)", async ({ open, key }) => {
+  const lists = await open();
+  await lists.refresh([sourceOf(sealed(key, 1, ["studio:nuke"]))]);
+  const following = lists.follow(
+    new Map([
+      ["fx", publicKeyText(key)],
+      ["comp", publicKeyText(key)],
+    ]),
+  );
+  for (let i = 0; i < 20; i++) {
+    assert.ok(lists.index().best(nuke), `${i}`);
+    await Promise.resolve();
+  }
+  await following;
+  assert.ok(lists.index().best(nuke));
+  assert.equal(lists.toolsets, ["fx", "comp"]);
+});
+
 rule("who is not the toolset's owner is refused, and so is a list in another one's place", async (scene) => {
   const { open, key, other, refused } = scene;
   const lists = await open();
@@ -103,6 +132,31 @@ rule("a list loses its force at the moment when it expires, while the node runs"
   scene.wallMs = nowMs;
   assert.is(lists.index().best(nuke)?.isExpired, false, "a clock that was set back is no reason to go on expired");
 });
+
+rule(
+  "a list of the network's policy counts before one at an origin, with the policy's version and expiry",
+  async (scene) => {
+    const lists = await scene.open();
+    await lists.refresh([sourceOf(sealed(scene.key, 7, ["studio:maya", "studio:nuke"]))]);
+    const inPolicy = (toolset: string, more: object = {}) => ({
+      ...{ toolset, version: 3, expiresMs: nowMs + 60_000, signer: "owner" },
+      bytes: new TextEncoder().encode(JSON.stringify({ toolset: "fx", keep: [{ package: "studio:nuke" }], ...more })),
+    });
+    lists.takePolicy([inPolicy("fx"), inPolicy("comp"), inPolicy("fx2", { toolset: "fx2", keep: 5 })]);
+    const naming = lists.index().best(nuke)!;
+    assert.equal([naming.toolset, naming.version, naming.rank, naming.signer], ["fx", 3, 1, "owner"]);
+    assert.match(scene.refused[0]!, /^comp in the policy: the policy has the list of fx as that of comp/);
+    assert.match(scene.refused[1]!, /^fx2 in the policy/);
+    assert.equal(lists.warnings(), []);
+    // Once it has expired the policy's reader leaves it out: what it named is known to have been named.
+    scene.wallMs = nowMs + 60_000;
+    lists.takePolicy([]);
+    assert.ok(lists.index().best(nuke)!.isExpired);
+    assert.equal(lists.warnings(), [
+      "the keep-alive list of fx has expired at 2026-11-21T08:01:00Z: nothing is kept for it",
+    ]);
+  },
+);
 
 rule("a source that cannot be asked keeps no other from being asked", async ({ open, key, refused }) => {
   const broken: KeepAliveSource = {

@@ -1,6 +1,6 @@
 // runs unprivileged
 // deadline: 180 s
-import { existsSync, mkdirSync, utimesSync } from "node:fs";
+import { existsSync, mkdirSync, statSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -124,7 +124,9 @@ rule("what a list wants here is fetched by itself, and once", async (scene) => {
     if (event === "variant-placed") fetched.push(String(facts?.variant));
   };
   const node = await scene.open({ mb: 40 }, { log, keeping: { periodMs: 50, spreadMs: 50 } });
-  await until("it is here", () => node.holdings().length === 1 && fetched.length > 0);
+  await until("it is here", () => fetched.length > 0);
+  await node.keeping.lists({ refresh: true });
+  assert.is(node.holdings().length, 1);
   assert.equal(fetched, ["studio:two-1.0.0"]);
 });
 
@@ -147,6 +149,21 @@ rule("what lists want here beforehand does not fill the disk, and the failure is
     ["one", "two"],
   );
   assert.ok(node.status("1").cache.bytes <= 9_000_000);
+});
+
+rule("what must stay is touched, so that Rez spares it, and was used when it was used", async (scene) => {
+  await scene.putList(1, ["studio:one"]);
+  const node = await scene.open({ mb: 40 }, { keeping: { periodMs: 50 } });
+  const { path: one } = await node.fetch(thing("one"));
+  const { path: two } = await node.fetch(thing("two"));
+  for (const path of [one, two]) age(path!, 20);
+  await node[Symbol.asyncDispose]();
+  const again = await scene.open({ mb: 40 }, { keeping: { periodMs: 50 } });
+  const ageOf = (path: string) => Math.round((Date.now() - statSync(`${path}.json`).mtimeMs) / dayMs);
+  await until("the one that a list names is touched", () => ageOf(one!) === 0);
+  assert.is(ageOf(two!), 20);
+  const ages = again.holdings().map(({ lastUsed }) => Math.round((Date.now() - Date.parse(lastUsed!)) / dayMs));
+  assert.equal(ages, [20, 20]);
 });
 
 rule("past the high watermark a node cleans by itself", async (scene) => {

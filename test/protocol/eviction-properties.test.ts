@@ -1,7 +1,13 @@
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type EvictionInput, type HeldFacts, type PlanLine, planEviction } from "../../protocol/eviction.ts";
+import {
+  type EvictionInput,
+  explainHeld,
+  type HeldFacts,
+  type PlanLine,
+  planEviction,
+} from "../../protocol/eviction.ts";
 import { compareNamings, type Naming } from "../../protocol/keep-index.ts";
 import { evictionInodesMin } from "../../protocol/limits.ts";
 import { goneOf, heldNumber, naming, nowMs } from "../support/eviction-cases.ts";
@@ -141,6 +147,21 @@ test("nothing goes that need not: without the last that goes, something would be
     const short = shortAfter(input, without, { toLow: true });
     assert.ok(short.some((amount) => amount > 0));
   });
+});
+
+test("where nothing is short, a variant is explained without a plan as the plan would", () => {
+  let told = 0;
+  check((input) => {
+    const tidy: EvictionInput = { ...input, goal: { kind: "tidy", toLow: false } };
+    for (const line of planEviction(tidy).lines) {
+      const others = tidy.held.map((each) => ({ ...each, lastUsedMs: undefined, replicas: 0 }));
+      const alone = explainHeld(line.held, { ...tidy, held: others });
+      if (alone === undefined) continue;
+      told++;
+      assert.equal(alone, line);
+    }
+  });
+  assert.ok(told > 100);
 });
 
 test("what goes by age alone is unlisted and older than max_age", () => {

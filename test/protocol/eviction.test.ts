@@ -15,6 +15,7 @@ test("what fits stays, each for its reason", () => {
     heldNumber(5, { lastUsedMs: nowMs - 3 * 3_600_000 }),
     heldNumber(6, { naming: naming("old", 2, { isExpired: true }), replicas: 1 }),
     heldNumber(7, { hold: { kind: "busy" } }),
+    heldNumber(8, { lastUsedMs: nowMs - 40 * 60_000, naming: naming("fx", 9) }),
   ];
   assert.equal(reasons(inputFor(held, { maxBytes: 10_000 })), [
     [1, "kept: toolset fx, version 42, rank 3, signed by pipeline"],
@@ -27,6 +28,7 @@ test("what fits stays, each for its reason", () => {
       "kept: toolset old, version 42 (expired), rank 2, signed by pipeline; no room is needed, last used 30 days ago, 1 replica",
     ],
     [7, "kept: being fetched just now"],
+    [8, "kept: last used 40 minutes ago, which is within min_idle; toolset fx, version 42, rank 9, signed by pipeline"],
   ]);
 });
 

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parseUtcTime } from "../../protocol/utc-time.ts";
+import { parseUtcTime, utcText } from "../../protocol/utc-time.ts";
 
 test("times are read as the language reads them", () => {
   const seconds = fc.integer({ min: -62_135_596_800, max: 253_402_300_799 });
@@ -9,6 +9,7 @@ test("times are read as the language reads them", () => {
     fc.property(seconds, (second) => {
       const text = new Date(second * 1000).toISOString().replace(".000Z", "Z");
       assert.is(parseUtcTime(text), second * 1000, text);
+      assert.is(utcText(second * 1000 + 999), text);
     }),
   );
 });

@@ -29,16 +29,18 @@ export interface ReleaseOptions extends Partial<PublishOptions> {
   readonly keyid?: string;
   /** Another tree for another seed. */
   readonly seed?: number;
+  /** Another tree altogether. */
+  readonly write?: (treePath: string) => void;
 }
 
 /** Releases a sample tree into a repository: about 4 MB in some twenty items. */
 export async function publishSample(repository: MemoryRepository, options: ReleaseOptions = {}): Promise<Published> {
-  const { keyid = publisher, seed = 1, ...more } = options;
+  const { keyid = publisher, seed = 1, write = (path: string) => writeSampleTree(path, seed), ...more } = options;
   const directory = mkdtempSync(join(tmpdir(), "fetch-world-"));
   const treePath = join(directory, "tree");
   try {
     process.umask(0o022);
-    writeSampleTree(treePath, seed);
+    write(treePath);
     return await publishVariant({
       variant: variantOf("foo"),
       treePath,
@@ -120,7 +122,12 @@ export class FetchWorld {
     const standing = new Standing();
     const restless: PeerName[] = [];
     let swarm: Swarm | undefined;
+    const misbehaved: SwarmHandlers["misbehaved"] = (peer, fault, reason) => {
+      if (fault !== undefined) standing.strike(peer, fault, systemClock.monotonicMs(), reason);
+      else restless.push(peer);
+    };
     const transfers = new Transfers({
+      misbehaved,
       swarm: () => swarm,
       standing,
       clock: systemClock,
@@ -158,10 +165,7 @@ export class FetchWorld {
       learnt: (peer, added) => transfers.learnt(peer, added),
       wanted: (peer, payload) => transfers.wanted(peer, payload),
       gave: (peer, bytes) => standing.gave(peer, bytes),
-      misbehaved: (peer, fault, reason) => {
-        if (fault !== undefined) standing.strike(peer, fault, systemClock.monotonicMs(), reason);
-        else restless.push(peer);
-      },
+      misbehaved,
       registered: (peer, payload, question) => transfers.registered(peer, payload, question),
       mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
       unjoined: (peer, payload) => transfers.unjoined(peer, payload),

@@ -4,9 +4,12 @@ import { type MemoryNetwork, MemorySwarm } from "../../node/swarm/memory-swarm.t
 import type { ProtocolName } from "../../node/swarm/protocols.ts";
 import { type Announcement, digestHoldings, encodeAnnouncement } from "../../protocol/announcement.ts";
 import { Bitmap } from "../../protocol/bitmap.ts";
+import { ItemGroups } from "../../protocol/item-groups.ts";
 import { holdingsPerPeerMax, pairsPerFrameMax } from "../../protocol/limits.ts";
 import { decodeDirectoryAsk, decodeSwarm, encodeMessage, type SwarmMessage } from "../../protocol/messages.ts";
 import { type Random, randomBelow } from "../../protocol/random.ts";
+import type { RegisterAnswer } from "../../protocol/register-messages.ts";
+import { decodeRegisterQuestion, encodeRegisterReply } from "../../protocol/register-wire.ts";
 import { encodeFrameHead, type Frame } from "../../protocol/wire.ts";
 import { type Lie, type Released, servedWith } from "./lies.ts";
 import { noise } from "./noise.ts";
@@ -25,6 +28,8 @@ export const behaviours = [
   "connect and say nothing",
   "announcements of a million variants",
   "join and leave",
+  "leases taken and not used",
+  "false registrar answers",
 ] as const;
 
 export type Behaviour = (typeof behaviours)[number];
@@ -52,7 +57,8 @@ export class HostileMember extends MemorySwarm {
   private constructor(id: string, behaviour: Behaviour, scene: HostileScene) {
     const { network, released, random } = scene;
     const member = new Member();
-    member.holdings = [[released.variant, released.record.payload]];
+    const holdsNothing = behaviour === "leases taken and not used" || behaviour === "false registrar answers";
+    member.holdings = holdsNothing ? [] : [[released.variant, released.record.payload]];
     member.records.set(released.variant, released.envelope);
     member.payloads.set(released.record.payload, servedWith(lieOf(behaviour, random), released));
     super(id, member.handlers, () => network.leave(id));
@@ -81,6 +87,8 @@ export class HostileMember extends MemorySwarm {
 
   #begin(behaviour: Behaviour): void {
     switch (behaviour) {
+      case "slow-loris":
+        return this.#askInSips();
       case "oversize frames":
         return this.#askTooMuch();
       case "stream floods":
@@ -92,6 +100,8 @@ export class HostileMember extends MemorySwarm {
       case "join and leave":
         this.#victims = this.peers().map(({ peer }) => peer);
         return this.#every(10, () => this.#comeOrGo());
+      case "leases taken and not used":
+        return this.#takeLeases();
       default:
         return;
     }
@@ -110,18 +120,74 @@ export class HostileMember extends MemorySwarm {
         };
       case "announcements of a million variants":
         return (protocol, frames) => this.#tellOfAMillion(protocol, frames);
+      case "leases taken and not used":
+        // Nor does it give what it has.
+        return (protocol, frames) => {
+          if (protocol === "swarm") frames.listen(({ header }) => refuse(frames, header), ignore);
+          return protocol === "swarm";
+        };
+      case "false registrar answers":
+        return this.#misleading();
       default:
         return () => false;
     }
   }
 
+  /** Answers as a registrar what is of no use to anybody. */
+  #misleading(): Serve {
+    const falsehood = oneOf(falseAnswers, this.#random);
+    return (protocol, frames) => {
+      if (protocol === "swarm") frames.listen(({ header }) => refuse(frames, header), ignore);
+      if (protocol !== "register") return protocol === "swarm";
+      frames.listen(({ header }) => {
+        const asked = decodeRegisterQuestion(header);
+        if (asked === undefined) return;
+        const answer = { ...noAnswer, ...falsehood(this.#wanter) };
+        void frames.send(encodeRegisterReply({ payload: asked.payload, answer })).catch(ignore);
+      }, ignore);
+      return true;
+    };
+  }
+
+  get #wanter(): string {
+    return this.peers().find(({ peer }) => peer.startsWith("wanter"))!.peer;
+  }
+
+  /** Asks every registrar for leases, says that it has them, and does nothing else. */
+  #takeLeases(): void {
+    const { record, items } = this.#released;
+    const { count: groups } = new ItemGroups({
+      segments: record.root.segments.length,
+      items,
+      bytes: record.root.bytes,
+    });
+    const taken = new Map<string, RegisterAnswer["leases"]>();
+    const ask = async (peer: string) => {
+      const leases = (taken.get(peer) ?? []).map(({ group }) => ({ group, arrived: 0 }));
+      const held = new Uint8Array(Math.ceil(groups / 8));
+      const question = {
+        groups,
+        site: "",
+        held,
+        leases,
+        wants: 2 - leases.length,
+        isReady: true,
+        lacking: [],
+        seeks: true,
+      };
+      taken.set(peer, (await this.register(peer, record.payload, question)).leases);
+    };
+    const askAll = () => {
+      for (const { peer } of this.peers()) void ask(peer).catch(ignore);
+    };
+    askAll();
+    this.#every(300, askAll);
+  }
+
   /** What it was asked comes byte by byte, from the record on or once it is joined. */
   #sip(protocol: Opened, frames: MemoryFrames): boolean {
     if (protocol === "directory" || protocol === "register") return false;
-    const drip = (bytes: Uint8Array) => {
-      let at = 0;
-      this.#every(5, () => void frames.write(bytes.subarray(at, ++at)).catch(ignore));
-    };
+    const drip = (bytes: Uint8Array) => this.#drip(frames, bytes, 5);
     frames.listen(({ header }) => {
       if (protocol === "catalog") return drip(encodeFrameHead(encodeMessage({ kind: "record" }), 1_000));
       const asked = decodeSwarm(header);
@@ -130,6 +196,21 @@ export class HostileMember extends MemorySwarm {
       drip(encodeFrameHead(encodeMessage({ kind: "piece", number: asked.number, item: asked.items[0]! }), 500_000));
     }, ignore);
     return true;
+  }
+
+  /** Begins a question to everybody, and does not come to its end. */
+  #askInSips(): void {
+    const protocol = oneOf(["catalog", "directory"] as const, this.#random);
+    for (const { peer } of this.peers()) {
+      const frames = this.openStream(peer, protocol);
+      frames.listen(ignore, ignore);
+      this.#drip(frames, new Uint8Array([0, 0, 1, 0, 0, 0, 0, 0]), 200);
+    }
+  }
+
+  #drip(frames: MemoryFrames, bytes: Uint8Array, everyMs: number): void {
+    let at = 0;
+    this.#every(everyMs, () => void frames.write(bytes.subarray(at, ++at)).catch(ignore));
   }
 
   /** Asks everybody in ways that no decoder takes. */
@@ -265,6 +346,23 @@ function lieOf(behaviour: Behaviour, random: Random): Lie {
 }
 
 const ignore = () => undefined;
+const noAnswer: RegisterAnswer = { peers: [], leases: [], leaseMs: 2_500, retryAfterMs: 1_000 };
+const falseAnswers: readonly ((asker: string) => Partial<RegisterAnswer>)[] = [
+  () => ({ leases: [{ group: 9_999, from: "origin" }] }),
+  (asker) => ({ peers: [asker] }),
+  () => ({}),
+  () => ({ retryAfterMs: 60_000 }),
+  () => ({ leaseMs: 0 }),
+  () => ({ peers: Array.from({ length: 512 }, (_, i) => `nobody${i}`) }),
+  () => ({ peers: Array.from({ length: 100 }, (_, i) => `nobody${i}`) }),
+];
+
+/** It has nothing of what it is asked to join. */
+function refuse(frames: Frames, header: Uint8Array): void {
+  const asked = decodeSwarm(header);
+  if (asked?.kind === "join" || asked?.kind === "take") say(frames, { kind: "gone", number: asked.number, items: [] });
+}
+
 const silent = { have: ignore, piece: ignore, busy: ignore, gone: ignore, ended: ignore };
 
 function say(frames: Frames, message: SwarmMessage): void {

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { generateKeyPair } from "@libp2p/crypto/keys";
 import type { Connection, Stream } from "@libp2p/interface";
+import { peerIdFromPrivateKey } from "@libp2p/peer-id";
 import { openHashEngine } from "../../node/hasher.ts";
 import { loadNetworkKey, networkPrologue } from "../../node/keys.ts";
 import { FolderRepository } from "../../node/origins/folder-origin.ts";
@@ -7,8 +9,17 @@ import { FrameStream } from "../../node/swarm/frame-stream.ts";
 import { type ProtocolName, protocols } from "../../node/swarm/protocols.ts";
 import { digestHoldings } from "../../protocol/announcement.ts";
 import { parseVariantHash } from "../../protocol/hash.ts";
+import { ItemGroups } from "../../protocol/item-groups.ts";
 import { holdingsPerPeerMax, pairsPerFrameMax } from "../../protocol/limits.ts";
 import { decodeDirectoryAsk, decodeSwarm, encodeMessage, type Message } from "../../protocol/messages.ts";
+import type { RegisterAnswer } from "../../protocol/register-messages.ts";
+import {
+  decodeRegisterQuestion,
+  decodeRegisterReply,
+  encodeRegisterQuestion,
+  encodeRegisterReply,
+} from "../../protocol/register-wire.ts";
+import { registrarsFor } from "../../protocol/registrars.ts";
 import { encodeFrameHead } from "../../protocol/wire.ts";
 import { releasedAt } from "./lies.ts";
 import { noise } from "./noise.ts";
@@ -31,14 +42,16 @@ export type RawBehaviour =
   | "stream floods"
   | "connect and say nothing"
   | "announcements of a million variants"
-  | "join and leave";
+  | "join and leave"
+  | "leases taken and not used"
+  | "false registrar answers";
 
 const orders = JSON.parse(process.argv[2]!) as RawOrders;
 const { hash } = openHashEngine();
 const origin = await FolderRepository.open({ name: "origin", path: orders.originPath, network: "test" });
 const released = await releasedAt(origin, parseVariantHash(orders.variant), hash);
 const prologue = networkPrologue(await loadNetworkKey(orders.keyFile), "test");
-const gossiper = await RawGossiper.open({ network: "test", prologue });
+const gossiper = await openFirst();
 const raw = gossiper.peer;
 const ids = [gossiper.id];
 
@@ -47,8 +60,24 @@ const connections = await Promise.all(orders.victims.map((address) => enter(addr
 await begin();
 process.stdout.write(`${ids.join(" ")}\n`);
 // It claims what everybody wants.
-if (orders.behaviour !== "announcements of a million variants") {
+const holdsNothing: readonly RawBehaviour[] = [
+  "announcements of a million variants",
+  "leases taken and not used",
+  "false registrar answers",
+];
+if (!holdsNothing.includes(orders.behaviour)) {
   await gossiper.say(await announced(gossiper.key, [[released.variant, released.record.payload]], { network: "test" }));
+}
+
+/** A host whose name makes it the first registrar of the payload: names are free. */
+async function openFirst(): Promise<RawGossiper> {
+  const others = orders.victims.map((address) => ({ name: address.split("/p2p/")[1]!, upSinceMs: 0 }));
+  for (;;) {
+    const key = await generateKeyPair("Ed25519");
+    const name = peerIdFromPrivateKey(key).toString();
+    const [first] = registrarsFor(released.record.payload, [...others, { name, upSinceMs: 0 }], 0);
+    if (first === name) return await RawGossiper.open({ network: "test", prologue, key });
+  }
 }
 
 async function enter(address: string, peer = raw): Promise<Connection> {
@@ -73,6 +102,10 @@ function serverOf(name: ProtocolName): (stream: Stream) => void {
       return (stream) => void stream.send(new Uint8Array([0, 0, 0, 1, 255, 255, 255, 255]));
     case "announcements of a million variants":
       return (stream) => void (name === "directory" ? tellOfAMillion(stream) : stream.close());
+    case "false registrar answers":
+      return (stream) => void (name === "register" ? mislead(stream) : stream.close());
+    case "leases taken and not used":
+      return (stream) => void stream.close();
     case "stream floods":
     case "connect and say nothing":
     case "join and leave":
@@ -106,9 +139,54 @@ async function begin(): Promise<void> {
     case "join and leave":
       void comeAndGo();
       return;
+    case "leases taken and not used":
+      for (const connection of connections) void takeLeases(connection);
+      return;
     case "slow-loris":
+    case "false registrar answers":
       return;
   }
+}
+
+/** Asks a registrar for leases, says that it has them, and does nothing else. */
+async function takeLeases(connection: Connection): Promise<void> {
+  const { record, items } = released;
+  const { count: groups } = new ItemGroups({ segments: record.root.segments.length, items, bytes: record.root.bytes });
+  const frames = new FrameStream(await raw.stream(connection, "register"), protocols.register.answers);
+  let leases: RegisterAnswer["leases"] = [];
+  frames.listen(
+    ({ header }) => {
+      leases = decodeRegisterReply(header)?.answer?.leases ?? leases;
+    },
+    () => undefined,
+  );
+  while (connection.status === "open") {
+    const question = {
+      ...{ groups, site: "", held: new Uint8Array(Math.ceil(groups / 8)), isReady: true, lacking: [], seeks: true },
+      ...{ leases: leases.map(({ group }) => ({ group, arrived: 0 })), wants: 2 - leases.length },
+    };
+    await frames.send(encodeRegisterQuestion(record.payload, question)).catch(() => undefined);
+    await sleep(200);
+  }
+}
+
+/** Leases what there is not. */
+function mislead(stream: Stream): void {
+  const frames = new FrameStream(stream, protocols.register.asks);
+  frames.listen(
+    ({ header }) => {
+      const asked = decodeRegisterQuestion(header);
+      if (asked === undefined) return;
+      const answer = {
+        peers: [],
+        leases: [{ group: 9_999, from: "origin" as const }],
+        leaseMs: 2_500,
+        retryAfterMs: 1_000,
+      };
+      void frames.send(encodeRegisterReply({ payload: asked.payload, answer })).catch(() => undefined);
+    },
+    () => undefined,
+  );
 }
 
 /** Bytes one by one: heads of pieces and of records, and what belongs to them. */

@@ -11,6 +11,12 @@ import { RawPeer } from "./raw-peer.ts";
 
 const { hash } = openHashEngine();
 
+interface RawGossiperOptions {
+  readonly network?: string;
+  readonly prologue?: Uint8Array;
+  readonly key?: PrivateKey;
+}
+
 /** A raw peer that speaks gossipsub, and says by it what a test tells it to say. */
 export class RawGossiper implements AsyncDisposable {
   readonly peer: RawPeer;
@@ -26,11 +32,9 @@ export class RawGossiper implements AsyncDisposable {
   }
 
   /** In the network of the tests, unless it is told of another one. */
-  static async open({
-    network = "studio",
-    prologue = networkPrologue(networkKey, network),
-  } = {}): Promise<RawGossiper> {
-    const key = await generateKeyPair("Ed25519");
+  static async open(options: RawGossiperOptions = {}): Promise<RawGossiper> {
+    const { network = "studio", prologue = networkPrologue(networkKey, network) } = options;
+    const key = options.key ?? (await generateKeyPair("Ed25519"));
     const topic = `p2pcache/${network}/holdings`;
     const { promise: made, resolve } = Promise.withResolvers<GossipSub>();
     const open = gossipsub({

@@ -1,0 +1,49 @@
+import type { Hasher } from "../protocol/hash.ts";
+import type { Log } from "./log.ts";
+import type { NodePolicy } from "./node-policy.ts";
+import type { PeerTrouble } from "./peer-trouble.ts";
+import type { Swarm, SwarmHandlers } from "./ports.ts";
+import { recordForPeers } from "./record-watch.ts";
+import type { PayloadStore } from "./store/payload-store.ts";
+import type { Transfers } from "./transfers.ts";
+
+export interface AnswerParts {
+  readonly store: PayloadStore;
+  readonly policy: NodePolicy;
+  readonly transfers: Transfers;
+  readonly trouble: PeerTrouble;
+  readonly hash: Hasher;
+  readonly log: Log;
+  readonly swarm: () => Swarm | undefined;
+}
+
+/** What a node answers to its peers, and makes of what they do. */
+export function peerAnswers({ store, policy, transfers, trouble, hash, log, swarm }: AnswerParts): SwarmHandlers {
+  return {
+    policy: policy.handlers,
+    record: (variant) => recordForPeers(store, variant, hash),
+    serve: async (payload) => (policy.trust.denial(payload) ? undefined : await store.serve(payload)),
+    whole: () => store.announced(),
+    raiseEpoch: async (epoch) => void (await store.nextEpoch(epoch)),
+    peerReady: (peer) => {
+      const facts = swarm()
+        ?.peers()
+        .find((each) => each.peer === peer);
+      log("info", "peer-joined", { peer, name: facts?.name });
+      transfers.peerReady(peer);
+      policy.peerReady(peer);
+    },
+    peerLeft: (peer) => {
+      log("info", "peer-left", { peer });
+      transfers.peerLeft(peer);
+    },
+    learnt: (peer, added) => transfers.learnt(peer, added),
+    wanted: (peer, payload) => transfers.wanted(peer, payload),
+    gave: (peer, bytes) => trouble.standing.gave(peer, bytes),
+    misbehaved: (peer, fault, reason) => trouble.misbehaved(peer, fault, reason),
+    registered: (peer, payload, question) => transfers.registered(peer, payload, question),
+    mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),
+    unjoined: (peer, payload) => transfers.unjoined(peer, payload),
+    demand: (payload) => transfers.demand(payload),
+  };
+}
