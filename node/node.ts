@@ -346,6 +346,8 @@ export class CacheNode implements AsyncDisposable {
       limits: () => this.#settings.cache,
       directory: () => this.#swarm?.directory,
       origins: () => this.#origins.current.origins,
+      policyLists: () =>
+        this.#policy.trust.lists().map(({ keyids: [signer = "nobody"], ...list }) => ({ ...list, signer })),
       hashOf: (thing) => this.hashOf(thing),
       isFetched: (variant) => this.#fetcher.isUnderWay(variant),
       isBusy: () => this.#fetcher.transfers().length > 0,
