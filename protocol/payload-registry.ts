@@ -199,9 +199,10 @@ export class PayloadRegistry {
       // What another site brings from the origin just now is waited for, and what one that leads will bring soon.
       const isElsewhere = (group: number) => this.#isHeldElsewhere(group, site);
       const mayRead = !this.#isLed(site);
-      const isOurs = (group: number) => mayRead && !this.#isLeasedElsewhere(group, site);
-      const isFirst = site.isFree(0) && (isElsewhere(0) || isOurs(0));
-      const later = isReady ? (site.nextFree(isElsewhere) ?? site.nextFree(isOurs)) : undefined;
+      const isOurs = (group: number) => !this.#isLeasedElsewhere(group, site);
+      const isFirst = site.isFree(0) && (isElsewhere(0) || (mayRead && isOurs(0)));
+      const far = isReady && this.#sites.size > 1 ? site.nextFree(isElsewhere) : undefined;
+      const later = far ?? (isReady && mayRead ? site.nextFree(isOurs) : undefined);
       const group = isFirst ? 0 : later;
       if (group === undefined) return;
       this.#lease(wanter, group, 0, nowMs);
