@@ -48,7 +48,8 @@ export class TransferHope {
     const isLost = (item: number) => sources.isLost(item);
     // What the origins have wrong will not come, however much else is still on its way.
     const wrong = [...this.#wrongAtOrigins].find((item) => !items.hasStored(item) && isLost(item));
-    const lost = wrong ?? (isIdle ? wanted.find("nobody's", isLost) : undefined);
+    // What nobody has now may be on its way to those who do not have all themselves.
+    const lost = wrong ?? (isIdle && !sources.areGrowing ? wanted.find("nobody's", isLost) : undefined);
     this.#hopelessSinceMs = lost === undefined ? undefined : (this.#hopelessSinceMs ?? nowMs);
     // An item may be asked of two peers in vain before it is the origin's turn.
     const isUnderWay = !isIdle || wanted.find("all", (item) => sources.isWithin(item)) !== undefined;
