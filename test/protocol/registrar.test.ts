@@ -128,6 +128,37 @@ test("a lease that another registrar gave is known once it is reported", () => {
   for (const name of ["b", "c", "d"]) assert.is(leased(ask(name, 0)).includes(4), false);
 });
 
+test("a lease that is only spoken of counts no more than one that is given: who rests has none", () => {
+  const { ask } = scene();
+  const own = leased(ask("liar", 0));
+  ask("b", 0);
+  ask("c", 0);
+  const lapsedMs = defaultRegistryLimits.leaseMs + 1;
+  ask("liar", lapsedMs - 2, { leases: reported(own), wants: 0 });
+  assert.equal(leased(ask("liar", lapsedMs, { leases: reported(own), wants: 0 })), []);
+  assert.equal(leased(ask("liar", lapsedMs + 1, { leases: [{ group: own[0]!, arrived: 9 }], wants: 0 })), []);
+});
+
+test("what one let lapse it does not get again by its word for a minute, also if it goes and comes back", () => {
+  const { registrar, ask } = scene();
+  const word = { leases: [{ group: 4, arrived: 1 }], wants: 0 };
+  assert.equal(leased(ask("liar", 0, word)), [4]);
+  const lapsedMs = defaultRegistryLimits.leaseMs + 1;
+  ask("liar", lapsedMs - 2, word);
+  assert.equal(leased(ask("liar", lapsedMs, word)), []);
+  registrar.left("liar", lapsedMs + 1);
+  assert.equal(leased(ask("liar", lapsedMs + 2, word)), [], "it rests");
+  const restedMs = lapsedMs + defaultRegistryLimits.leaseMs;
+  assert.equal(leased(ask("liar", restedMs + 1, word)), [], "it has rested, and its word counts for nothing");
+  assert.equal(leased(ask("liar", restedMs + 2, { leases: [{ group: 5, arrived: 1 }], wants: 0 })), [5]);
+});
+
+test("no more leases of a site are taken by word than are given", () => {
+  const { ask } = scene({ ...defaultRegistryLimits, leasesMax: 1 });
+  assert.equal(leased(ask("a", 0, { leases: reported([1]), wants: 0 })), [1]);
+  assert.equal(leased(ask("b", 0, { leases: reported([2]), wants: 0 })), []);
+});
+
 test("what another site has is fetched from there, and what it fetches is waited for", () => {
   const { ask } = scene();
   ask("near", 0, { site: "x", held: bits(2), wants: 2 });
