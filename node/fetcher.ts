@@ -79,6 +79,8 @@ export class Fetcher {
   readonly #flying = new Map<VariantHash, number>();
   /** Whoever has a payload's staging tree for itself; others wait. */
   readonly #staging = new Map<PayloadId, Promise<void>>();
+  /** Of the settings: what began under others may read what must not be read any more, and is joined by nobody new. */
+  #generation = 0;
   readonly #searches = new Turns(searchesAtOnce);
   readonly #transfers = new Turns(transfersAtOnce);
   #closed: Error | undefined;
@@ -108,7 +110,7 @@ export class Fetcher {
   async fetch(variant: VariantHash, options: FetchOptions = {}): Promise<FetchResult> {
     if (this.#closed !== undefined) throw this.#closed;
     const startedMs = this.#parts.clock.monotonicMs();
-    const key = `${variant} ${options.origin ?? "auto"} ${options.peers ?? "auto"}`;
+    const key = `${this.#generation} ${variant} ${options.origin ?? "auto"} ${options.peers ?? "auto"}`;
     const flight = this.#flights.get(key) ?? this.#take(key, variant, options);
     const result = await flight.join(options, options.timeoutMs ?? this.#parts.timeoutMs);
     return { ...result, seconds: (this.#parts.clock.monotonicMs() - startedMs) / 1000 };
@@ -117,6 +119,7 @@ export class Fetcher {
   /** What holds for every fetch that begins from now on. */
   reconfigure(parts: Pick<FetcherParts, "origins" | "limitedOrigins" | "timeoutMs">): void {
     this.#parts = { ...this.#parts, ...parts };
+    this.#generation++;
   }
 
   /** Once all that are under way now have let go of store and sources; never rejects. */

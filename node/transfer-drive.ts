@@ -161,8 +161,9 @@ export class TransferDrive {
     this.#post({ kind: "registrars", members });
   }
 
-  /** A peer joins us. Answers whether it is let in. */
+  /** A peer joins us. Answers whether it is let in: not where it would never hear what comes, nor that it failed. */
   mayJoin(peer: PeerName): boolean {
+    if (!this.isShared) return false;
     this.#post({ kind: "asked", peer });
     return this.#joiners.has(peer);
   }

@@ -73,7 +73,8 @@ export class Transfers {
     this.#drives.set(payload, drive);
     this.#looking ??= setInterval(() => this.#look(), lookMs).unref();
     try {
-      for (const peer of this.#seeds.release(payload)) if (!drive.mayJoin(peer)) order.swarm?.part(peer, payload);
+      for (const peer of this.#seeds.release(payload))
+        if (!drive.mayJoin(peer)) this.#parts.swarm()?.part(peer, payload);
       return await drive.run(holdersFor(payload), this.#registrarsFor(payload, order.swarm));
     } finally {
       this.#drives.delete(payload);

@@ -22,7 +22,8 @@ export class TransferHedge {
     this.#nextMs = nowMs + (isEnd ? endEveryMs : slowEveryMs);
     const slowBytesPerMs = this.#medianBytesPerMs() * slowPart;
     for (const source of this.#sources) {
-      if (source.kind !== "near" || source.inFlight.size === 0) continue;
+      // What is awaited of one that is doubted is wanted of others as it is, or here already.
+      if (source.kind !== "near" || source.inFlight.size === 0 || source.isDoubted) continue;
       const isSlow = source.storedItems > 0 && source.bytesPerMs < slowBytesPerMs;
       if (isEnd || isSlow) this.#askAlso(source, isSlow, nowMs);
     }
@@ -40,7 +41,8 @@ export class TransferHedge {
   #askAlso(slow: TransferSource, isSlow: boolean, nowMs: number): void {
     const room = this.#sources.room(nowMs);
     if (room === 0) return;
-    const patienceMs = isSlow ? leastMs : Math.max(leastMs, patience * slow.expectedMs);
+    const waitsMs = this.#sources.patienceMs(patience, leastMs);
+    const patienceMs = isSlow ? waitsMs : Math.max(waitsMs, patience * slow.expectedMs);
     for (const [item, { askedMs }] of slow.inFlight) {
       if (nowMs - askedMs < patienceMs) return;
       if (this.#sources.askedFor(item).length === 1) this.#asks.askAlso(item, slow, room, nowMs);

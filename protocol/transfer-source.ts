@@ -74,8 +74,8 @@ export class TransferSource {
     return this.#bytesPerMs;
   }
 
-  /** When it is to be doubted: a near peer that has given nothing, some time after the oldest ask; else infinity. */
-  get doubtAtMs(): number {
+  /** When it is to be doubted: a near peer that has given nothing, so long after the oldest ask; else infinity. */
+  doubtAtMs(doubtMs: number): number {
     if (this.storedItems > 0 || this.isDoubted || this.kind !== "near") return Number.POSITIVE_INFINITY;
     for (const { askedMs } of this.inFlight.values()) return Math.max(askedMs, this.answeredMs) + doubtMs;
     return Number.POSITIVE_INFINITY;
@@ -118,20 +118,22 @@ export class TransferSource {
 
   /**
    * An item came and was right. What was owed when it was asked for came in the time since: that is the rate. The window
-   * grows by a step while items come soon, and shrinks by one when they have to wait behind those of others.
+   * grows by a step while items come soon, and shrinks by one when they have to wait behind those of others. Answers how
+   * long it took; undefined where it had been given up.
    */
-  delivered(item: number, nowMs: number): void {
+  delivered(item: number, nowMs: number): number | undefined {
     this.troubles = 0;
     this.#busySinceMs = undefined;
     this.isAlwaysBusy = false;
     this.storedItems++;
     const asked = this.inFlight.get(item);
-    if (asked === undefined) return;
+    if (asked === undefined) return undefined;
     const tookMs = Math.max(1, nowMs - asked.askedMs);
     this.#bytesPerMs = Math.max(slowestBytesPerMs, 0.7 * this.#bytesPerMs + (0.3 * asked.owedBytes) / tookMs);
     if (tookMs <= soonMs) this.#windowBytes = Math.min(this.#windowBytesMax, this.#windowBytes + windowStepBytes);
     else if (tookMs > lateMs && this.kind !== "origin")
       this.#windowBytes = Math.max(windowBytesMin, this.#windowBytes - windowStepBytes);
+    return tookMs;
   }
 
   /** It failed: the window halves and it rests, longer each time. */
@@ -193,7 +195,5 @@ const busyRestMsMax = 10_000;
 const patience = 4;
 const deadlineMsMin = 2_000;
 export const deadlineMsMax = 30_000;
-/** A stranger on a LAN that has given nothing after this time may never: eight others before us take a tenth of it. */
-const doubtMs = 400;
 const firstBytesPerMs = 1_000;
 const slowestBytesPerMs = 100;

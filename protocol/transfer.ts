@@ -37,6 +37,8 @@ export class Transfer {
   #joinsUntilMs = 0;
   /** Before this time no deadline has passed and no source has rested enough. */
   #nextMs = Number.NEGATIVE_INFINITY;
+  /** When an item last came, from anybody. */
+  #storedMs = Number.NEGATIVE_INFINITY;
   #wakeAtMs = Number.POSITIVE_INFINITY;
 
   /** `wanted` decides which item is asked for next: the rarest, unless another order is passed in. */
@@ -207,15 +209,15 @@ export class Transfer {
   #store(name: SourceName, item: number, nowMs: number): TransferAction[] {
     const actions: TransferAction[] = [];
     const giver = this.#sources.get(name);
-    giver?.delivered(item, nowMs);
+    const tookMs = giver?.delivered(item, nowMs);
+    if (tookMs !== undefined && giver?.kind === "near") this.#sources.took(tookMs);
     this.#trust(giver, nowMs);
+    this.#storedMs = nowMs;
     for (const asked of this.#sources.askedFor(item)) {
+      // Who is doubted may be slow: until its deadline it can still show that it gives what it claims.
+      if (asked.isDoubted) continue;
       this.#inFlightBytes -= asked.settled(item);
-      if (asked.name === name) continue;
-      actions.push({ kind: "cancel", source: asked.name, items: [item] });
-      if (!asked.isDoubted) continue;
-      // Others, asked later, gave what it claims: it is as good as gone.
-      actions.push({ kind: "strike", source: asked.name, fault: "claim", item }, ...this.#trouble(asked, nowMs));
+      if (asked.name !== name) actions.push({ kind: "cancel", source: asked.name, items: [item] });
     }
     if (!this.#items.hasStored(item)) this.#hope.progress(nowMs);
     this.#mark(item);
@@ -290,11 +292,13 @@ export class Transfer {
         source.isAlwaysBusy = false;
         this.#trust(source, nowMs);
       }
-      if (nowMs >= source.doubtAtMs) this.#doubt(source, actions);
+      if (nowMs >= source.doubtAtMs(this.#sources.doubtMs)) this.#doubt(source, actions);
       if (nowMs < source.soonestDeadlineMs || nowMs < source.firstDeadlineMs) continue;
       const items = [...source.inFlight.keys()];
-      // Who gave nothing at all in all that time has claimed what it cannot give.
-      if (source.storedItems === 0 && !source.isOrigin) {
+      // Who gave nothing at all while others did has claimed what it cannot give.
+      const { askedMs } = source.inFlight.get(items[0]!)!;
+      const isLate = askedMs < this.#storedMs && nowMs - askedMs >= this.#sources.doubtMs;
+      if (source.storedItems === 0 && !source.isOrigin && isLate) {
         actions.push({ kind: "strike", source: source.name, fault: "claim", item: items[0]! });
       }
       for (const item of items) this.#giveBack(source, item);

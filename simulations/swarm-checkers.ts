@@ -1,3 +1,4 @@
+import type { Fault } from "../protocol/standing.ts";
 import type { SwarmWorld } from "./swarm-world.ts";
 import type { VirtualFetch } from "./virtual-fetch.ts";
 import type { VirtualMember } from "./virtual-member.ts";
@@ -24,6 +25,12 @@ export class Checkers {
     if (this.#world.policyOf(member) === "never") this.#fault(`${member.name} reads the origin, which it never may`);
     const bytes = fetch.machine.transfer.inFlightBytes;
     if (bytes > inFlightBytesMax) this.#fault(`${member.name} has ${bytes} bytes on their way`);
+  }
+
+  /** A member counts a strike against another one: where nobody is hostile nobody earns one. */
+  struck(by: VirtualMember, peer: VirtualMember, fault: Fault): void {
+    const isHostile = this.#world.members.some(({ traits }) => traits.isCorrupt || traits.isIdle);
+    if (peer.isUp && !isHostile) this.#fault(`${by.name} strikes ${peer.name}, which is honest: ${fault}`);
   }
 
   /** The world has ended: nobody may be waiting for nothing. */

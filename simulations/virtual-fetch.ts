@@ -1,5 +1,6 @@
 import { Bitmap } from "../protocol/bitmap.ts";
 import { PayloadFetch, type PayloadFetchAction, type PayloadFetchEvent } from "../protocol/payload-fetch.ts";
+import type { Fault } from "../protocol/standing.ts";
 import type { Happening } from "./event-queue.ts";
 import type { VirtualMember } from "./virtual-member.ts";
 import type { VirtualPayload } from "./virtual-payload.ts";
@@ -106,11 +107,14 @@ export class VirtualFetch implements Happening {
   piece(from: number, item: number, isRight: boolean): void {
     const { world, standing } = this.member;
     const bytes = this.payload.sizesBytes[item]!;
-    if (!this.#asked.delete(this.#key(from, item)) || this.have.has(item)) {
+    const wasAsked = this.#asked.delete(this.#key(from, item));
+    const source = world.nameOf(from);
+    if (!wasAsked || this.have.has(item)) {
       this.outcome.surplusBytes += bytes;
+      // It comes late, and shows that its giver gives.
+      if (wasAsked && isRight) this.post({ kind: "stored", source, item });
       return;
     }
-    const source = world.nameOf(from);
     if (!isRight) {
       this.outcome.surplusBytes += bytes;
       return this.post({ kind: "corrupt", source, item });
@@ -161,7 +165,7 @@ export class VirtualFetch implements Happening {
   }
 
   #perform(action: PayloadFetchAction): void {
-    const { world, number, standing } = this.member;
+    const { world, number } = this.member;
     const payload = this.payload.number;
     switch (action.kind) {
       case "ask":
@@ -169,10 +173,7 @@ export class VirtualFetch implements Happening {
       case "cancel":
         return this.#cancel(action.source, action.items);
       case "strike":
-        if (action.source !== "origin" && standing.strike(action.source, action.fault, world.nowMs) !== "good") {
-          this.peerGone(world.numberOf(action.source));
-        }
-        return;
+        return this.#strike(action.source, action.fault);
       case "segmentsComplete":
         world.events.at(world.nowMs + describeMs, this, describe);
         return;
@@ -197,6 +198,14 @@ export class VirtualFetch implements Happening {
       case "wakeAt":
         world.events.at(action.atMs, this, wake, ++this.#wakes);
     }
+  }
+
+  #strike(source: string, fault: Fault): void {
+    if (source === "origin") return;
+    const { member } = this;
+    const peer = member.world.numberOf(source);
+    member.world.checkers.struck(member, member.world.member(peer), fault);
+    if (member.standing.strike(source, fault, member.world.nowMs) !== "good") this.peerGone(peer);
   }
 
   #ask(source: string, items: readonly number[]): void {

@@ -17,6 +17,8 @@ export interface SwarmScenario {
   readonly plan: (options: SwarmOptions) => WorldPlan;
   /** Whose times count; everybody's, if it is not said. */
   readonly counts?: (world: SwarmWorld) => Counts;
+  /** What the efficiency is of; 1 Gbit/s, if it is not said. */
+  readonly rateBytesPerMs?: number;
   /** What else is of interest. */
   readonly more?: (world: SwarmWorld) => Readonly<Record<string, number | string>>;
 }
@@ -77,6 +79,15 @@ const fastOrigin: SwarmScenario = {
 };
 const slowOrigin: SwarmScenario = {
   plan: (options) => ({ ...standard(options), origin: { upBytesPerMs: gigabit / 3, site: 0 } }),
+};
+
+/** Everybody, and the origin, has 100 Mbit/s; an eighth of the payload. */
+const slowLinks: SwarmScenario = {
+  plan: ({ mebibytes = 1024, ...options }) => {
+    const plan = standard({ ...options, mebibytes: Math.ceil(mebibytes / 8) });
+    return { ...plan, members: plan.members.map(slow), origin: { upBytesPerMs: gigabit / 10, site: 0 } };
+  },
+  rateBytesPerMs: gigabit / 10,
 };
 
 /**
@@ -245,6 +256,7 @@ export const swarmScenarios: Readonly<Record<string, SwarmScenario>> = {
   churn,
   "fast-origin": fastOrigin,
   "slow-origin": slowOrigin,
+  "slow-links": slowLinks,
   "lagging-views": laggingViews,
   subnets,
   "many-small": manySmall,
@@ -258,7 +270,7 @@ export const swarmScenarios: Readonly<Record<string, SwarmScenario>> = {
 
 /** The figures of a world that has ended. */
 export function swarmFigures(scenario: SwarmScenario, world: SwarmWorld): SwarmFigures {
-  const figures = figuresOf(world, gigabit, scenario.counts?.(world));
+  const figures = figuresOf(world, scenario.rateBytesPerMs ?? gigabit, scenario.counts?.(world));
   return { ...figures, ...scenario.more?.(world) };
 }
 

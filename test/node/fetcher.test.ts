@@ -293,6 +293,24 @@ rule("fetches with different options do not meet in one staging tree", async ({ 
   assert.is(store.holdings().length, 1);
 });
 
+rule("what began before the settings changed is joined by nobody who comes after", async ({ world, origin }) => {
+  const open = Promise.withResolvers<void>();
+  origin.before = (what) => (what === "chunk" ? open.promise : undefined);
+  const { fetcher } = world.node("a", { origins: [origin] });
+  const stop = new AbortController();
+  const before = failureOf(fetcher.fetch(variant, { signal: stop.signal }));
+  while (origin.chunks === 0) await new Promise(setImmediate);
+  fetcher.reconfigure({ origins: [], timeoutMs: 15_000 });
+  const after = failureOf(fetcher.fetch(variant));
+  // Nobody waits for the old one any more: it ends, also at the origin.
+  stop.abort(new Error("I leave"));
+  assert.is((await before).message, "I leave");
+  const { chunks } = origin;
+  open.resolve();
+  assert.is((await after).code, "NOT_FOUND");
+  assert.is(origin.chunks, chunks, "it is read no more");
+});
+
 rule("two variants that are one tree are both placed", async ({ world, repository, origin }) => {
   const other = variantOf("other");
   await publishSample(repository, { variant: other });

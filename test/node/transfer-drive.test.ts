@@ -38,6 +38,11 @@ rule("all items come from a peer that has them, and others are told of each", as
   assert.is(swarm.joins[0]!.left, 1);
 });
 
+rule("nobody joins a transfer without a swarm: it would hear of nothing", async ({ drive }) => {
+  const alone = drive({ swarm: undefined });
+  assert.equal([alone.mayJoin("p"), [...alone.joiners]], [false, []]);
+});
+
 rule("an abort waits for what is being written, and touches nothing after", async (scene) => {
   const { swarm, drive, puts, stop, target, give } = scene;
   const open = Promise.withResolvers<void>();

@@ -39,6 +39,7 @@ const copiesMost: Readonly<Record<string, number>> = {
   churn: 1.3,
   "fast-origin": 1.1,
   "slow-origin": 1.1,
+  "slow-links": 1.1,
   "lagging-views": 1.3,
   subnets: 1.2,
   "many-small": 1.2,
@@ -57,6 +58,16 @@ for (const [name, most] of Object.entries(copiesMost)) {
     }
   });
 }
+
+test("on slow links nobody is taken for a liar, and little is sent twice", () => {
+  const scenario = swarmScenarios["slow-links"]!;
+  for (const nodes of [8, 50]) {
+    const world = new SwarmWorld(scenario.plan({ nodes, seed: 7 })).run();
+    const figures = swarmFigures(scenario, world);
+    assert.equal(world.checkers.faults, []);
+    assert.ok(figures.originCopies <= 1.1 && figures.duplicates <= 0.02, JSON.stringify(figures));
+  }
+});
 
 test("a thin trunk is crossed about once", () => {
   const { figures } = run("subnets");
@@ -97,7 +108,7 @@ test("a member that is not there any more is waited for by nobody", () => {
   assert.ok(figures.p100Seconds < 9 && figures.originCopies < 1.5, JSON.stringify(figures));
 });
 
-test("the checkers see what is planted: bytes that were not verified, a read that is forbidden, a node that is stuck", () => {
+test("the checkers see what is planted: bytes that were not verified, a read that is forbidden, a strike, a node that is stuck", () => {
   const { world } = run("morning-rush");
   world.member(0).fetches[0]!.have.remove(9);
   world.checkers.served(world.member(0), 0, 9);
@@ -105,6 +116,8 @@ test("the checkers see what is planted: bytes that were not verified, a read tha
   const never = run("mostly-never").world;
   never.checkers.originAsked(never.member(1).fetches[0]!);
   assert.match(never.checkers.faults.at(-1) ?? "", /n1 reads the origin, which it never may/);
+  world.checkers.struck(world.member(1), world.member(2), "claim");
+  assert.match(world.checkers.faults.at(-1) ?? "", /n1 strikes n2, which is honest: claim/);
   const stuck = run("morning-rush", (plan) => ({ ...plan, untilMs: 1_500 }));
   assert.ok(stuck.faults.some((fault) => /is stuck at 1\d\d\d ms: \d+ items are missing/.test(fault)));
 });
