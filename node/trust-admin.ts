@@ -43,6 +43,8 @@ export type TrustChange =
   /** `keys`: texts of public keys. */
   | { readonly kind: "delegate"; readonly role: string; readonly keys: readonly string[]; readonly threshold: number }
   | { readonly kind: "deny"; readonly payload: PayloadId; readonly by: string; readonly reason: string }
+  /** Takes a denial back. */
+  | { readonly kind: "allow"; readonly payload: PayloadId }
   /** A toolset's keep-alive list, as it is to be; the next version, in force for a year, unless given. */
   | {
       readonly kind: "list";
@@ -282,6 +284,8 @@ async function apply(
       return author.delegate(parseRole(change.role), change.keys.map(parsePublicKey), change.threshold);
     case "deny":
       return changes.denyPayload(author, change, nowMs);
+    case "allow":
+      return changes.allowPayload(author, change.payload);
     case "list":
       return changes.putList(author, change);
     case "refresh":

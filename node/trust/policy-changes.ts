@@ -102,6 +102,19 @@ export function denyPayload(
   author.putContent("deny", encodePolicyFile({ denied: [...denied, { ...denial, at }] }));
 }
 
+/** Takes a denial back: the payload may be had again. @throws {NotFoundError} where nobody denies it. */
+export function allowPayload(author: PolicyAuthor, payload: PayloadId): void {
+  const bytes = author.content(denyPath);
+  const denied = bytes === undefined ? [] : parseDenyFile(bytes);
+  const others = denied.filter((line) => line.payload !== payload);
+  if (others.length === denied.length) {
+    throw new NotFoundError(`the policy does not deny the payload ${payload}`, {
+      hint: "`p2pcache trust show --json` lists what it denies; name another release's payload as payload:<hex>",
+    });
+  }
+  author.putContent("deny", encodePolicyFile({ denied: others }));
+}
+
 /**
  * Gives a toolset its list. `version`: the next one unless given; `expiresMs`: until when it is in force.
  * @throws {NotTrustedError} LIST_OUTDATED for a version that goes back (P6).

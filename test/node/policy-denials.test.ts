@@ -43,6 +43,21 @@ rule("a fetch under way ends when its payload is denied, and nothing is placed",
   assert.equal([node.holdings(), existsSync(join(settings.cache.path, "foo"))], [[], false]);
 });
 
+rule("once a denial is taken back the payload is fetched again", async (scene) => {
+  await scene.begin();
+  const node = await scene.following("machine");
+  const { payload } = await node.fetch(thing);
+  await scene.change({ kind: "deny", payload: payload!, by: "ana", reason: "" });
+  await scene.heard("variant-voided", "machine");
+  assert.is((await failureOf(node.fetch(thing))).code, "PAYLOAD_DENIED");
+  scene.forget();
+  await scene.change({ kind: "allow", payload: payload! });
+  await scene.heard("policy-followed", "machine");
+  assert.is((await node.fetch(thing)).outcome, "fetched");
+  const error = await failureOf(scene.change({ kind: "allow", payload: payload! }));
+  assert.equal([error.code, error.exit], ["NOT_FOUND", 3]);
+});
+
 rule("a denied payload that cannot be removed is not served, nor is its record", async (scene) => {
   await scene.begin();
   const first = await scene.following("first");
