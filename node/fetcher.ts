@@ -59,6 +59,8 @@ export interface FetcherParts {
   readonly transfers: Transfers;
   readonly clock: Clock;
   readonly timeoutMs: number;
+  /** Why nobody may have a release any more; undefined for one that may be had. */
+  readonly denied?: (record: ReleaseRecord) => Error | undefined;
   /** A variant was placed: it is announced. */
   readonly onPlaced: (holding: Holding) => void;
   /** A damaged tree is right again: it is announced. */
@@ -120,6 +122,14 @@ export class Fetcher {
   reconfigure(parts: Pick<FetcherParts, "origins" | "limitedOrigins" | "timeoutMs">): void {
     this.#parts = { ...this.#parts, ...parts };
     this.#generation++;
+  }
+
+  /** Ends all that are under way of what must not be had any more. */
+  endDenied(): void {
+    for (const flight of [...this.#flights.values()]) {
+      const reason = flight.record === undefined ? undefined : this.#parts.denied?.(flight.record);
+      if (reason !== undefined) flight.abort(reason);
+    }
   }
 
   /** Once all that are under way now have let go of store and sources; never rejects. */
@@ -188,6 +198,10 @@ export class Fetcher {
     if (swarm !== undefined && (store.holding(variant) === undefined || store.isDamaged(variant)))
       await atMost(swarm.settled(), settleMs);
     const found = await this.#search(variant, { origins, swarm }, signal);
+    flight.record = found.record;
+    // It may have been denied since it was found; from here on `endDenied` sees it.
+    const denied = this.#parts.denied?.(found.record);
+    if (denied !== undefined) throw denied;
     const settled = this.#settled(variant, found.record);
     if (settled !== undefined) return settled;
     const release = await this.#reserve(found.record.payload, signal);

@@ -1,5 +1,6 @@
 import { DeadlineError, P2pCacheError } from "../protocol/errors.ts";
 import { moreUrgent, type TrafficClass } from "../protocol/politeness.ts";
+import type { ReleaseRecord } from "../protocol/record.ts";
 import type { FetchOptions, FetchProgress, FetchResult } from "./fetcher.ts";
 import { formatBytes } from "./settings/units.ts";
 
@@ -11,6 +12,8 @@ export class Flight {
   readonly #onEnd: () => void;
   #waiting = 0;
   progress: FetchProgress | undefined;
+  /** What is brought in, once it is known. */
+  record: ReleaseRecord | undefined;
   /** Why its bytes move: the most urgent of what those say who wait, or waited, for it. */
   traffic: TrafficClass = "repair";
 

@@ -5,10 +5,13 @@ import {
   checkNewer,
   decodeKeepList,
   encodeKeepList,
+  encodePolicyList,
   type KeepList,
   keepListForm,
+  listConflict,
   parseKeepList,
   type SignedKeepList,
+  type ToolsetKey,
   trustedKeepList,
 } from "../protocol/keep-alive.ts";
 import { keepListBytesMax } from "../protocol/limits.ts";
@@ -20,6 +23,7 @@ import { keyId, loadPublisherKey, sign, verifySignature } from "./keys.ts";
 import type { WaitOptions } from "./ports.ts";
 import { openPublishing } from "./publishing.ts";
 import type { Settings } from "./settings/schema.ts";
+import type { PolicyToolset } from "./trust-admin.ts";
 
 /** What `keepalive sign` is told. */
 export interface SignRequest {
@@ -79,14 +83,95 @@ export async function signKeepList(request: SignRequest): Promise<SignedFile> {
   return { list: signed, envelope: encodeEnvelope({ body, signatures }, keepListForm) };
 }
 
-/** The list, if the key that is configured for its toolset has signed it. @throws {NotTrustedError} */
-export function verifyKeepList(settings: Settings, { envelope }: SignedFile): SignedKeepList {
-  const keys = new Map([...settings.keepalive.keys].map(([toolset, text]) => [toolset, toolsetKey(text)]));
-  return trustedKeepList(decodeEnvelope(envelope, keepListForm), keys, verifySignature);
+/**
+ * The list, if its toolset's owner has signed it: by the key that is configured, or where none is by the policy at the
+ * origin. @throws {NotTrustedError}; what `policyToolset` of `trust-admin` throws.
+ */
+export async function verifyKeepList(settings: Settings, file: SignedFile): Promise<SignedKeepList> {
+  const { toolset } = file.list;
+  const configured = settings.keepalive.keys.get(toolset);
+  if (configured !== undefined) return signedByOneOf(file, [toolsetKey(configured)]);
+  const hasFolder = settings.origins.some(({ kind }) => kind === "folder");
+  const known = hasFolder ? await inPolicy(settings, toolset) : undefined;
+  return signedByOneOf(file, known === undefined || known === "no root" ? [] : ownersOf(known));
 }
 
-/** What lies at the origin that is published to; undefined where nothing does. @throws {UnreachableError} {UsageError} */
-export async function publishedList(
+/** The newest version of a toolset's list at the origin that is published to; 0 where it has none. Throws as `publishKeepList`. */
+export async function publishedVersion(
+  settings: Settings,
+  toolset: string,
+  options: WaitOptions = {},
+): Promise<number> {
+  const known = await inPolicy(settings, toolset);
+  const beside = await publishedList(settings, toolset, options);
+  const version = known === undefined || known === "no root" ? 0 : known.version;
+  return Math.max(version, beside?.list.version ?? 0);
+}
+
+/** What came of publishing a list. */
+export interface PublishedList {
+  readonly outcome: "published" | "already-published";
+  /** `policy`: as a part of the network's policy, signed anew with the toolset's key. */
+  readonly form: "policy" | "envelope";
+  /** Whether machines see it: without the policy's online key it waits for the next `trust refresh`. */
+  readonly isInForce: boolean;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Puts a signed list where every machine finds it, in the place of an older one: into the network's policy, where that
+ * delegates it, else beside.
+ * @param keyFile the toolset's private key, for the policy.
+ * @throws {NotTrustedError} LIST_OUTDATED, LIST_CONFLICT, or where its signature is not the owner's; {UsageError}
+ * KEY_MISSING; what `changePolicy` of `trust-admin` throws.
+ */
+export async function publishKeepList(settings: Settings, file: SignedFile, keyFile: string): Promise<PublishedList> {
+  const known = await inPolicy(settings, file.list.toolset);
+  if (known !== undefined && known !== "no root") return await publishInPolicy(settings, file, known, keyFile);
+  const warnings =
+    known === undefined
+      ? []
+      : ["the origin has a policy, and this machine trusts no root of it (trust.root): the list was put beside it"];
+  const isNew = await publishBeside(settings, file);
+  const outcome = isNew ? "published" : "already-published";
+  return { outcome, form: "envelope", isInForce: true, warnings };
+}
+
+async function publishInPolicy(
+  settings: Settings,
+  file: SignedFile,
+  known: PolicyToolset,
+  keyFile: string,
+): Promise<PublishedList> {
+  const { list } = file;
+  const { toolset, version, expires } = signedByOneOf(file, ownersOf(known));
+  const bytes = encodePolicyList(list);
+  if (known.list?.version === version) {
+    const isSame = known.list.expires === expires && Buffer.from(known.list.bytes).equals(bytes);
+    if (!isSame) throw listConflict(toolset, version);
+    return { outcome: "already-published", form: "policy", isInForce: known.isInForce, warnings: [] };
+  }
+  const { changePolicy } = await import("./trust-admin.ts");
+  const change = { kind: "list", toolset, bytes, version, expiresMs: Date.parse(expires) } as const;
+  const { isInForce, warnings } = await changePolicy(settings, change, { keyFiles: [keyFile] });
+  return { outcome: "published", form: "policy", isInForce, warnings };
+}
+
+/** Answers whether it was new there. */
+async function publishBeside(settings: Settings, file: SignedFile): Promise<boolean> {
+  const { toolset } = file.list;
+  if (settings.keepalive.keys.has(toolset)) await verifyKeepList(settings, file);
+  const there = await publishedList(settings, toolset);
+  const body = (envelope: Uint8Array) => decodeEnvelope(envelope, keepListForm).body;
+  if (!checkNewer(there === undefined ? undefined : body(there.envelope), body(file.envelope))) return false;
+  // A folder becomes a repository with its first release.
+  const { path } = await openPublishing(settings, { publishes: false });
+  await putKeepList(path, toolset, file.envelope);
+  return true;
+}
+
+/** What lies beside the policy; undefined where nothing does. @throws {UnreachableError} {UsageError} */
+async function publishedList(
   settings: Settings,
   toolset: string,
   options: WaitOptions = {},
@@ -97,20 +182,28 @@ export async function publishedList(
   return { envelope, list: decodeKeepList(decodeEnvelope(envelope, keepListForm).body) };
 }
 
-/**
- * Puts a signed list where every machine finds it, in the place of an older one. Answers whether it was new there.
- * @throws {NotTrustedError} LIST_OUTDATED, LIST_CONFLICT, or where its signature is not the configured key's.
- */
-export async function publishKeepList(settings: Settings, file: SignedFile): Promise<boolean> {
-  if (settings.keepalive.keys.has(file.list.toolset)) verifyKeepList(settings, file);
-  const { toolset } = file.list;
-  const there = await publishedList(settings, toolset);
-  const body = (envelope: Uint8Array) => decodeEnvelope(envelope, keepListForm).body;
-  if (!checkNewer(there === undefined ? undefined : body(there.envelope), body(file.envelope))) return false;
-  // A folder becomes a repository with its first release.
-  const { path } = await openPublishing(settings, { publishes: false });
-  await putKeepList(path, toolset, file.envelope);
-  return true;
+/** What the policy at the origin says of a toolset; `no root`: there is one that this machine cannot verify. */
+async function inPolicy(settings: Settings, toolset: string): Promise<PolicyToolset | "no root" | undefined> {
+  // TUF's libraries are loaded by whoever asks for them only: a list is read and signed without.
+  const { policyToolset } = await import("./trust-admin.ts");
+  try {
+    return await policyToolset(settings, toolset);
+  } catch (error) {
+    if (error instanceof UsageError && error.code === "NO_ROOT") return "no root";
+    throw error;
+  }
+}
+
+function ownersOf({ keys }: PolicyToolset): ToolsetKey[] {
+  return [...keys].map(([keyid, key]) => ({ keyid, key }));
+}
+
+/** @throws {NotTrustedError} unless one of these keys has signed it. */
+function signedByOneOf({ envelope, list }: SignedFile, owners: readonly ToolsetKey[]): SignedKeepList {
+  const decoded = decodeEnvelope(envelope, keepListForm);
+  const owner = owners.find(({ keyid }) => decoded.signatures.some((each) => each.keyid === keyid)) ?? owners[0];
+  const keys = new Map(owner === undefined ? [] : [[list.toolset, owner] as const]);
+  return trustedKeepList(decoded, keys, verifySignature);
 }
 
 async function readBounded(path: string): Promise<Uint8Array> {

@@ -32,6 +32,10 @@ export interface KeepingParts {
   readonly origins: () => readonly Origin[];
   /** The lists of the network's policy, as it is known by now. */
   readonly policyLists: () => readonly PolicyList[];
+  /** Asks the origins for a newer policy first. Never rejects, but for the signal. */
+  readonly lookAtPolicy: (signal: AbortSignal) => Promise<void>;
+  /** What time it is for whether a list has expired: a clock that was set back brings none into force again. */
+  readonly expiryMs: () => number;
   readonly hashOf: (thing: NamedThing) => VariantHash;
   readonly isFetched: (variant: VariantHash) => boolean;
   readonly isBusy: () => boolean;
@@ -88,7 +92,7 @@ export class Keeping implements AsyncDisposable {
     const lists = await KeepLists.open(settings.keepalive.keys, {
       directory: join(settings.node.state, "keepalive"),
       place: placeOf(settings),
-      clock,
+      clock: { ...clock, wallMs: parts.expiryMs },
       onRefused: (toolset, reason) => log("warn", "lists-refused", { toolset, reason }),
     });
     const keeping = new Keeping(parts, { leases, lists });
@@ -188,8 +192,11 @@ export class Keeping implements AsyncDisposable {
 
   /** The lists that are followed; `refresh`: asks the origins first. */
   async lists({ refresh, signal }: { readonly refresh: boolean; readonly signal?: AbortSignal }): Promise<ListFacts[]> {
-    if (refresh) await this.#refresh(signal ?? this.#stop.signal);
-    const nowMs = this.#parts.clock.wallMs();
+    if (refresh) {
+      await this.#parts.lookAtPolicy(signal ?? this.#stop.signal);
+      await this.#refresh(signal ?? this.#stop.signal);
+    }
+    const nowMs = this.#parts.expiryMs();
     return this.#lists.all().map(({ toolset, version, signer, signedAt, expires, keep }) => ({
       ...{ toolset, version, signer, signedAt, expires },
       state: Date.parse(expires) > nowMs ? "in force" : "expired",
@@ -209,6 +216,12 @@ export class Keeping implements AsyncDisposable {
     const released = await releasedVariants(origins(), signal ?? this.#stop.signal);
     const copies = (variant: VariantHash) => directory()?.holders(variant).size ?? 0;
     return coverageOf(list, { held: store.retention.entries(), released, copies, hashOf });
+  }
+
+  /** The network's policy has changed, and with it perhaps its lists. */
+  policyChanged(): void {
+    this.#lists.takePolicy(this.#parts.policyLists());
+    this.#evictor.forgetPlan();
   }
 
   /** Something was placed: it may have taken the cache past its watermark. */
@@ -258,7 +271,7 @@ export class Keeping implements AsyncDisposable {
   }
 
   async #refresh(signal: AbortSignal): Promise<void> {
-    this.#lists.takePolicy(this.#parts.policyLists());
+    this.policyChanged();
     const sources = this.#parts.origins().map((origin) => new OriginListSource(origin));
     if (!(await this.#lists.refresh(sources, signal))) return;
     this.#evictor.forgetPlan();

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Hasher, VariantHash } from "../protocol/hash.ts";
+import type { Fetcher } from "./fetcher.ts";
 import type { Log } from "./log.ts";
 import { PolicyGossip } from "./policy-gossip.ts";
 import { sweepVoided } from "./policy-sweep.ts";
@@ -22,8 +23,12 @@ export interface NodePolicyParts {
 /** What the policy is enforced upon. */
 export interface PolicyReach {
   readonly store: Pick<PayloadStore, "holdings" | "record" | "remove">;
+  /** Fetches of what a policy denies end. */
+  readonly fetcher: Pick<Fetcher, "endDenied">;
   readonly origins: () => readonly Origin[];
   readonly swarm: () => Swarm | undefined;
+  /** Another policy is in force. */
+  readonly onFollowed: () => void;
 }
 
 /** The network's policy in a node: followed from origins and peers, and enforced upon what is held and who is connected. */
@@ -72,6 +77,8 @@ export class NodePolicy implements AsyncDisposable {
     this.#watch?.start({
       origins: reach.origins,
       onFollowed: async () => {
+        reach.fetcher.endDenied();
+        reach.onFollowed();
         await this.#sweep();
         // Not waited for: a neighbour that is slow must not keep the next policy from being followed.
         void this.#gossip.tell();
@@ -97,6 +104,15 @@ export class NodePolicy implements AsyncDisposable {
       await Promise.race([followed, missing, late]);
     }
     this.trust.checkAnybody();
+  }
+
+  /** Asks the origins for a newer policy now. @throws the signal's reason, which does not end the look. */
+  async look(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await new Promise<void>((resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      void (this.#watch?.look() ?? Promise.resolve()).then(resolve);
+    });
   }
 
   /** A peer was let in: compares what both have. */

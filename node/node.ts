@@ -133,6 +133,7 @@ export class CacheNode implements AsyncDisposable {
       transfers: this.#transfers,
       clock: parts.clock,
       timeoutMs: parts.settings.transfer.timeoutMs,
+      denied: (record) => this.#policy.trust.deniedError(record),
       onPlaced: (holding) => {
         this.#events.placed(holding);
         this.#policy.placed(holding.variant);
@@ -193,7 +194,10 @@ export class CacheNode implements AsyncDisposable {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
     });
-    policy.start({ store, origins: () => node.#origins.current.origins, swarm: () => node.#swarm });
+    policy.start({
+      ...{ store, fetcher: node.#fetcher, origins: () => node.#origins.current.origins, swarm: () => node.#swarm },
+      onFollowed: () => node.#keeping.policyChanged(),
+    });
     node.#upkeep = openUpkeep(store, node.#fetcher, { settings: resolved, clock, log, delayMs: options.repairDelayMs });
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
@@ -347,7 +351,9 @@ export class CacheNode implements AsyncDisposable {
       directory: () => this.#swarm?.directory,
       origins: () => this.#origins.current.origins,
       policyLists: () =>
-        this.#policy.trust.lists().map(({ keyids: [signer = "nobody"], ...list }) => ({ ...list, signer })),
+        this.#policy.trust.lists().map(({ keyids, ...list }) => ({ ...list, signer: keyids[0]!.slice(0, 16) })),
+      lookAtPolicy: (signal) => this.#policy.look(signal),
+      expiryMs: () => this.#policy.trust.nowMs,
       hashOf: (thing) => this.hashOf(thing),
       isFetched: (variant) => this.#fetcher.isUnderWay(variant),
       isBusy: () => this.#fetcher.transfers().length > 0,

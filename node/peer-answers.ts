@@ -32,7 +32,11 @@ export function peerAnswers({
 }: AnswerParts): SwarmHandlers {
   return {
     policy: policy.handlers,
-    record: (variant) => recordForPeers(store, variant, hash),
+    record: async (variant) => {
+      const held = store.holding(variant);
+      if (held !== undefined && policy.trust.denial(held.payload) !== undefined) return undefined;
+      return await recordForPeers(store, variant, hash);
+    },
     serve: async (payload) => (policy.trust.denial(payload) ? undefined : await store.serve(payload)),
     whole: () => store.announced(),
     raiseEpoch: async (epoch) => void (await store.nextEpoch(epoch)),

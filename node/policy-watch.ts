@@ -121,7 +121,7 @@ export class PolicyWatch implements AsyncDisposable {
   }
 
   /** Asks each origin. Never rejects. */
-  async #look(): Promise<void> {
+  async look(): Promise<void> {
     for (const origin of this.#partners?.origins() ?? []) {
       if (this.#stop.signal.aborted) return;
       try {
@@ -146,7 +146,7 @@ export class PolicyWatch implements AsyncDisposable {
     let waitMs = trust.inForce === undefined ? 0 : Math.min(periodMs, firstMs) * random();
     for (;;) {
       await sleep(waitMs, undefined, { signal, ref: false });
-      await this.#look();
+      await this.look();
       await this.#partners?.onLooked(signal);
       this.#looked.resolve();
       waitMs = periodMs * (0.5 + random());

@@ -1,7 +1,7 @@
 import { NotTrustedError } from "../protocol/errors.ts";
 import { bytesToHex, type Hasher, type PayloadId } from "../protocol/hash.ts";
 import { type Denial, Policy, type SignerVerdict } from "../protocol/policy.ts";
-import type { PublisherKeys, SignedRecord } from "../protocol/record.ts";
+import type { PublisherKeys, ReleaseRecord, SignedRecord } from "../protocol/record.ts";
 import { variantText } from "../protocol/variant.ts";
 import { publisherKeys } from "./publishing.ts";
 import type { Settings } from "./settings/schema.ts";
@@ -111,8 +111,8 @@ export class RecordTrust implements PublisherKeys {
   faultOf(keyids: readonly string[], record: SignedRecord, body: Uint8Array): NotTrustedError | undefined {
     if (this.#inForce === undefined) return undefined;
     const { policy } = this.#inForce;
-    const denial = record.withdrawn ? undefined : policy.denial(record.payload);
-    if (denial !== undefined) return deniedError(denial, variantText(record.variant));
+    const denied = record.withdrawn ? undefined : this.deniedError(record);
+    if (denied !== undefined) return denied;
     const name = `${record.variant.repository}:${record.variant.name}`;
     const digest = bytesToHex(this.#hasher(body));
     const verdicts = keyids.map((keyid) => [keyid, policy.signer(keyid, name, digest)] as const);
@@ -150,13 +150,17 @@ export class RecordTrust implements PublisherKeys {
     const state = this.nowMs >= term.expiresMs ? "expired" : this.nowMs >= term.warnMs ? "ending" : "in-force";
     const { publishers, denied } = policy.content;
     const expires = new Date(term.expiresMs).toISOString();
-    const lists = this.lists().map(({ toolset, version: of, expiresMs }) => {
-      return { toolset, version: of, expires: new Date(expiresMs).toISOString() };
+    const lists = this.lists().map(({ toolset, version: of, expiresMs, isExpired }) => {
+      const ended = isExpired ? ("expired" as const) : ("in force" as const);
+      return { toolset, version: of, expires: new Date(expiresMs).toISOString(), state: ended };
     });
     return { mode, publishers: publishers.length, policy: { version, state, expires, denied, lists } };
   }
 
-  /** The keep-alive lists that are in force, as their toolsets' owners signed them. */
+  /**
+   * The keep-alive lists as their toolsets' owners signed them, also those that have expired: they have no force, but
+   * what they named is known to have been named.
+   */
   lists(): ToolsetList[] {
     if (this.#inForce === undefined) return [];
     const { stored } = this.#inForce;
@@ -164,8 +168,9 @@ export class RecordTrust implements PublisherKeys {
     return stored.facts.roles.flatMap(({ role, version, expiresMs, keyids }) => {
       const toolset = /^keepalive\/(.+)$/.exec(role)?.[1];
       const bytes = toolset === undefined ? undefined : contents.get(`${role}.json`);
-      if (toolset === undefined || bytes === undefined || this.nowMs >= expiresMs) return [];
-      return [{ toolset, version, expiresMs, keyids, bytes }];
+      if (toolset === undefined || bytes === undefined) return [];
+      const isExpired = this.nowMs >= expiresMs;
+      return [{ toolset, version, expiresMs, isExpired, keyids, bytes }];
     });
   }
 
@@ -173,6 +178,12 @@ export class RecordTrust implements PublisherKeys {
   checkAnybody(): void {
     if (this.isBlind) throw notFollowed();
     if (this.#inForce === undefined && this.#keys.size === 0 && !this.takesAnybody) throw nobodyTrusted();
+  }
+
+  /** What a fetch of a denied payload ends with; undefined where nobody denies it. */
+  deniedError({ payload, variant }: Pick<ReleaseRecord, "payload" | "variant">): NotTrustedError | undefined {
+    const denial = this.#inForce?.policy.denial(payload);
+    return denial === undefined ? undefined : deniedError(denial, variantText(variant));
   }
 
   denial(payload: PayloadId): Denial | undefined {
@@ -191,8 +202,12 @@ export interface TrustStatus {
     /** ISO 8601, UTC. */
     readonly expires: string;
     readonly denied: readonly Denial[];
-    /** Keep-alive lists in force. */
-    readonly lists: readonly { readonly toolset: string; readonly version: number; readonly expires: string }[];
+    readonly lists: readonly {
+      readonly toolset: string;
+      readonly version: number;
+      readonly expires: string;
+      readonly state: "in force" | "expired";
+    }[];
   };
 }
 
@@ -201,6 +216,7 @@ export interface ToolsetList {
   readonly toolset: string;
   readonly version: number;
   readonly expiresMs: number;
+  readonly isExpired: boolean;
   /** Who may sign it. */
   readonly keyids: readonly string[];
   readonly bytes: Uint8Array;

@@ -18,7 +18,7 @@ import { KeyRing } from "./trust/key-ring.ts";
 import { type AuthorParts, PolicyAuthor, type WrittenPolicy } from "./trust/policy-author.ts";
 import * as changes from "./trust/policy-changes.ts";
 import { PolicyFolder } from "./trust/policy-folder.ts";
-import { metadataName, parseRole, timestampName } from "./trust/policy-names.ts";
+import { contentPath, metadataName, parseRole, timestampName } from "./trust/policy-names.ts";
 import { firstRoot } from "./trust/role-files.ts";
 import { rotateKeys } from "./trust/rotate-keys.ts";
 import { fileBytes, rootOf, signAll } from "./trust/tuf.ts";
@@ -43,8 +43,16 @@ export type TrustChange =
   /** `keys`: texts of public keys. */
   | { readonly kind: "delegate"; readonly role: string; readonly keys: readonly string[]; readonly threshold: number }
   | { readonly kind: "deny"; readonly payload: PayloadId; readonly by: string; readonly reason: string }
-  /** A toolset's keep-alive list, as it is to be. */
-  | { readonly kind: "list"; readonly toolset: string; readonly bytes: Uint8Array }
+  /** Takes a denial back. */
+  | { readonly kind: "allow"; readonly payload: PayloadId }
+  /** A toolset's keep-alive list, as it is to be; the next version, in force for a year, unless given. */
+  | {
+      readonly kind: "list";
+      readonly toolset: string;
+      readonly bytes: Uint8Array;
+      readonly version?: number;
+      readonly expiresMs?: number;
+    }
   /** Signs anew what is past half of its life, takes in what others signed, and a new root where one is given. */
   | { readonly kind: "refresh"; readonly rootFile?: string };
 
@@ -170,6 +178,42 @@ export async function rotatePolicyKey(
   return { written: undefined, draft, made: [rotated.path] };
 }
 
+/** What the policy at the origin says of a toolset. */
+export interface PolicyToolset {
+  /** Its owners' raw keys, by key id. */
+  readonly keys: ReadonlyMap<string, Uint8Array>;
+  /** The newest version that anybody may have seen; 0 where there was none. */
+  readonly version: number;
+  /** The newest list that its owners have signed, also one that waits for `trust refresh`. */
+  readonly list: { readonly version: number; readonly expires: string; readonly bytes: Uint8Array } | undefined;
+  /** Whether machines see that list already. */
+  readonly isInForce: boolean;
+}
+
+/**
+ * Who may sign a toolset's list by the policy at the origin that releases go to; undefined where there is no policy, or it
+ * delegates no such list. @throws {UsageError} NO_ROOT where this machine trusts no root; what `PolicyAuthor.open` throws.
+ */
+export async function policyToolset(
+  settings: Settings,
+  toolset: string,
+  options: TrustOptions = {},
+): Promise<PolicyToolset | undefined> {
+  const folder = new PolicyFolder(publishingOrigin(settings).path);
+  if ((await folder.read(timestampName)) === undefined) return undefined;
+  const author = await PolicyAuthor.open(await authorParts(settings, options, folder));
+  const role = `keepalive/${toolset}`;
+  if (author.delegation(role) === undefined) return undefined;
+  const bytes = author.content(contentPath(role));
+  const signed = author.signedBy(role)?.signed;
+  const list =
+    signed === undefined || bytes === undefined
+      ? undefined
+      : { version: signed.version, expires: signed.expires, bytes };
+  const isInForce = list !== undefined && author.base.delegated.get(role)?.signed.version === list.version;
+  return { keys: author.keysOf(role), version: author.versionOf(role), list, isInForce };
+}
+
 /** The payload that a handle means: by its id, or what its newest record at the origin names. @throws {NotFoundError} */
 export async function deniedPayload(settings: Settings, thing: NamedThing): Promise<PayloadId> {
   if (thing.kind === "payload") return thing.payload;
@@ -240,8 +284,10 @@ async function apply(
       return author.delegate(parseRole(change.role), change.keys.map(parsePublicKey), change.threshold);
     case "deny":
       return changes.denyPayload(author, change, nowMs);
+    case "allow":
+      return changes.allowPayload(author, change.payload);
     case "list":
-      return author.putContent(parseRole(`keepalive/${change.toolset}`), change.bytes);
+      return changes.putList(author, change);
     case "refresh":
       if (change.rootFile !== undefined) author.replaceRoot(rootOf(await readRoot(change.rootFile)));
       return author.renew();

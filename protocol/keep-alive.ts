@@ -70,8 +70,7 @@ export function encodeKeepList({
   scope,
   keep,
 }: SignedKeepList): Uint8Array {
-  const lines = keep.map(({ package: text, prefetch }) => ({ package: text, ...(prefetch ? { prefetch } : {}) }));
-  const value = { version: 1, toolset, listVersion: version, signer, signedAt, expires, scope, keep: lines };
+  const value = { version: 1, toolset, listVersion: version, signer, signedAt, expires, scope, keep: linesOf(keep) };
   return utf8Bytes(JSON.stringify(value));
 }
 
@@ -106,6 +105,11 @@ export interface PolicyList {
   readonly signer: string;
   /** JSON of the same shape as the TOML. */
   readonly bytes: Uint8Array;
+}
+
+/** The bytes of a list that a policy carries. */
+export function encodePolicyList({ toolset, scope, keep }: KeepList): Uint8Array {
+  return utf8Bytes(JSON.stringify({ toolset, scope, keep: linesOf(keep) }));
 }
 
 /** @throws {FormatError} also for a list of another toolset. */
@@ -182,7 +186,12 @@ export function checkNewer(known: Uint8Array | undefined, coming: Uint8Array): b
     });
   }
   if (sameBytes(known, coming)) return false;
-  throw new NotTrustedError(`two keep-alive lists of ${after.toolset} have version ${after.version}`, {
+  throw listConflict(after.toolset, after.version);
+}
+
+/** A version that was signed twice. */
+export function listConflict(toolset: string, version: number): NotTrustedError {
+  return new NotTrustedError(`two keep-alive lists of ${toolset} have version ${version}`, {
     code: "LIST_CONFLICT",
     hint: "the toolset's owner must sign a higher version",
   });
@@ -191,6 +200,10 @@ export function checkNewer(known: Uint8Array | undefined, coming: Uint8Array): b
 /** Whether a text can name a toolset: it becomes a part of paths, and of a role's name. */
 export function isToolset(text: unknown): text is string {
   return typeof text === "string" && toolsetForm.test(text);
+}
+
+function linesOf(keep: readonly KeepLine[]): object[] {
+  return keep.map(({ package: text, prefetch }) => ({ package: text, ...(prefetch ? { prefetch } : {}) }));
 }
 
 function listOf({ toolset, scope, keep }: CborMap): KeepList {

@@ -41,7 +41,10 @@ export function addKeepalive(parent: Command, run: Run): void {
     .command("publish")
     .description("Put a signed list to the origin, where every machine finds it.")
     .argument("<file>", "what sign has written")
-    .addHelpText("after", "\nExample:\n  p2pcache keepalive publish fx.keepalive.json")
+    .addHelpText(
+      "after",
+      "\nWhere the network's policy delegates the list, --key signs it there.\n\nExample:\n  p2pcache keepalive publish fx.keepalive.json --key fx.pem",
+    )
     .action((path: string, _options: object, self: Command) => run(self, (context) => publish(context, path)));
   const showing = group
     .command("show")
@@ -90,10 +93,10 @@ async function sign(context: Context, path: string, options: SignOptions): Promi
   const target = options.out ?? `${list.toolset}.keepalive.json`;
   const before = await atMounts(context, limits, async (signal) => {
     // Who gives a version may be offline.
-    const isAsked = options.listVersion === undefined && settings.publish.origin !== undefined;
-    const known = isAsked ? await signing.publishedList(settings, list.toolset, { signal }) : undefined;
+    const isAsked = options.listVersion === undefined && settings.origins.some(({ kind }) => kind === "folder");
+    const known = isAsked ? await signing.publishedVersion(settings, list.toolset, { signal }) : 0;
     const earlier = existsSync(target) ? (await signing.readSignedList(target)).list : undefined;
-    return Math.max(known?.list.version ?? 0, earlier?.toolset === list.toolset ? earlier.version : 0);
+    return Math.max(known, earlier?.toolset === list.toolset ? earlier.version : 0);
   });
   const { list: signed, envelope } = await signing.signKeepList({
     ...{ list, before, keyFile, wallMs: Date.now() },
@@ -116,16 +119,19 @@ async function publish(context: Context, path: string): Promise<void> {
   const signing = await keepSigning();
   const file = await signing.readSignedList(path);
   const { toolset, version } = file.list;
-  if (!settings.keepalive.keys.has(toolset)) {
+  const limits = { what: "keepalive publish", timeoutMs: timeoutOf(context, settings) };
+  const { publishKeepList } = signing;
+  const done = await atMounts(context, limits, () => publishKeepList(settings, file, settings.publish.keyFile));
+  const { outcome, form, isInForce, warnings } = done;
+  for (const warning of warnings) context.out.warn(warning);
+  if (form === "envelope" && !settings.keepalive.keys.has(toolset)) {
     context.out.warn(`keepalive.keys has no key of ${toolset}: its signature was not checked here`);
   }
-  const limits = { what: "keepalive publish", timeoutMs: timeoutOf(context, settings) };
-  const isNew = await atMounts(context, limits, () => signing.publishKeepList(settings, file));
-  context.out.result(
-    "keepalive-publish",
-    { toolset, version, outcome: isNew ? "published" : "already-published" },
-    () => [`${toolset}, version ${version}, ${isNew ? "published" : "was published already"}`],
-  );
+  const where = form === "policy" ? " in the policy" : "";
+  const waits = isInForce ? "" : "; it waits for `p2pcache trust refresh` where the online key is";
+  context.out.result("keepalive-publish", { toolset, version, outcome, form, isInForce }, () => [
+    `${toolset}, version ${version}, ${outcome === "published" ? "published" : "was published already"}${where}${waits}`,
+  ]);
 }
 
 async function show(context: Context, toolset: string | undefined, refresh: boolean): Promise<void> {
@@ -147,7 +153,11 @@ function listLines({ toolset, version, signer, expires, state, keep }: ApiList):
 async function verify(context: Context, path: string): Promise<void> {
   const { settings } = context.settings();
   const signing = await keepSigning();
-  const { toolset, version, signer, expires } = signing.verifyKeepList(settings, await signing.readSignedList(path));
+  const file = await signing.readSignedList(path);
+  // Who owns the toolset may be asked of the policy at the origin.
+  const limits = { what: "keepalive verify", timeoutMs: timeoutOf(context, settings) };
+  const verified = await atMounts(context, limits, () => signing.verifyKeepList(settings, file));
+  const { toolset, version, signer, expires } = verified;
   if (Date.parse(expires) <= Date.now()) {
     throw new P2pCacheError("LIST_EXPIRED", 5, `the list of ${toolset} has expired at ${expires}`, {
       hint: "sign and publish it again",

@@ -40,6 +40,7 @@ export function addTrust(parent: Command, run: Run): void {
   addLooks(verb, run);
   addBeginnings(verb, run);
   addPublishers(verb, run);
+  addDenials(verb, run);
   addMembers(verb, run);
 }
 
@@ -182,6 +183,9 @@ function addPublishers(verb: Verb, run: Run): void {
     .action((who: string, flags: WithKeys & { reason: string }, self: Command) =>
       run(self, (context) => change(context, { kind: "revoke-publisher", who, reason: flags.reason }, flags)),
     );
+}
+
+function addDenials(verb: Verb, run: Run): void {
   withKeys(
     verb(
       "deny",
@@ -199,6 +203,16 @@ function addPublishers(verb: Verb, run: Run): void {
         for (const { thing } of await readHandles(context, settings, handles)) {
           const payload = await deniedPayload(settings, thing);
           await change(context, { kind: "deny", payload, by, reason }, flags);
+        }
+      }),
+    );
+  withKeys(verb("allow", "Take a denial back: nodes serve and fetch the payload again.", "allow studio:foo-1.0.0"))
+    .argument("<handle...>", "as in fetch, for what it means by now, or payload:<hex>")
+    .action((handles: string[], flags: WithKeys, self: Command) =>
+      run(self, async (context) => {
+        const { settings } = context.settings();
+        for (const { thing } of await readHandles(context, settings, handles)) {
+          await change(context, { kind: "allow", payload: await deniedPayload(settings, thing) }, flags);
         }
       }),
     );

@@ -22,29 +22,42 @@ export async function findPending(
   warnings: string[],
 ): Promise<PendingRole[]> {
   const found: PendingRole[] = [];
-  for (const role of Object.keys(base.targets.signed.delegations?.roles ?? {})) {
-    try {
-      const newest = await newestOf(folder, base, role);
-      if (newest !== undefined) found.push(newest);
-    } catch (error) {
-      warnings.push(`what was signed for ${role} is left out: ${(error as Error).message}`);
+  const roles = Object.keys(base.targets.signed.delegations?.roles ?? {});
+  const names = roles.length === 0 ? [] : await folder.names();
+  for (const role of roles) {
+    const seen = base.snapshot.signed.meta[`${role}.json`]?.version ?? 0;
+    // An owner may leave versions out. What anybody has put there beside must not hide what the owner has signed.
+    for (const version of versionsAfter(seen, role, names).slice(0, pendingMax)) {
+      try {
+        found.push(await pendingRole(folder, base, role, version));
+        break;
+      } catch (error) {
+        warnings.push(`what was signed for ${role} is left out: ${(error as Error).message}`);
+      }
     }
   }
   return found;
 }
 
-async function newestOf(folder: PolicyFolder, base: VerifiedPolicy, role: string): Promise<PendingRole | undefined> {
-  let newest: PendingRole | undefined;
-  const seen = base.snapshot.signed.meta[`${role}.json`]?.version ?? 0;
-  for (let version = seen + 1; version <= seen + pendingMax; version++) {
-    const bytes = await folder.read(metadataName(role, version));
-    if (bytes === undefined) break;
-    const metadata = targetsOf(bytes, role);
-    checkSigned(base.targets, role, metadata);
-    if (metadata.signed.version !== version) throw new Error(`it says that it is version ${metadata.signed.version}`);
-    newest = { role, metadata, contents: await contentsOf(folder, base, role, metadata) };
-  }
-  return newest;
+/** The newest first. */
+function versionsAfter(seen: number, role: string, names: readonly string[]): number[] {
+  const versions = names.flatMap((name) => {
+    const version = Number(/^([1-9]\d{0,9})\./.exec(name)?.[1] ?? 0);
+    return version > seen && name === metadataName(role, version) ? [version] : [];
+  });
+  return versions.sort((a, b) => b - a);
+}
+
+async function pendingRole(
+  folder: PolicyFolder,
+  base: VerifiedPolicy,
+  role: string,
+  version: number,
+): Promise<PendingRole> {
+  const metadata = targetsOf((await folder.read(metadataName(role, version)))!, role);
+  checkSigned(base.targets, role, metadata);
+  if (metadata.signed.version !== version) throw new Error(`it says that it is version ${metadata.signed.version}`);
+  return { role, metadata, contents: await contentsOf(folder, base, role, metadata) };
 }
 
 async function contentsOf(
@@ -66,5 +79,5 @@ async function contentsOf(
   return contents;
 }
 
-/** Changes between two runs of `trust refresh`. */
-const pendingMax = 1_000;
+/** How many files of a role are read that lie there and are in no snapshot. */
+const pendingMax = 100;

@@ -33,6 +33,12 @@ export interface AuthorParts {
   readonly nowMs: number;
 }
 
+/** Which version a role is, and until when; the next one, for as long as roles of its kind are in force, unless given. */
+interface RoleTerm {
+  readonly version?: number;
+  readonly expiresMs?: number;
+}
+
 /** What came of a change. */
 export interface WrittenPolicy {
   /** Roles that were signed, with their versions. */
@@ -152,18 +158,35 @@ export class PolicyAuthor {
     return delegationsOf(this.#targets).find(({ name }) => name === role);
   }
 
+  /** The newest version of a delegated role that anybody may have seen, also by keys that count no more; 0 where none was. */
+  versionOf(role: string): number {
+    const inForce = this.base.snapshot.signed.meta[`${role}.json`]?.version ?? 0;
+    return Math.max(inForce, this.#delegated.get(role)?.signed.version ?? 0);
+  }
+
+  /** What a role has signed last, in force or on its way; undefined where its keys have signed nothing. */
+  signedBy(role: string): Metadata<Targets> | undefined {
+    return this.#delegated.get(role);
+  }
+
+  /** The raw keys that sign a delegated role, by key id. */
+  keysOf(role: string): Map<string, Uint8Array> {
+    const keys = this.#targets.signed.delegations?.keys ?? {};
+    return new Map(this.delegation(role)?.keyids.map((keyid) => [keyid, rawKey(keys[keyid])]));
+  }
+
   /**
    * Gives a role its content, signed with its keys: all of its targets by path. @throws {UsageError} where the role is not
    * delegated, or its keys are not here.
    */
-  put(role: string, contents: ReadonlyMap<string, Uint8Array>): void {
+  put(role: string, contents: ReadonlyMap<string, Uint8Array>, term: RoleTerm = {}): void {
     const delegation = this.delegation(role);
     if (delegation === undefined) {
       throw new UsageError(`nobody may sign ${role} yet`, { hint: `p2pcache trust delegate ${role}` });
     }
     const keys = this.#parts.ring.enoughFor(role, { keyIDs: delegation.keyids, threshold: delegation.threshold });
-    const version = (this.#delegated.get(role)?.signed.version ?? 0) + 1;
-    const metadata = newTargets(version, this.#parts.nowMs, contents);
+    const { version = this.versionOf(role) + 1, expiresMs } = term;
+    const metadata = newTargets(version, this.#parts.nowMs, contents, expiresMs === undefined ? {} : { expiresMs });
     signAll(metadata, keys);
     for (const [path, bytes] of contents) {
       this.#contents.set(path, bytes);
@@ -237,7 +260,8 @@ export class PolicyAuthor {
     }
     for (const [role, metadata] of this.#delegated) {
       const delegation = this.delegation(role);
-      if (delegation === undefined || !isPastHalf(metadata.signed, role, nowMs)) continue;
+      // How long a list is in force is its owner's word.
+      if (delegation === undefined || isOptional(role) || !isPastHalf(metadata.signed, role, nowMs)) continue;
       if (ring.of(delegation.keyids).length >= delegation.threshold) this.put(role, this.#contentsOf(metadata));
     }
   }
@@ -278,7 +302,8 @@ export class PolicyAuthor {
   /** What the old keys have signed, signed with the new ones. A list may wait for its owner; nothing else may be void for a moment. */
   #handOver(role: string, before: Metadata<Targets>): void {
     const { keyids, threshold } = this.delegation(role)!;
-    if (this.#parts.ring.of(keyids).length >= threshold) this.put(role, this.#contentsOf(before));
+    const term = isOptional(role) ? { expiresMs: Date.parse(before.signed.expires) } : {};
+    if (this.#parts.ring.of(keyids).length >= threshold) this.put(role, this.#contentsOf(before), term);
     else if (isOptional(role)) this.#delegated.delete(role);
     else {
       throw new UsageError(`what ${role} says must be signed by its new keys at once`, {
@@ -319,7 +344,7 @@ export class PolicyAuthor {
     const { ring, nowMs } = this.#parts;
     // One new version a change, however many delegations it is about.
     const version = this.base.targets.signed.version + 1;
-    const next = newTargets(version, nowMs, new Map(), targets);
+    const next = newTargets(version, nowMs, new Map(), { like: targets });
     signAll(next, ring.enoughFor("targets", this.#root.signed.roles.targets!));
     this.#targets = next;
     this.#write("targets", next);

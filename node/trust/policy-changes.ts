@@ -1,4 +1,4 @@
-import { NotFoundError, UsageError } from "../../protocol/errors.ts";
+import { NotFoundError, NotTrustedError, UsageError } from "../../protocol/errors.ts";
 import type { PayloadId } from "../../protocol/hash.ts";
 import { retiredRecordsPerFileMax } from "../../protocol/limits.ts";
 import {
@@ -15,6 +15,7 @@ import {
 } from "../../protocol/policy-files.ts";
 import { keyId, parsePublicKey } from "../keys.ts";
 import type { PolicyAuthor } from "./policy-author.ts";
+import { contentPath, parseRole } from "./policy-names.ts";
 
 /** Who may release what. @throws {UsageError} for a key that was revoked. */
 export function addPublisher(
@@ -99,6 +100,43 @@ export function denyPayload(
   if (denied.some(({ payload }) => payload === denial.payload)) return;
   const at = new Date(nowMs).toISOString();
   author.putContent("deny", encodePolicyFile({ denied: [...denied, { ...denial, at }] }));
+}
+
+/** Takes a denial back: the payload may be had again. @throws {NotFoundError} where nobody denies it. */
+export function allowPayload(author: PolicyAuthor, payload: PayloadId): void {
+  const bytes = author.content(denyPath);
+  const denied = bytes === undefined ? [] : parseDenyFile(bytes);
+  const others = denied.filter((line) => line.payload !== payload);
+  if (others.length === denied.length) {
+    throw new NotFoundError(`the policy does not deny the payload ${payload}`, {
+      hint: "`p2pcache trust show --json` lists what it denies; name another release's payload as payload:<hex>",
+    });
+  }
+  author.putContent("deny", encodePolicyFile({ denied: others }));
+}
+
+/**
+ * Gives a toolset its list. `version`: the next one unless given; `expiresMs`: until when it is in force.
+ * @throws {NotTrustedError} LIST_OUTDATED for a version that goes back (P6).
+ */
+export function putList(
+  author: PolicyAuthor,
+  list: {
+    readonly toolset: string;
+    readonly bytes: Uint8Array;
+    readonly version?: number;
+    readonly expiresMs?: number;
+  },
+): void {
+  const role = parseRole(`keepalive/${list.toolset}`);
+  const before = author.versionOf(role);
+  if (list.version !== undefined && list.version <= before) {
+    throw new NotTrustedError(`the policy has version ${before} of the list of ${list.toolset} already`, {
+      code: "LIST_OUTDATED",
+      hint: `sign it as version ${before + 1}`,
+    });
+  }
+  author.put(role, new Map([[contentPath(role), list.bytes]]), list);
 }
 
 /** What a policy begins with: these publishers may release all, and nothing is denied. */

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { chmod, link, mkdir, open, rename, rm } from "node:fs/promises";
+import { chmod, link, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { BusyError, UnusableError } from "../../protocol/errors.ts";
 import { policyFileBytesMax } from "../../protocol/limits.ts";
@@ -39,6 +39,15 @@ export class PolicyFolder {
     } catch (error) {
       if (codeOf(error) === "ENOENT") return undefined;
       throw unusable(path, error);
+    }
+  }
+
+  /** The names of all that lies there, but for targets. @throws {UnusableError} where it cannot be read. */
+  async names(): Promise<string[]> {
+    try {
+      return await readdir(this.path);
+    } catch (error) {
+      throw unusable(this.path, error);
     }
   }
 

@@ -79,12 +79,12 @@ export function rotatedRoot(root: Metadata<Root>, nowMs: number, oldKeyid: strin
   );
 }
 
-/** Targets with this content; delegations as in `like`. */
+/** Targets with this content; delegations as in `like`. In force as long as its kind is, unless `expiresMs` is given. */
 export function newTargets(
   version: number,
   nowMs: number,
   contents: ReadonlyMap<string, Uint8Array>,
-  like?: Metadata<Targets>,
+  { like, expiresMs }: { readonly like?: Metadata<Targets>; readonly expiresMs?: number } = {},
 ): Metadata<Targets> {
   const targets = [...contents].map(([path, bytes]) => {
     return [path, { length: bytes.length, hashes: { sha256: sha256(bytes) } }] as const;
@@ -93,6 +93,7 @@ export function newTargets(
   return new Metadata(
     Targets.fromJSON({
       ...head(like === undefined ? "delegated" : "targets", version, nowMs, "targets"),
+      ...(expiresMs === undefined ? {} : { expires: isoSeconds(expiresMs) }),
       targets: Object.fromEntries(targets),
       ...(delegations === undefined ? {} : { delegations: delegations.toJSON() }),
     }),

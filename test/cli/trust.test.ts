@@ -39,6 +39,9 @@ test("a policy is begun, changed, shown and verified, and its keys are listed", 
   const member = { site: "lyon", peer: "12D3KooWx", labels: ["farm"], until: "2027-01-31T00:00:00.000Z" };
   assert.equal(shown.members, [member]);
   assert.is(shown.denied[0].by, "ana");
+  assert.is((await run(`trust allow payload:${"ab".repeat(32)}`)).code, 0);
+  assert.equal(JSON.parse((await run("trust show --json")).stdout).denied, []);
+  assert.is((await run(`trust allow payload:${"ab".repeat(32)}`)).code, 3);
   assert.match((await run("trust show")).stdout, "publisher ");
   const verified = await run("trust verify");
   assert.equal([verified.code, verified.stdout.includes("in order until")], [0, true], verified.stderr);

@@ -10,7 +10,7 @@ import { beginPolicy, changePolicy, rotatePolicyKey, signRoot } from "../../../n
 import type { P2pCacheError } from "../../../protocol/errors.ts";
 import { parsePayloadId } from "../../../protocol/hash.ts";
 import { Policy } from "../../../protocol/policy.ts";
-import { PolicyWorld } from "../../support/policy-world.ts";
+import { dayMs, PolicyWorld } from "../../support/policy-world.ts";
 
 const test = suite<{ world: PolicyWorld }>("authoring a policy");
 test.before.each((context) => {
@@ -113,6 +113,51 @@ test("a toolset's owner signs its list with the toolset's own key and no other; 
     "KEY_MISSING",
     2,
   );
+});
+
+test("a new owner's list goes on counting where the one before has ended", async ({ world }) => {
+  await world.begin();
+  const [first, second] = [await world.key("first"), await world.key("second")];
+  const list = (keyFile: string, more: object = {}) => {
+    const bytes = new TextEncoder().encode('{"toolset":"fx","keep":[]}');
+    return world.change({ kind: "list", toolset: "fx", bytes, ...more }, [keyFile]);
+  };
+  await world.change({ kind: "delegate", role: "keepalive/fx", keys: [first.text], threshold: 1 });
+  await list(first.path, { version: 7 });
+  await world.change({ kind: "delegate", role: "keepalive/fx", keys: [second.text], threshold: 1 });
+  await fails(list(second.path, { version: 7 }), "LIST_OUTDATED", 5);
+  const { signed } = await list(second.path);
+  assert.is(signed.find(({ role }) => role === "keepalive/fx")?.version, 8);
+  assert.is((await read(world)).delegated.get("keepalive/fx")?.signed.version, 8);
+});
+
+test("how long a list is in force is its owner's word: nobody else's refresh makes it longer", async ({ world }) => {
+  await world.begin();
+  const owner = await world.key("fx");
+  await world.change({ kind: "delegate", role: "keepalive/fx", keys: [owner.text], threshold: 1 });
+  const bytes = new TextEncoder().encode('{"toolset":"fx","keep":[]}');
+  const expiresMs = Math.floor(world.nowMs / 1000) * 1000 + 30 * dayMs;
+  await world.change({ kind: "list", toolset: "fx", bytes, expiresMs }, [owner.path]);
+  await world.change({ kind: "refresh" }, [owner.path]);
+  const { expires, version } = (await read(world)).delegated.get("keepalive/fx")!.signed;
+  assert.equal([Date.parse(expires), version], [expiresMs, 1]);
+});
+
+test("a list that waits is found behind versions that were left out, and beside what others have put there", async ({
+  world,
+}) => {
+  await world.begin();
+  const owner = await world.key("fx");
+  await world.change({ kind: "delegate", role: "keepalive/fx", keys: [owner.text], threshold: 1 });
+  const rootFile = join(world.folder.path, "1.root.json");
+  const theirs = { ...world.settings("owner"), trust: { ...world.settings().trust, rootFile } };
+  const bytes = new TextEncoder().encode('{"toolset":"fx","keep":[]}');
+  const options = { keyFiles: [owner.path], nowMs: world.nowMs };
+  await changePolicy(theirs, { kind: "list", toolset: "fx", bytes, version: 5 }, options);
+  await world.folder.create("9.keepalive.fx.json", new TextEncoder().encode("{}"));
+  const { warnings } = await world.change({ kind: "refresh" });
+  assert.match(warnings[0] ?? "", "keepalive/fx is left out");
+  assert.is((await read(world)).delegated.get("keepalive/fx")?.signed.version, 5);
 });
 
 test("a list that somebody else signed is left out of the next snapshot, with a warning", async ({ world }) => {
