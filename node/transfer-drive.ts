@@ -130,6 +130,11 @@ export class TransferDrive {
     }
   }
 
+  /** Peers that have given nothing of what they claim to have. */
+  get owing(): readonly PeerName[] {
+    return this.#fetch.transfer.owing;
+  }
+
   /** Whether peers are asked at all. */
   get isShared(): boolean {
     return this.#parts.swarm !== undefined;

@@ -77,6 +77,9 @@ export class Transfers {
         if (!drive.mayJoin(peer)) this.#parts.swarm()?.part(peer, payload);
       return await drive.run(holdersFor(payload), this.#registrarsFor(payload, order.swarm));
     } finally {
+      // It may only be slow: no strike, but it is said.
+      for (const peer of drive.owing)
+        this.#parts.misbehaved(peer, undefined, "it has not given what it claims to have");
       this.#drives.delete(payload);
       for (const peer of drive.joiners) this.mayJoin(peer, payload);
       if (this.#drives.size === 0) {

@@ -81,6 +81,13 @@ export class TransferSource {
     return Number.POSITIVE_INFINITY;
   }
 
+  /** Whether it has given nothing at all while others did: it was asked so long ago that it cannot give what it claims. */
+  hasOnlyClaimed(othersGaveMs: number, nowMs: number, doubtMs: number): boolean {
+    const [first] = this.inFlight.values();
+    if (first === undefined || this.storedItems > 0 || this.isOrigin) return false;
+    return first.askedMs < othersGaveMs && nowMs - first.askedMs >= doubtMs;
+  }
+
   /** Whether its window has room for an item of this size: one item is always allowed. */
   hasRoom(sizeBytes: number): boolean {
     return this.inFlightBytes === 0 || this.inFlightBytes + sizeBytes <= this.#windowBytes;

@@ -61,6 +61,12 @@ export class TransferSources {
     return this.#byName.get(name);
   }
 
+  /** How fast a peer has served, in bytes a millisecond; undefined for one that has not. */
+  rateOf(name: SourceName): number | undefined {
+    const source = this.get(name);
+    return source === undefined || source.storedItems === 0 ? undefined : source.bytesPerMs;
+  }
+
   at(slot: number): TransferSource {
     return this.#bySlot[slot]!;
   }

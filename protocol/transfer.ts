@@ -110,8 +110,12 @@ export class Transfer {
 
   /** How fast a peer has served, in bytes a millisecond; undefined for one that has not. */
   rateOf(name: SourceName): number | undefined {
-    const source = this.#sources.get(name);
-    return source === undefined || source.storedItems === 0 ? undefined : source.bytesPerMs;
+    return this.#sources.rateOf(name);
+  }
+
+  /** Peers that have given nothing at all of what they claim to have, while they were asked for it and doubted. */
+  get owing(): SourceName[] {
+    return [...this.#sources].filter((source) => source.isDoubted && source.storedItems === 0).map(({ name }) => name);
   }
 
   get inFlightBytes(): number {
@@ -295,10 +299,7 @@ export class Transfer {
       if (nowMs >= source.doubtAtMs(this.#sources.doubtMs)) this.#doubt(source, actions);
       if (nowMs < source.soonestDeadlineMs || nowMs < source.firstDeadlineMs) continue;
       const items = [...source.inFlight.keys()];
-      // Who gave nothing at all while others did has claimed what it cannot give.
-      const { askedMs } = source.inFlight.get(items[0]!)!;
-      const isLate = askedMs < this.#storedMs && nowMs - askedMs >= this.#sources.doubtMs;
-      if (source.storedItems === 0 && !source.isOrigin && isLate) {
+      if (source.hasOnlyClaimed(this.#storedMs, nowMs, this.#sources.doubtMs)) {
         actions.push({ kind: "strike", source: source.name, fault: "claim", item: items[0]! });
       }
       for (const item of items) this.#giveBack(source, item);
