@@ -290,7 +290,7 @@ export class PayloadRegistry {
 /** A lease that trickles ends after so many terms: somebody else is faster. */
 const leaseTermsMax = 8;
 /** What is said to be held and found with nobody is doubted after so many terms. */
-const doubtTerms = 0.3;
+const doubtTerms = 1;
 /** Who lets leases lapse gets none for a while, longer each time. */
 const restMsMax = 60_000;
 /** Wanters that have gone and are not forgotten: fewer than that let leases lapse and go, in a minute. */

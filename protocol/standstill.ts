@@ -55,8 +55,8 @@ const uselessMs = 750;
  * Where items come fast, so long a gap is somebody's fault. Shorter, and whoever is shunned for what it did would read the
  * origin by another registrar's leave at once, beside all others.
  */
-const shortestMs = 2_000;
+const shortestMs = 3_500;
 /** Before any item has come: the segments are small, and cost little if somebody else reads them as well. */
-const firstItemMs = 1_000;
+const firstItemMs = 3_000;
 /** Items come in bursts: a gap of so many times the usual one is nothing yet. */
 const gapsBorne = 8;

@@ -216,9 +216,9 @@ test("a registrar that names nobody and gives nothing is left soon, by whoever m
   }
 });
 
-test("before the first item peers without a lease are waited with for a second, and a lease for two turns", () => {
+test("before the first item peers without a lease are waited with for three seconds, and a lease for two turns", () => {
   for (const [leases, leftMs] of [
-    [[], 1_001],
+    [[], 3_001],
     [[lease(0)], 5_001],
   ] as const) {
     const { at } = scene();
@@ -237,7 +237,7 @@ test("where all registrars lead nowhere one group at a time is taken by rank, wh
   at(0, registrars("a", "b", "c"));
   const given = ["a", "b", "c"].map((from) => answer(from, { peers: ["p"] }));
   const heard: string[] = [];
-  for (let nowMs = 1; nowMs < 11_000; nowMs += 100) heard.push(...told(at(nowMs, woke, ...given)));
+  for (let nowMs = 1; nowMs < 20_000; nowMs += 100) heard.push(...told(at(nowMs, woke, ...given)));
   const changes = heard.filter((text) => /^(leased|lapsed)/.test(text));
   assert.match(changes[0]!, /^leased/);
   assert.ok(heard.includes("searchNeighbours"));
