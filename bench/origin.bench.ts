@@ -3,13 +3,11 @@ import { createCipheriv } from "node:crypto";
 import { once } from "node:events";
 import {
   closeSync,
-  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
   readFileSync,
-  symlinkSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -19,6 +17,7 @@ import { createInterface } from "node:readline";
 import { generateNetworkKey, generatePublisherKey, loadSettings, publicKeyText, publish } from "../node/index.ts";
 import { Nginx } from "../test/support/nginx.ts";
 import { removeTree } from "../test/support/studio.ts";
+import { install } from "./installed.ts";
 import { cpuSecondsOf, machineText, median, type Sample, timed } from "./measure.ts";
 
 // P9: one node that knows no peers, against who copies the same tree from the same place. All contenders read what the
@@ -115,10 +114,7 @@ class Site {
     const key = await generatePublisherKey(join(path, "publisher.pem"));
     await generateNetworkKey(join(path, "network.key"));
     const site = new Site(path, target, publicKeyText(key), profile);
-    // As it is installed: compiled. From the sources every thread would first have to strip types.
-    mkdirSync(join(path, "app", "cli"), { recursive: true });
-    for (const name of ["package.json", "cli/launcher.js"]) copyFileSync(join(checkout, name), join(path, "app", name));
-    symlinkSync(join(checkout, "dist"), join(path, "app", "dist"));
+    install(join(path, "app"));
     writeTrees(site, scale);
     const { settings } = loadSettings({ flags: { config: site.#configure("publisher", site.#folder) }, env: {} });
     for (const what of ["file", "tree"] as const) {
@@ -195,8 +191,6 @@ class Site {
     return file;
   }
 }
-
-const checkout = join(import.meta.dirname, "..");
 
 /** A file of 1 GB; 50,000 files of 256 B to 48 KiB, log-uniform, and 50 of 20 MiB (PERFORMANCE section 4): noise. */
 function writeTrees(site: Site, scale: number): void {

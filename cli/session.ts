@@ -3,10 +3,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   type ApiCollected,
   type ApiCoverage,
+  type ApiFsck,
   type ApiKept,
   type ApiList,
   type ApiRemoval,
   BusyError,
+  type FsckWish,
   type HoldingShape,
   type NamedThing,
   NodeClient,
@@ -61,7 +63,7 @@ export interface LocalCache {
   holdings(): Promise<readonly HoldingShape[]>;
   verify(things: readonly NamedThing[]): Promise<VerifyResult>;
   remove(things: readonly NamedThing[]): Promise<readonly ApiRemoval[]>;
-  fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }>;
+  fsck(wish: FsckWish): Promise<ApiFsck>;
   readonly keeping: LocalKeeping;
 }
 
@@ -75,11 +77,15 @@ export interface LocalKeeping {
   coverage(toolset: string): Promise<ApiCoverage>;
 }
 
-/** Asks the running node; without one, this process opens the cache for as long as the question takes. */
+/**
+ * Asks the running node; without one, this process opens the cache for as long as the question takes; its sources too,
+ * where what is asked for `needsSources`.
+ */
 export async function withCache<Answer>(
   context: Context,
   settings: Settings,
   ask: (cache: LocalCache) => Promise<Answer>,
+  { needsSources = false }: { readonly needsSources?: boolean } = {},
 ): Promise<Answer> {
   const client = new NodeClient(settings.node);
   const { signal } = context;
@@ -89,16 +95,17 @@ export async function withCache<Answer>(
       const verify = (things: readonly NamedThing[]) => client.verify(things, { signal });
       const remove = (things: readonly NamedThing[]) => client.remove(things, { signal });
       const { keeping } = client;
-      const cache = { holdings: () => client.holdings(), verify, remove, fsck: () => client.fsck(), keeping };
+      const fsck = (wish: FsckWish) => client.fsck(wish, { signal });
+      const cache = { holdings: () => client.holdings(), verify, remove, fsck, keeping };
       return await Promise.race([ask(cache), promise]).finally(stop);
     }
-    await using node = await openNode(withoutNetwork(settings));
+    await using node = await openNode(needsSources ? settings : withoutNetwork(settings));
     const { promise, stop } = aborted(signal);
     const cache = {
       holdings: async () => node.holdings(),
       verify: (things: readonly NamedThing[]) => node.verify(things),
       remove: (things: readonly NamedThing[]) => removeAll(node, things, signal),
-      fsck: () => node.fsck(),
+      fsck: (wish: FsckWish) => node.fsck({ ...wish, signal }),
       keeping: node.keeping,
     };
     return await Promise.race([ask(cache), promise]).finally(stop);

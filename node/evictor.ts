@@ -286,6 +286,8 @@ export class Evictor {
       const held = { ...line.held, lastUsedMs };
       return this.#shown({ held, goes: false, reason: { kind: "recent" } }, "kept");
     }
+    if (this.#isLastNow(line))
+      return this.#shown({ ...line, goes: false, held: { ...line.held, replicas: 0 } }, "kept");
     const shown = this.#shown(line, "removed");
     try {
       await store.remove(variant, { onHidden: announce, ...(signal === undefined ? {} : { signal }) });
@@ -297,6 +299,13 @@ export class Evictor {
       log("warn", "eviction-failed", { variant: shown.handle, reason: error.message });
       return { ...shown, outcome: "failed", reason: `kept: ${error.message}` };
     }
+  }
+
+  /** Another machine has let its copy go since the plan was made: of what a list names that is for the next plan. */
+  #isLastNow({ held, reason }: PlanLine): boolean {
+    const payload = this.#parts.store.retention.entry(held.variant)?.payload;
+    if (reason.kind !== "listed" || held.replicas === 0 || payload === undefined) return false;
+    return this.#parts.directory()?.copies(held.variant, payload) === 0;
   }
 
   #shown(line: PlanLine, outcome: KeptLine["outcome"]): KeptLine {

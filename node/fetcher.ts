@@ -1,4 +1,4 @@
-import { P2pCacheError, UsageError } from "../protocol/errors.ts";
+import { P2pCacheError, TreeDamagedError, UsageError } from "../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { OriginPolicy } from "../protocol/origin-plan.ts";
 import type { Politeness, TrafficClass } from "../protocol/politeness.ts";
@@ -61,6 +61,8 @@ export interface FetcherParts {
   readonly timeoutMs: number;
   /** A variant was placed: it is announced. */
   readonly onPlaced: (holding: Holding) => void;
+  /** A damaged tree is right again: it is announced. */
+  readonly onRepaired?: (holding: Holding, bytes: BytesBySource) => void;
   readonly onWithdrawn?: NonNullable<ReleaseFinderParts["onWithdrawn"]>;
   readonly onConflict?: NonNullable<ReleaseFinderParts["onConflict"]>;
 }
@@ -179,7 +181,8 @@ export class Fetcher {
     const origins = originsUnder(options.origin, configured, limitedOrigins);
     const swarm = options.peers === "never" ? undefined : this.#parts.swarm();
     // A node that has just started knows nobody yet, and would ask the origin for what its peers have.
-    if (swarm !== undefined && this.#parts.store.holding(variant) === undefined)
+    const { store } = this.#parts;
+    if (swarm !== undefined && (store.holding(variant) === undefined || store.isDamaged(variant)))
       await atMost(swarm.settled(), settleMs);
     const found = await this.#search(variant, { origins, swarm }, signal);
     const settled = this.#settled(variant, found.record);
@@ -246,6 +249,8 @@ export class Fetcher {
   async #bringIn(variant: VariantHash, found: FoundRelease, parts: TransferPartners): Promise<FetchResult> {
     const end = await this.#transfers.take(parts.signal);
     try {
+      const repaired = await this.#repair(variant, found, parts);
+      if (repaired !== undefined) return repaired;
       const isForeign = this.#parts.store.foreign(found.record.variant) !== undefined;
       if (!isForeign) return await this.#transferAndPlace(variant, found, parts);
       const transfer = (copy: StagedTree) => this.#transfer(copy, found, parts);
@@ -253,6 +258,27 @@ export class Fetcher {
       return { ...resultOf(variant, found.record), ...adopted };
     } finally {
       end();
+    }
+  }
+
+  /** Makes a damaged tree right where it lies; undefined where there is none, or it must be brought in anew. */
+  async #repair(variant: VariantHash, found: FoundRelease, parts: TransferPartners): Promise<FetchResult | undefined> {
+    const { store, onRepaired } = this.#parts;
+    const { record } = found;
+    if (!store.isDamaged(variant)) return undefined;
+    const tree = await store.repairs.open(variant, record);
+    if (tree === undefined) return undefined;
+    try {
+      const bytes = await this.#transfer(tree, found, parts);
+      const holding = await store.repairs.mend(variant, tree, parts.signal);
+      onRepaired?.(holding, bytes);
+      return { ...resultOf(variant, record), path: holding.path, outcome: "fetched", bytes };
+    } catch (error) {
+      // What cannot be made right where it lies is brought in anew, beside it.
+      if (error instanceof TreeDamagedError) return undefined;
+      throw error;
+    } finally {
+      await store.repairs.leave(tree);
     }
   }
 

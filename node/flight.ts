@@ -1,6 +1,7 @@
 import { DeadlineError, P2pCacheError } from "../protocol/errors.ts";
 import { moreUrgent, type TrafficClass } from "../protocol/politeness.ts";
 import type { FetchOptions, FetchProgress, FetchResult } from "./fetcher.ts";
+import { formatBytes } from "./settings/units.ts";
 
 /** One fetch and those who wait for it; it ends when it is done, or when all have left. */
 export class Flight {
@@ -39,7 +40,7 @@ export class Flight {
     this.traffic = moreUrgent(this.traffic, traffic);
     const own = Promise.withResolvers<never>();
     const onAbort = () => own.reject(signal?.reason);
-    const timer = setTimeout(() => own.reject(tooLate(timeoutMs)), timeoutMs);
+    const timer = setTimeout(() => own.reject(tooLate(timeoutMs, this.progress)), timeoutMs);
     signal?.addEventListener("abort", onAbort, { once: true });
     if (signal?.aborted) onAbort();
     if (onProgress !== undefined) this.#listeners.add(onProgress);
@@ -68,8 +69,13 @@ export class Flight {
   }
 }
 
-function tooLate(timeoutMs: number): DeadlineError {
-  return new DeadlineError(`not done within ${timeoutMs / 1000} s`, {
-    hint: "what was verified is kept: the next fetch goes on from there",
-  });
+/** Names what is missing, once it is known what there is. */
+function tooLate(timeoutMs: number, progress: FetchProgress | undefined): DeadlineError {
+  const hint = "what was verified is kept: the next fetch goes on from there";
+  const message = `not done within ${timeoutMs / 1000} s`;
+  if (progress === undefined) return new DeadlineError(message, { hint });
+  const { text: what, totalBytes, bytes } = progress;
+  const missingBytes = Math.max(0, totalBytes - bytes.local - bytes.peers - bytes.origin);
+  const missing = `${formatBytes(missingBytes)} of ${formatBytes(totalBytes)} of ${what} are missing`;
+  return new DeadlineError(`${message}, and ${missing}`, { hint, details: { what, missingBytes, totalBytes } });
 }

@@ -8,7 +8,15 @@ export type { CheckLine } from "./doctor.ts";
 export { Evictor } from "./evictor.ts";
 export type { FetchResult } from "./fetcher.ts";
 export { openHashEngine } from "./hasher.ts";
-export { type ApiRemoval, type ApiVariant, type ErrorShape, errorShape, type HoldingShape } from "./http/api-types.ts";
+export {
+  type ApiFsck,
+  type ApiRemoval,
+  type ApiVariant,
+  type ErrorShape,
+  errorShape,
+  type FsckWish,
+  type HoldingShape,
+} from "./http/api-types.ts";
 export { type FetchCall, NodeClient, type Progress, type VerifyResult } from "./http/client.ts";
 export type { HeldLease } from "./http/keeping-client.ts";
 export type { ApiCollected, ApiCoverage, ApiKept, ApiList } from "./http/keeping-types.ts";

@@ -75,6 +75,7 @@ export class KeepLists {
    * known as expired, so that no age takes what it named.
    */
   takePolicy(lists: readonly PolicyList[]): void {
+    if (lists.length === 0 && this.#policyLists.size === 0) return;
     const nowMs = this.#parts.clock.wallMs();
     const taken = new Map([...this.#policyLists].filter(([, list]) => isExpired(list, nowMs)));
     for (const list of lists) {

@@ -30,6 +30,8 @@ export interface KeepingParts {
   readonly log: Log;
   readonly directory: () => DirectoryView | undefined;
   readonly origins: () => readonly Origin[];
+  /** The lists of the network's policy, as it is known by now. */
+  readonly policyLists: () => readonly PolicyList[];
   readonly hashOf: (thing: NamedThing) => VariantHash;
   readonly isFetched: (variant: VariantHash) => boolean;
   readonly isBusy: () => boolean;
@@ -90,6 +92,7 @@ export class Keeping implements AsyncDisposable {
       onRefused: (toolset, reason) => log("warn", "lists-refused", { toolset, reason }),
     });
     const keeping = new Keeping(parts, { leases, lists });
+    lists.takePolicy(parts.policyLists());
     if (parts.isOnItsOwn) keeping.#ended = keeping.#run().catch(() => undefined);
     return keeping;
   }
@@ -97,12 +100,6 @@ export class Keeping implements AsyncDisposable {
   /** Follows other toolsets from now on. */
   async reconfigure({ keepalive }: Pick<Settings, "keepalive">): Promise<void> {
     await this.#lists.follow(keepalive.keys);
-    this.#evictor.forgetPlan();
-  }
-
-  /** The network's policy has changed: these are its lists now. */
-  policyChanged(lists: readonly PolicyList[]): void {
-    this.#lists.takePolicy(lists);
     this.#evictor.forgetPlan();
   }
 
@@ -261,6 +258,7 @@ export class Keeping implements AsyncDisposable {
   }
 
   async #refresh(signal: AbortSignal): Promise<void> {
+    this.#lists.takePolicy(this.#parts.policyLists());
     const sources = this.#parts.origins().map((origin) => new OriginListSource(origin));
     if (!(await this.#lists.refresh(sources, signal))) return;
     this.#evictor.forgetPlan();

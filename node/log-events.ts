@@ -38,6 +38,12 @@ export const logEvents = {
   "policy-ending": { level: "warn", text: "The policy comes to its end, or has: an admin has to sign it anew." },
   "records-conflict": { level: "warn", text: "An origin's record contradicts the one of that revision seen before." },
   "holding-damaged": { level: "error", text: "A held tree is gone or not what was released; it is served no more." },
+  "variant-repaired": {
+    level: "info",
+    text: "A damaged tree is right again, and announced; where its bytes came from.",
+  },
+  "repair-failed": { level: "warn", text: "A damaged tree could not be repaired yet, and why; it is tried again." },
+  "scrub-failed": { level: "error", text: "What is held cannot be looked at any more, until the next start." },
   "store-problem": { level: "warn", text: "Something in cache or state was mended, or could not be." },
   "verify-failed": { level: "error", text: "What an unclean end left in doubt could not be checked." },
   "peer-joined": { level: "info", text: "A peer was let in." },

@@ -4,6 +4,7 @@ import { variantText } from "../protocol/variant.ts";
 import type { Withdrawal } from "../protocol/withdrawal.ts";
 import { errorFacts, type Log } from "./log.ts";
 import type { Holding } from "./ports.ts";
+import type { BytesBySource } from "./transfer-drive.ts";
 
 /** What happens to a node's holdings: told to the log, to all members, and where an admin must act to `status`. */
 export class NodeEvents {
@@ -42,6 +43,12 @@ export class NodeEvents {
 
   placed(holding: Holding): void {
     this.#log("info", "variant-placed", { variant: holding.text, path: holding.path });
+    this.#announce();
+  }
+
+  /** What was damaged is right again. */
+  repaired({ text: variant, path }: Holding, bytes: BytesBySource): void {
+    this.#log("info", "variant-repaired", { variant, path, bytes });
     this.#announce();
   }
 

@@ -6,6 +6,7 @@ import { variantHash } from "../protocol/variant.ts";
 import { classRates } from "./class-rates.ts";
 import { systemClock } from "./clock.ts";
 import { Fetcher, type FetchOptions, type FetchResult } from "./fetcher.ts";
+import { type FsckOptions, type FsckResult, fsck } from "./fsck.ts";
 import { type HashEngine, openHashEngine } from "./hasher.ts";
 import { Holders } from "./holders.ts";
 import { Keeping, type KeepingParts } from "./keeping.ts";
@@ -38,6 +39,7 @@ import { PayloadStore } from "./store/payload-store.ts";
 import { nearestExisting, readDiskSpace } from "./store/space.ts";
 import { storeOptions } from "./store-options.ts";
 import { Transfers } from "./transfers.ts";
+import { openUpkeep, type Upkeep } from "./upkeep.ts";
 import { verifyHeld } from "./verify-held.ts";
 
 export interface NodeOptions {
@@ -47,6 +49,8 @@ export interface NodeOptions {
   readonly recordPeriodMs?: number;
   /** How long between two looks for a newer policy at the origins; about ten minutes unless given. */
   readonly policyPeriodMs?: number;
+  /** How long after damage was found its repair begins. */
+  readonly repairDelayMs?: number;
   /** Whether it cleans its cache, asks for keep-alive lists and prefetches by itself, and how often. */
   readonly keeping?: Pick<KeepingParts, "periodMs" | "spreadMs">;
 }
@@ -71,6 +75,7 @@ export class CacheNode implements AsyncDisposable {
   #swarm: Swarm | undefined;
   #verifying: Promise<void> = Promise.resolve();
   #watch: AsyncDisposable | undefined;
+  #upkeep: Upkeep | undefined;
   #keeping!: Keeping;
 
   private constructor(parts: {
@@ -133,6 +138,7 @@ export class CacheNode implements AsyncDisposable {
         this.#policy.placed(holding.variant);
         this.#keeping.placed();
       },
+      onRepaired: (holding, bytes) => this.#events.repaired(holding, bytes),
       onWithdrawn: (withdrawal, error) => this.#events.withdrawn(withdrawal, error),
       onConflict: (variant, error) => this.#events.conflictFound(variant, error),
     });
@@ -170,7 +176,10 @@ export class CacheNode implements AsyncDisposable {
     );
     const origins = await opening;
     node = new CacheNode({ settings: resolved, log, clock, engine, store, origins, repositories, policy });
-    store.onLost = (variant, fault) => node.#events.lost(variant, fault);
+    store.onLost = (variant, fault) => {
+      node.#events.lost(variant, fault);
+      node.#upkeep?.want(variant);
+    };
     await repositories.remember();
     if (settings.transfer.peers !== "never") node.#swarm = opened.use(await node.#openSwarm(network));
     if (settings.trust.mode === "hash-only") {
@@ -185,6 +194,7 @@ export class CacheNode implements AsyncDisposable {
       periodMs: options.recordPeriodMs,
     });
     policy.start({ store, origins: () => node.#origins.current.origins, swarm: () => node.#swarm });
+    node.#upkeep = openUpkeep(store, node.#fetcher, { settings: resolved, clock, log, delayMs: options.repairDelayMs });
     opened.move();
     log("info", "node-started", { node: node.id, cache: store.cachePath, addresses: node.#swarm?.addresses() ?? [] });
     node.#verifying = node.#verifyUnsure();
@@ -226,6 +236,7 @@ export class CacheNode implements AsyncDisposable {
     this.#swarm?.setRates(classRates(upBytesPerSecond));
     this.#down.setRates(classRates(downBytesPerSecond), this.#clock.monotonicMs());
     this.#fetcher.reconfigure({ origins: origins.origins, limitedOrigins: origins.limited, timeoutMs });
+    this.#upkeep?.setScrubPeriod(this.#settings.cache.scrubPeriodMs);
     // Transfers that have begun go on with the old ones.
     this.#origins.replace(origins, this.#fetcher.landed());
     opened.move();
@@ -307,9 +318,9 @@ export class CacheNode implements AsyncDisposable {
     return await this.#keeping.remove(thing, signal);
   }
 
-  /** What is wrong with the bookkeeping of cache and state; nothing is hashed. */
-  fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
-    return this.#store.check();
+  /** What is wrong with the bookkeeping of cache and state, and what became of it. */
+  fsck(options: FsckOptions = {}): Promise<FsckResult> {
+    return fsck({ store: this.#store, fetcher: this.#fetcher, announce: () => this.#swarm?.announce() }, options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -324,6 +335,7 @@ export class CacheNode implements AsyncDisposable {
     if (this.#swarm !== undefined) parts.use(this.#swarm);
     parts.use(this.#watch);
     parts.use(this.#policy);
+    parts.use(this.#upkeep);
     parts.use(this.#keeping);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
   }
@@ -334,6 +346,8 @@ export class CacheNode implements AsyncDisposable {
       limits: () => this.#settings.cache,
       directory: () => this.#swarm?.directory,
       origins: () => this.#origins.current.origins,
+      policyLists: () =>
+        this.#policy.trust.lists().map(({ keyids: [signer = "nobody"], ...list }) => ({ ...list, signer })),
       hashOf: (thing) => this.hashOf(thing),
       isFetched: (variant) => this.#fetcher.isUnderWay(variant),
       isBusy: () => this.#fetcher.transfers().length > 0,
@@ -359,7 +373,7 @@ export class CacheNode implements AsyncDisposable {
     const parts = { network, hash: this.#engine.hash, epoch, log: this.#log };
     const answers = peerAnswers({
       ...{ store: this.#store, policy: this.#policy, transfers: this.#transfers, trouble: this.#trouble },
-      ...{ hash: this.#engine.hash, log: this.#log, swarm: () => this.#swarm },
+      ...{ hash: this.#engine.hash, log: this.#log, swarm: () => this.#swarm, upkeep: () => this.#upkeep },
     });
     return await openSwarm(this.#settings, parts, answers);
   }

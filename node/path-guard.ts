@@ -74,6 +74,7 @@ const refusals: ReadonlyMap<string, string> = new Map([
   ["EROFS", "it is on a read-only mount"],
   ["EACCES", "this process may not write there"],
   ["EPERM", "this process may not change it"],
+  ["EIO", "its disk cannot read or write there"],
   ["EEXIST", "something else is in its place"],
   ["ENOTDIR", "a part of its path is not a directory"],
   ["ELOOP", "its links lead in a circle"],

@@ -6,6 +6,7 @@ import type { Swarm, SwarmHandlers } from "./ports.ts";
 import { recordForPeers } from "./record-watch.ts";
 import type { PayloadStore } from "./store/payload-store.ts";
 import type { Transfers } from "./transfers.ts";
+import type { Upkeep } from "./upkeep.ts";
 
 export interface AnswerParts {
   readonly store: PayloadStore;
@@ -15,10 +16,20 @@ export interface AnswerParts {
   readonly hash: Hasher;
   readonly log: Log;
   readonly swarm: () => Swarm | undefined;
+  readonly upkeep: () => Upkeep | undefined;
 }
 
 /** What a node answers to its peers, and makes of what they do. */
-export function peerAnswers({ store, policy, transfers, trouble, hash, log, swarm }: AnswerParts): SwarmHandlers {
+export function peerAnswers({
+  store,
+  policy,
+  transfers,
+  trouble,
+  hash,
+  log,
+  swarm,
+  upkeep,
+}: AnswerParts): SwarmHandlers {
   return {
     policy: policy.handlers,
     record: (variant) => recordForPeers(store, variant, hash),
@@ -39,7 +50,10 @@ export function peerAnswers({ store, policy, transfers, trouble, hash, log, swar
     },
     learnt: (peer, added) => transfers.learnt(peer, added),
     wanted: (peer, payload) => transfers.wanted(peer, payload),
-    gave: (peer, bytes) => trouble.standing.gave(peer, bytes),
+    gave: (peer, bytes) => {
+      upkeep()?.gave();
+      trouble.standing.gave(peer, bytes);
+    },
     misbehaved: (peer, fault, reason) => trouble.misbehaved(peer, fault, reason),
     registered: (peer, payload, question) => transfers.registered(peer, payload, question),
     mayJoin: (peer, payload) => transfers.mayJoin(peer, payload),

@@ -323,6 +323,21 @@ export interface AdoptionStore {
   leave(copy: StagedTree): void;
 }
 
+/** Held trees that were found damaged, and are made right where they lie. */
+export interface RepairStore {
+  /**
+   * A damaged tree as something on its way in: what is right of it is stored already. Undefined where it cannot be made
+   * right where it lies: then it is brought in anew as a whole.
+   */
+  open(hash: VariantHash, record: ReleaseRecord): Promise<StagedTree | undefined>;
+  /**
+   * What has come takes the place of what was wrong; all else is as it was.
+   * @throws {TreeDamagedError} when it is not right even now; {BusyError} when it was replaced meanwhile.
+   */
+  mend(hash: VariantHash, tree: StagedTree, signal?: AbortSignal): Promise<Holding>;
+  leave(tree: StagedTree): Promise<void>;
+}
+
 /** The store, as the fetcher sees it. */
 export interface FetchStore {
   holding(variant: VariantHash): Holding | undefined;
@@ -330,6 +345,7 @@ export interface FetchStore {
   /** Whether this machine knows where a repository is mounted. */
   knowsRepository(repository: string): boolean;
   readonly adoption: AdoptionStore;
+  readonly repairs: RepairStore;
   /** What somebody else has put at a variant's place in Rez's cache. */
   foreign(variant: Variant): { readonly path: string; readonly state: string } | undefined;
   /**

@@ -29,6 +29,7 @@ export interface ReloaderParts extends Pick<Reloading, "current" | "load"> {
 const liveKeys: ReadonlySet<string> = new Set([
   "cache.max_bytes",
   "cache.free_bytes_min",
+  "cache.scrub_period",
   "cache.max_variants",
   "cache.max_age",
   "cache.pinned_bytes_max",

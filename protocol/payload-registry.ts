@@ -178,7 +178,11 @@ export class PayloadRegistry {
       if (group >= this.groups || !site.isHeld(group)) continue;
       const holder = site.holderOf(group, wanter, this.#random);
       if (holder !== undefined) peers.add(holder.peer);
-      const isDoubtful = site.heldForMs(group, nowMs) > doubtTerms * this.#termMs && !site.leases.has(group);
+      const only = site.isHeldByOne(group) ? holder : undefined;
+      const isOld = site.heldForMs(group, nowMs) > doubtTerms * this.#termMs;
+      // Whoever kept one group to itself keeps others too.
+      if (isOld && only !== undefined) only.isDoubted = true;
+      const isDoubtful = (isOld || only?.isDoubted === true) && !site.leases.has(group);
       if (!isDoubtful || question.wants === 0 || !this.#mayLease(wanter, nowMs)) continue;
       if (question.isFarOnly && !this.#isHeldElsewhere(group, site)) continue;
       site.trust(group, nowMs);
@@ -191,7 +195,13 @@ export class PayloadRegistry {
       for (const [group, { wanter, untilMs, arrived }] of site.leases) {
         // What has arrived may not have been said yet: whoever is silent is waited for once more.
         const { leaseMs } = this.#limits;
-        if (nowMs < untilMs + (wanter.seenMs >= untilMs - leaseMs / 2 ? 0 : leaseMs)) continue;
+        const isWaitedFor = group !== 0 && wanter.seenMs < untilMs - leaseMs / 2;
+        if (nowMs < untilMs + (isWaitedFor ? leaseMs : 0)) continue;
+        if (group === 0 && arrived === 0) {
+          wanter.restsUntilMs = Math.max(wanter.restsUntilMs, nowMs + firstRestMs);
+          site.end(group);
+          continue;
+        }
         wanter.lapses++;
         if (arrived === 0) this.#onIdle(wanter.peer);
         wanter.lapsed.set(group, nowMs + this.#limits.stateMs);
@@ -237,7 +247,7 @@ export class PayloadRegistry {
 
   #lease(wanter: Wanter, group: number, arrived: number, nowMs: number): void {
     const from = this.#isHeldElsewhere(group, wanter.site) ? "far" : "origin";
-    const untilMs = nowMs + this.#termMs;
+    const untilMs = nowMs + (group === 0 ? Math.min(firstTermMs, this.#termMs) : this.#termMs);
     wanter.site.lease(group, { wanter, from, grantedMs: nowMs, untilMs, arrived, arrivedMs: nowMs });
   }
 
@@ -289,6 +299,9 @@ export class PayloadRegistry {
 
 /** A lease that trickles ends after so many terms: somebody else is faster. */
 const leaseTermsMax = 8;
+/** Everybody waits for the segments, which are small: read twice they cost nothing, in the hands of an idler seconds. */
+const firstTermMs = 1_000;
+const firstRestMs = 1_000;
 /** What is said to be held and found with nobody is doubted after so many terms. */
 const doubtTerms = 1;
 /** Who lets leases lapse gets none for a while, longer each time. */
@@ -303,4 +316,11 @@ const busyLeases = 4;
 const retryMsMin = 500;
 /** Peers of each other site in one answer. */
 const farGiven = 4;
-const newWanter = { seenMs: 0, heldCount: 0, lapses: 0, restsUntilMs: Number.NEGATIVE_INFINITY, place: 0 };
+const newWanter = {
+  seenMs: 0,
+  heldCount: 0,
+  lapses: 0,
+  restsUntilMs: Number.NEGATIVE_INFINITY,
+  place: 0,
+  isDoubted: false,
+};

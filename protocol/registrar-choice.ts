@@ -154,7 +154,7 @@ export class RegistrarChoice {
 const silentForMs = 5_000;
 /** A registrar on a busy machine is borne with: so many times what its answers took, at most so long. */
 const patience = 3;
-const patienceMsMax = 3_000;
+const patienceMsMax = 6_000;
 const knownSilenceMs = 1_000;
 const tookKept = 0.8;
 /** Whoever wakes so much too late is busy itself. */

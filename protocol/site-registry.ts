@@ -11,6 +11,8 @@ export interface Wanter {
   /** Leases that it took and let lapse, one after the other; it gets no other before a time. */
   lapses: number;
   restsUntilMs: number;
+  /** What it alone says to hold was found with nobody. */
+  isDoubted: boolean;
   /** Groups that it let lapse, and until when its word that it has one of them counts for nothing. */
   readonly lapsed: Map<number, number>;
   /** Its place in the list of its site's wanters. */
@@ -63,6 +65,10 @@ export class SiteRegistry {
 
   isHeld(group: number): boolean {
     return this.#holders[group]! > 0;
+  }
+
+  isHeldByOne(group: number): boolean {
+    return this.#holders[group] === 1;
   }
 
   heldForMs(group: number, nowMs: number): number {

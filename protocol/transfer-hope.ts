@@ -51,8 +51,10 @@ export class TransferHope {
     // What nobody has now may be on its way to those who do not have all themselves.
     const lost = wrong ?? (isIdle && !sources.areGrowing ? wanted.find("nobody's", isLost) : undefined);
     this.#hopelessSinceMs = lost === undefined ? undefined : (this.#hopelessSinceMs ?? nowMs);
+    // Whoever has no lease waits for others, as long as an origin that answers is there: machines may be busy.
+    const mayRead = sources.origins.some(({ troubles }) => troubles === 0);
     // An item may be asked of two peers in vain before it is the origin's turn.
-    const isUnderWay = !isIdle || wanted.find("all", (item) => sources.isWithin(item)) !== undefined;
+    const isUnderWay = !isIdle || mayRead || wanted.find("all", (item) => sources.isWithin(item)) !== undefined;
     const stalledMs = this.#progressMs + limits.patienceMs + (isUnderWay ? 2 * deadlineMsMax : 0);
     const untilMs = Math.min(stalledMs, (this.#hopelessSinceMs ?? Number.POSITIVE_INFINITY) + limits.hopelessMs);
     if (nowMs < untilMs) return untilMs;

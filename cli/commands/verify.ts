@@ -27,7 +27,7 @@ async function verify(context: Context, words: readonly string[]): Promise<void>
   const trees = [...new Set(damaged.map(({ path }) => path))];
   out.fail(
     new TreeDamagedError(`${damaged.length} files or directories are damaged in ${trees.join(", ")}`, {
-      hint: "fetch them again: p2pcache fetch puts a whole tree beside the damaged one, which then goes",
+      hint: "p2pcache fsck --repair fetches what is wrong of them; a node that runs does so by itself",
       details: { trees },
     }),
   );

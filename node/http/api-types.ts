@@ -54,6 +54,19 @@ export type ApiEvent<Result> =
 
 export type HoldingShape = Holding & { readonly lastUsed: string | undefined; readonly state: "whole" | "damaged" };
 
+/** What an `fsck` may do besides looking. */
+export interface FsckWish {
+  readonly repair?: boolean;
+  readonly rebuild?: boolean;
+}
+
+/** What an `fsck` found; `left` where something was done about it, and what is still wrong then. */
+export interface ApiFsck {
+  readonly checked: number;
+  readonly faults: readonly string[];
+  readonly left?: readonly string[];
+}
+
 /** What the servers need of a node: the one behind `CacheNode`. */
 export interface ApiNode {
   status(version: string): { readonly apiVersion: number };
@@ -73,7 +86,7 @@ export interface ApiNode {
   hashOf(thing: NamedThing): string;
   verify(things: readonly NamedThing[]): Promise<{ readonly checked: number; readonly damaged: readonly object[] }>;
   remove(thing: NamedThing, options: { readonly signal?: AbortSignal }): Promise<Omit<ApiRemoval, "outcome" | "error">>;
-  fsck(): Promise<{ readonly checked: number; readonly faults: readonly string[] }>;
+  fsck(options?: FsckWish & { readonly signal?: AbortSignal }): Promise<ApiFsck>;
 }
 
 /** The error as callers get it. */

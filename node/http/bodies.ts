@@ -5,6 +5,7 @@ import { parsePayloadId, parseVariantHash } from "../../protocol/hash.ts";
 import type { OriginPolicy } from "../../protocol/origin-plan.ts";
 import { type TrafficClass, trafficClasses } from "../../protocol/politeness.ts";
 import { parseVariant } from "../../protocol/variant.ts";
+import type { FsckWish } from "./api-types.ts";
 
 /** What a caller of `/v1/fetch` asks for. */
 export interface FetchBody {
@@ -32,6 +33,14 @@ export function parseFetchBody(body: unknown): FetchBody {
 function checkWord(name: string, value: unknown, words: readonly string[]): void {
   if (value === undefined || words.includes(value as string)) return;
   throw new UsageError(`${name} is one of ${words.join(", ")}`);
+}
+
+/** @throws {UsageError} for a body that asks for nothing, or for something else. */
+export function parseFsckWish(body: unknown): FsckWish {
+  if (!isMap(body)) throw new UsageError("the request has no body");
+  const { repair = false, rebuild = false } = body;
+  if (typeof repair !== "boolean" || typeof rebuild !== "boolean") throw new UsageError("repair and rebuild are flags");
+  return { repair, rebuild };
 }
 
 /** @throws {UsageError} for a list that is not one of named things. */

@@ -4,7 +4,7 @@ import { P2pCacheError, UnreachableError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
 import type { OriginPolicy } from "../../protocol/origin-plan.ts";
 import type { TrafficClass } from "../../protocol/politeness.ts";
-import type { ApiEvent, ApiRemoval, ApiVariant, ErrorShape, HoldingShape } from "./api-types.ts";
+import type { ApiEvent, ApiFsck, ApiRemoval, ApiVariant, ErrorShape, FsckWish, HoldingShape } from "./api-types.ts";
 import { type Ask, type HeldLease, KeepingClient, type LeaseCall } from "./keeping-client.ts";
 
 /** What a fetch may be told, and how it reports. */
@@ -70,8 +70,9 @@ export class NodeClient {
     await this.#call(this.#adminSocket, "POST", "/v1/stop");
   }
 
-  async fsck(): Promise<{ checked: number; faults: string[] }> {
-    return (await this.#call(this.#adminSocket, "POST", "/v1/fsck")) as { checked: number; faults: string[] };
+  async fsck(wish: FsckWish = {}, options: CallOptions = {}): Promise<ApiFsck> {
+    if (!wish.repair && !wish.rebuild) return (await this.#call(this.#adminSocket, "POST", "/v1/fsck")) as ApiFsck;
+    return (await this.#stream(this.#adminSocket, "/v1/fsck/mend", wish, () => undefined, options)) as ApiFsck;
   }
 
   async fetch(call: FetchCall, onProgress: (progress: Progress) => void, options: CallOptions): Promise<ApiVariant[]> {

@@ -2,7 +2,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { P2pCacheError, UsageError } from "../../protocol/errors.ts";
 import type { NamedThing } from "../../protocol/handle-text.ts";
 import { type ApiEvent, type ApiNode, type ApiVariant, errorShape, namedText } from "./api-types.ts";
-import { parseFetchBody, parseThings } from "./bodies.ts";
+import { parseFetchBody, parseFsckWish, parseThings } from "./bodies.ts";
 import { addKeepingAdminRoutes, addKeepingRoutes, type KeepingNode } from "./keeping-routes.ts";
 import { removeAll } from "./removals.ts";
 import { listenOn } from "./sockets.ts";
@@ -149,6 +149,10 @@ function addUserRoutes(server: FastifyInstance, { node, version }: ControlOption
 
 function addAdminRoutes(server: FastifyInstance, { node, onStop }: ControlOptions): void {
   server.post("/v1/fsck", () => node.fsck());
+  server.post("/v1/fsck/mend", (request, reply) => {
+    const wish = parseFsckWish(request.body);
+    return stream(request, reply, (signal) => node.fsck({ ...wish, signal }));
+  });
   addKeepingAdminRoutes(server, node, stream);
   server.post("/v1/rm", (request, reply) => {
     const things = parseThings((request.body as { things?: unknown } | null)?.things);

@@ -76,6 +76,8 @@ export interface Settings {
     readonly maxVariants: number | undefined;
     readonly maxAgeMs: number | undefined;
     readonly minIdleMs: number;
+    /** 0: what is held is not looked at by itself. */
+    readonly scrubPeriodMs: number;
     /** Permission bits of Rez's index files. */
     readonly indexMode: number;
     /** Further caches, read only, in order. */

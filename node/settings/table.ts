@@ -147,6 +147,10 @@ const schema = z.strictObject({
     free_bytes_min: size({ text: "5 % of the disk" }, "What is always left free on the disk.").optional(),
     pinned_bytes_max: size({ text: "80 % of cache.max_bytes" }, "Most that keep-alive lists and pins hold.").optional(),
     min_idle: duration({ value: "24 h" }, "A variant that was used within this time stays."),
+    scrub_period: duration(
+      { value: "30 d" },
+      "In which time all that is held is hashed again, idly; 0: never. What is damaged is repaired.",
+    ),
     index_mode: fileMode({ value: "0666" }, "Mode of Rez's index files."),
     chain: paths([], "Further caches, read only, in order."),
   }),
@@ -293,6 +297,7 @@ function toSettings(parsed: Parsed): Settings {
       maxVariants: cache.max_variants,
       maxAgeMs: cache.max_age,
       minIdleMs: cache.min_idle,
+      scrubPeriodMs: cache.scrub_period,
       indexMode: cache.index_mode,
       chain: cache.chain,
     },

@@ -173,7 +173,8 @@ export class RezCopy implements StagedTree {
     if (names[0] !== undefined) throw differs(names[0]);
     for (const { hash: segment } of root.segments) {
       signal?.throwIfAborted();
-      const fault = await this.#workers.do<"compareEntries">({ kind: "compareEntries", at, segment });
+      const job = { kind: "compareEntries", at, segment, asPlaced: false } as const;
+      const fault = await this.#workers.do<"compareEntries">(job);
       if (fault !== undefined) throw differs(fault);
     }
     for (const { hash: segment, chunks } of root.segments) {

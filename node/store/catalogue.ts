@@ -7,6 +7,7 @@ import { BusyError, FormatError, NoSpaceError, UnusableError, VersionError } fro
 import { type PayloadId, parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
 import { parseVariant, type Variant } from "../../protocol/variant.ts";
 import { closeToOthers, hasCode } from "./rez-guard.ts";
+import { sealValue, unsealValue } from "./sealed.ts";
 
 /** What the catalogue keeps of a variant that lies whole in the cache. */
 export interface CatalogueEntry {
@@ -37,13 +38,20 @@ export interface CatalogueOptions {
 
 /** What this machine holds, in memory and in level. Made anew from the cache and `objects/` when it is lost. */
 export class Catalogue implements AsyncDisposable {
-  readonly #database: Level<string, unknown>;
+  #database: Level<string, unknown>;
+  readonly #onProblem: CatalogueOptions["onProblem"];
+  readonly #wallMs: () => number;
+  /** Writes wait for it. */
+  #renewal: Promise<void> = Promise.resolve();
+  #hasFailed = false;
   readonly #entries = new Map<VariantHash, CatalogueEntry>();
   readonly #payloads = new Map<PayloadId, Set<VariantHash>>();
   #bytes = 0;
 
-  private constructor(database: Level<string, unknown>) {
+  private constructor(database: Level<string, unknown>, { onProblem, wallMs = Date.now }: CatalogueOptions) {
     this.#database = database;
+    this.#onProblem = onProblem;
+    this.#wallMs = wallMs;
   }
 
   /**
@@ -55,7 +63,7 @@ export class Catalogue implements AsyncDisposable {
     try {
       // A file in the directory's place is moved aside like any other broken database.
       if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) closeToOthers(path);
-      return await Catalogue.#load(path);
+      return await Catalogue.#load(path, options);
     } catch (error) {
       checkBroken(path, error);
       const aside = await moveAside(path, options.wallMs ?? Date.now);
@@ -63,15 +71,15 @@ export class Catalogue implements AsyncDisposable {
     }
     try {
       closeToOthers(path);
-      return await Catalogue.#load(path);
+      return await Catalogue.#load(path, options);
     } catch (cause) {
       const hint = `see that ${dirname(path)} can be written, then start again`;
       throw new UnusableError(`no database can be made at ${path}`, { cause, hint });
     }
   }
 
-  /** @throws what level throws; {FormatError} for entries that are not ours; {VersionError}. */
-  static async #load(path: string): Promise<Catalogue> {
+  /** @throws what level throws; {FormatError} for a mark that is not ours; {VersionError}. */
+  static async #load(path: string, options: CatalogueOptions): Promise<Catalogue> {
     const database = new Level<string, unknown>(path, { valueEncoding: "json" });
     try {
       await database.open();
@@ -79,9 +87,11 @@ export class Catalogue implements AsyncDisposable {
       if (mark === undefined) await database.put(formatKey, { version: 1 }, durable);
       else if (!isMap(mark)) throw new FormatError("the mark of the node's database is not an object");
       else if (mark.version !== 1) throw new VersionError("the node's database", mark.version);
-      const catalogue = new Catalogue(database);
-      for await (const [, value] of database.iterator({ gte: "holding!", lt: 'holding"' })) {
-        catalogue.#remember(parseEntry(value));
+      const catalogue = new Catalogue(database, options);
+      for await (const [key, value] of database.iterator({ gte: "holding!", lt: 'holding"' })) {
+        const entry = readEntry(value);
+        if (entry !== undefined && key === `holding!${entry.hash}`) catalogue.#remember(entry);
+        else await catalogue.#drop(key);
       }
       return catalogue;
     } catch (error) {
@@ -110,21 +120,25 @@ export class Catalogue implements AsyncDisposable {
 
   /** Durable when it returns. @throws {NoSpaceError} when the state's disk is full: it is not held then. */
   async put(entry: CatalogueEntry): Promise<void> {
-    await this.#write(this.#database.put(`holding!${entry.hash}`, entry, durable));
+    await this.#write((database) => database.put(`holding!${entry.hash}`, sealValue(entry), durable));
     this.#forget(entry.hash);
     this.#remember(entry);
   }
 
   async remove(variant: VariantHash): Promise<void> {
     this.#forget(variant);
-    await this.#write(this.#database.del(`holding!${variant}`, durable));
+    await this.#write((database) => database.del(`holding!${variant}`, durable));
   }
 
   /** What else is kept of one kind, by name: pins, leases, times. */
   async facts(kind: FactKind): Promise<Map<string, unknown>> {
     const facts = new Map<string, unknown>();
     const range = { gte: `${kind}!`, lt: `${kind}"` };
-    for await (const [key, value] of this.#database.iterator(range)) facts.set(key.slice(kind.length + 1), value);
+    for await (const [key, sealed] of this.#database.iterator(range)) {
+      const value = unsealValue(sealed);
+      if (value === undefined) await this.#drop(key);
+      else facts.set(key.slice(kind.length + 1), value);
+    }
     return facts;
   }
 
@@ -132,18 +146,29 @@ export class Catalogue implements AsyncDisposable {
   async putFacts(kind: FactKind, facts: ReadonlyMap<string, unknown>): Promise<void> {
     const changes = [...facts].map(([name, value]) => {
       const key = `${kind}!${name}`;
-      return value === undefined ? ({ type: "del", key } as const) : ({ type: "put", key, value } as const);
+      return value === undefined
+        ? ({ type: "del", key } as const)
+        : ({ type: "put", key, value: sealValue(value) } as const);
     });
     for (let at = 0; at < changes.length; at += batchMax) {
-      await this.#write(this.#database.batch(changes.slice(at, at + batchMax), durable));
+      await this.#write((database) => database.batch(changes.slice(at, at + batchMax), durable));
     }
+  }
+
+  /** Makes the database anew without its holdings; what else can be read of it is taken along. */
+  async renew(): Promise<void> {
+    await this.#renewal;
+    const renewed = this.#renew();
+    this.#renewal = renewed.catch(() => undefined);
+    await renewed;
   }
 
   /** The number that the node's announcements start with: greater at every start (DESIGN section 6). */
   async nextEpoch(wallMs: number): Promise<number> {
-    const stored = Number((await this.#database.get("epoch")) ?? 0);
+    const sealed = await this.#database.get("epoch");
+    const stored = Number((typeof sealed === "number" ? sealed : unsealValue(sealed)) ?? 0);
     const epoch = Math.max(Number.isSafeInteger(stored) ? stored + 1 : 0, Math.floor(wallMs));
-    await this.#write(this.#database.put("epoch", epoch, durable));
+    await this.#write((database) => database.put("epoch", sealValue(epoch), durable));
     return epoch;
   }
 
@@ -151,14 +176,53 @@ export class Catalogue implements AsyncDisposable {
     await this.#database.close();
   }
 
-  /** LevelDB says what the disk refused in words only. */
-  async #write(work: Promise<void>): Promise<void> {
+  async #renew(): Promise<void> {
+    const old = this.#database;
+    const kept: (readonly [string, unknown])[] = [];
     try {
-      await work;
+      for await (const [key, value] of old.iterator()) if (!key.startsWith("holding!")) kept.push([key, value]);
     } catch (error) {
-      if (!isDiskFull(error)) throw error;
-      throw new NoSpaceError(`no space left for the node's database ${this.#database.location}`, { cause: error });
+      this.#onProblem?.(`not all of the node's database can be read: ${String(error)}`);
     }
+    await old.close();
+    await moveAside(old.location, this.#wallMs);
+    closeToOthers(old.location);
+    const anew = new Level<string, unknown>(old.location, { valueEncoding: "json" });
+    await anew.open();
+    const puts = kept.map(([key, value]) => ({ type: "put", key, value }) as const);
+    for (let at = 0; at < puts.length; at += batchMax) await anew.batch(puts.slice(at, at + batchMax), durable);
+    this.#database = anew;
+    for (const variant of [...this.#entries.keys()]) this.#forget(variant);
+  }
+
+  /** An entry rotted. What a holding was is found again in the cache, and checked; a pin is lost. */
+  async #drop(key: string): Promise<void> {
+    await this.#database.del(key, durable);
+    this.#onProblem?.(`an entry of the node's database was damaged, and was dropped: ${key}`);
+  }
+
+  /** LevelDB says what the disk refused in words only, and takes in nothing more after that until it is opened anew. */
+  async #write(work: (database: Level<string, unknown>) => Promise<void>): Promise<void> {
+    await this.#renewal;
+    if (this.#hasFailed) await this.#reopen();
+    try {
+      await work(this.#database);
+    } catch (cause) {
+      if (hasCode(cause, "LEVEL_DATABASE_NOT_OPEN")) throw cause;
+      this.#hasFailed = true;
+      const { location } = this.#database;
+      if (isDiskFull(cause)) throw new NoSpaceError(`no space left for the node's database ${location}`, { cause });
+      throw new UnusableError(`the node's database ${location} cannot be written: ${String(cause)}`, { cause });
+    }
+  }
+
+  async #reopen(): Promise<void> {
+    this.#hasFailed = false;
+    const reopened = this.#database.close().then(() => this.#database.open());
+    this.#renewal = reopened.catch(() => {
+      this.#hasFailed = true;
+    });
+    await this.#renewal;
   }
 
   #remember(entry: CatalogueEntry): void {
@@ -203,7 +267,7 @@ function checkBroken(path: string, error: unknown): void {
 }
 
 function isDiskFull(error: unknown): boolean {
-  return /No space left|Disk quota exceeded/.test(String(error));
+  return /ENOSPC|No space left|Disk quota exceeded/.test(String(error));
 }
 
 function checkUsable(directory: string, cause: unknown): void {
@@ -224,6 +288,15 @@ async function moveAside(path: string, wallMs: () => number): Promise<string> {
   const aside = join(dirname(path), `${prefix}${wallMs()}`);
   await rename(path, aside);
   return aside;
+}
+
+function readEntry(sealed: unknown): CatalogueEntry | undefined {
+  try {
+    // One that was written before there were seals has its hash on top.
+    return parseEntry(isMap(sealed) && typeof sealed.hash === "string" ? sealed : unsealValue(sealed));
+  } catch {
+    return undefined;
+  }
 }
 
 /** Our own writing, as far as a disk keeps it. What it says of the cache is checked against the cache at opening. */

@@ -36,9 +36,14 @@ export class Holdings {
     }
   }
 
-  /** Those that must be checked before they are announced. */
-  get unsure(): VariantHash[] {
-    return [...this.#unsure];
+  /** Has all checked that must be before they are announced, one after the other. Never rejects. */
+  async checkUnsure(verify: (variant: VariantHash) => Promise<unknown>, closing: AbortSignal): Promise<void> {
+    for (const variant of [...this.#unsure]) {
+      if (closing.aborted) return;
+      await verify(variant).catch((error: unknown) => {
+        if (!closing.aborted) this.#parts.onProblem(`${variant} could not be checked: ${String(error)}`);
+      });
+    }
   }
 
   /** Neither damaged nor unsure. */
@@ -49,6 +54,12 @@ export class Holdings {
   /** One that has this tree and can be relied on. */
   soundWith(payload: PayloadId): CatalogueEntry | undefined {
     return this.#parts.catalogue.byPayload(payload).find((entry) => this.#isSound(entry));
+  }
+
+  /** It must be checked before it counts. */
+  doubt(variant: VariantHash): void {
+    this.#damaged.delete(variant);
+    this.#unsure.add(variant);
   }
 
   isDamaged(variant: VariantHash): boolean {
@@ -122,6 +133,11 @@ export class Holdings {
         this.#leaving.delete(hash);
       }
     });
+  }
+
+  /** Changes what lies at a variant's place, while nobody else does. What is found wrong of it meanwhile says nothing. */
+  async change<Result>(hash: VariantHash, work: () => Promise<Result>): Promise<Result> {
+    return await this.#alone(hash, work);
   }
 
   isLeaving(variant: VariantHash): boolean {

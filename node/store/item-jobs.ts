@@ -23,8 +23,13 @@ export type ItemJob =
       readonly hash: ChunkHash;
       readonly bytes: Uint8Array;
     }
-  /** Which of these segments lie there as they should. */
-  | { readonly kind: "checkSegments"; readonly objectsPath: string; readonly hashes: readonly ChunkHash[] }
+  /** Which of these segments lie there as they should; those that do not are thrown away, unless nothing `mayChange`. */
+  | {
+      readonly kind: "checkSegments";
+      readonly objectsPath: string;
+      readonly hashes: readonly ChunkHash[];
+      readonly mayChange?: false;
+    }
   | { readonly kind: "loadSegment"; readonly objectsPath: string; readonly hash: ChunkHash }
   | {
       readonly kind: "storeChunk";
@@ -56,8 +61,8 @@ export type ItemJob =
   | { readonly kind: "verifySegment"; readonly at: JobPlace; readonly segment: ChunkHash; readonly asPlaced: boolean }
   /** Compares a tree's names with its manifest: what should not be there. */
   | { readonly kind: "verifyNames"; readonly at: JobPlace; readonly rootBytes: Uint8Array; readonly asPlaced: boolean }
-  /** The first difference in types, sizes and targets between what one segment lists and a tree that Rez copied. */
-  | { readonly kind: "compareEntries"; readonly at: JobPlace; readonly segment: ChunkHash }
+  /** The first difference in types, sizes and targets between what one segment lists and a tree; `asPlaced` as above. */
+  | { readonly kind: "compareEntries"; readonly at: JobPlace; readonly segment: ChunkHash; readonly asPlaced: boolean }
   /** The first difference in the contents of some of a segment's chunks. */
   | {
       readonly kind: "compareChunks";
@@ -67,8 +72,26 @@ export type ItemJob =
       readonly from: number;
       readonly to: number;
     }
+  /** Which chunks and files of a segment are wrong in a placed tree. */
+  | { readonly kind: "findDamage"; readonly at: JobPlace; readonly segment: ChunkHash }
+  /** What that will take of the disk. */
+  | ({ readonly kind: "measureDrafts" } & DraftsPlace & SegmentDamage)
+  /** Makes ready to take in what is wrong, beside the tree; `files` are those of the whole tree. */
+  | ({ readonly kind: "prepareDrafts" } & DraftsPlace & SegmentDamage)
+  /** Makes right what one segment lists, by renaming drafts over it. */
+  | ({ readonly kind: "mendSegment"; readonly asPlaced: boolean; readonly syncs: boolean } & DraftsPlace &
+      Pick<SegmentDamage, "files">)
+  /** Takes away what is not in the manifest. */
+  | { readonly kind: "mendNames"; readonly at: JobPlace; readonly rootBytes: Uint8Array }
   /** What a directory takes of the disk. */
   | { readonly kind: "measure"; readonly path: string };
+
+/** A segment of a placed tree, and where what is made anew of it lies meanwhile. */
+interface DraftsPlace {
+  readonly at: JobPlace;
+  readonly segment: ChunkHash;
+  readonly draftsPath: string;
+}
 
 /** Faults of one tree that are told: enough to see what happened to it. */
 export const treeFaultsMax = 1000;
@@ -105,6 +128,14 @@ export interface SegmentFault {
   readonly fault: string;
 }
 
+/** What is wrong with the contents of a segment's files. */
+export interface SegmentDamage {
+  /** Places among the segment's chunks. */
+  readonly chunks: readonly number[];
+  /** What must be made anew. */
+  readonly files: readonly string[];
+}
+
 /** What each kind of job answers. */
 export interface ItemJobResults {
   readonly storeSegment: undefined;
@@ -124,6 +155,12 @@ export interface ItemJobResults {
   readonly syncSegments: undefined;
   readonly compareEntries: SegmentFault | undefined;
   readonly compareChunks: SegmentFault | undefined;
+  readonly findDamage: SegmentDamage;
+  /** Bytes. */
+  readonly measureDrafts: number;
+  readonly prepareDrafts: undefined;
+  readonly mendSegment: undefined;
+  readonly mendNames: undefined;
   readonly measure: Measured;
 }
 

@@ -13,9 +13,10 @@ import { checkChunk, readChunk, writeChunk } from "../tree-file.ts";
 import type { ChunkPlace, ItemJob, JobAnswer, JobFailure, JobPlace, PreparedChunks } from "./item-jobs.ts";
 import { RecentBytes, RecentMap } from "./recent.ts";
 import { cacheError } from "./rez-guard.ts";
-import { hasSegment, loadSegment, storeSegment, syncSegmentNames } from "./segment-objects.ts";
+import { hasSegment, isSegmentRight, loadSegment, storeSegment, syncSegmentNames } from "./segment-objects.ts";
 import { compareChunks, compareEntries, verifyNames, verifySegment } from "./tree-checker.ts";
 import { finishTree, isBare, makeSkeleton, measureTree, syncTree } from "./tree-maker.ts";
+import { findDamage, measureDrafts, mendNames, mendSegment, prepareDrafts } from "./tree-mender.ts";
 
 // One worker thread: it hashes, writes and reads items, and decodes manifests, away from the main thread.
 
@@ -51,7 +52,7 @@ function perform(job: ItemJob): unknown {
     case "storeSegment":
       return storeSegment(job.objectsPath, job.hash, job.bytes, engine.hash, `${threadId}-${written++}`);
     case "checkSegments":
-      return Uint8Array.from(job.hashes, (hash) => (hasSegment(job.objectsPath, hash, engine.hash) ? 1 : 0));
+      return checkSegments(job);
     case "loadSegment":
       return loadSegment(job.objectsPath, job.hash, engine.hash);
     case "storeChunk":
@@ -80,9 +81,19 @@ function perform(job: ItemJob): unknown {
     case "syncSegments":
       return syncSegmentNames(job.objectsPath, job.hashes);
     case "compareEntries":
-      return compareEntries(job.at.treePath, segmentAt(job.at, job.segment));
+      return compareEntries(job.at.treePath, segmentAt(job.at, job.segment), job);
     case "compareChunks":
       return compareChunks(job.at.treePath, segmentAt(job.at, job.segment), engine.hash, job);
+    case "findDamage":
+      return findDamage(job.at.treePath, segmentAt(job.at, job.segment), engine.hash);
+    case "measureDrafts":
+      return measureDrafts(segmentAt(job.at, job.segment), job);
+    case "prepareDrafts":
+      return prepareDrafts(job.at.treePath, job.draftsPath, segmentAt(job.at, job.segment), engine.hash, job);
+    case "mendSegment":
+      return mendSegment(job.at.treePath, job.draftsPath, segmentAt(job.at, job.segment), job);
+    case "mendNames":
+      return mendNames(job.at.treePath, segmentsOf(job.at, decodeRoot(job.rootBytes)));
     case "measure":
       return measureTree(job.path);
   }
@@ -90,6 +101,11 @@ function perform(job: ItemJob): unknown {
 
 /** What a tree consists of before its first chunk: kept from the first reading, unless it is very much. */
 const bareMax = 20_000;
+
+function checkSegments({ objectsPath, hashes, mayChange }: Extract<ItemJob, { kind: "checkSegments" }>): Uint8Array {
+  const isRight = mayChange === false ? isSegmentRight : hasSegment;
+  return Uint8Array.from(hashes, (hash) => (isRight(objectsPath, hash, engine.hash) ? 1 : 0));
+}
 
 type PrepareJob = Extract<ItemJob, { kind: "prepare" }>;
 

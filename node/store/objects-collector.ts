@@ -1,9 +1,9 @@
 import { unlinkSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Hasher, PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { decodeEnvelope, decodeRelease, type ReleaseRecord } from "../../protocol/record.ts";
 import type { Catalogue } from "./catalogue.ts";
+import { loadEnvelope } from "./record-objects.ts";
 import { namesIn } from "./rez-index.ts";
 
 export interface CollectorParts {
@@ -102,8 +102,8 @@ export class ObjectsCollector {
 
   async #read(path: string): Promise<ReleaseRecord | undefined> {
     try {
-      const envelope = await readFile(join(this.#parts.objectsPath, path));
-      return decodeRelease(decodeEnvelope(envelope).body, this.#parts.hasher);
+      const envelope = await loadEnvelope(join(this.#parts.objectsPath, path));
+      return envelope && decodeRelease(decodeEnvelope(envelope).body, this.#parts.hasher);
     } catch {
       return undefined;
     }

@@ -43,6 +43,9 @@ export function ownerData(): OwnerData {
   };
 }
 
+/** Claims of this process that are over, and whose files could not be deleted. */
+const abandoned = new Set<string>();
+
 /** What names a process for good: another one never has the same. */
 export type ProcessMark = Pick<OwnerData, "pid" | "started" | "pidNamespace" | "bootId" | "host">;
 
@@ -61,7 +64,8 @@ export function parseProcessMark(value: unknown): ProcessMark | undefined {
 }
 
 /** Whether the owner is provably dead; false whenever that cannot be known from here. */
-export function ownerIsDead(owner: ProcessMark): boolean {
+export function ownerIsDead(owner: ProcessMark & Partial<Pick<OwnerData, "nonce">>): boolean {
+  if (owner.nonce !== undefined && abandoned.has(owner.nonce)) return true;
   if (owner.bootId !== readBootId()) return owner.host === hostname() && owner.bootId !== "";
   if (owner.pidNamespace !== readPidNamespace()) return false;
   if (!processExists(owner.pid)) return true;
@@ -100,13 +104,27 @@ export function tryClaim(path: string, scratch: string): Claim | undefined {
       if (holder !== undefined && !breakDead(path, holder, scratch)) return undefined;
     }
   } finally {
-    unlinkSync(draft);
+    forgetDraft(draft);
   }
   return {
     release() {
-      if (readOwner(path)?.nonce === data.nonce) unlinkSync(path);
+      try {
+        if (readOwner(path)?.nonce === data.nonce) unlinkSync(path);
+      } catch {
+        // A disk that fails just now must not keep us out for as long as we live.
+        abandoned.add(data.nonce);
+      }
     },
   };
+}
+
+/** One that a failing disk keeps goes with the next start: a claim that has been made must be given to its owner. */
+function forgetDraft(draft: string): void {
+  try {
+    unlinkSync(draft);
+  } catch {
+    // See above.
+  }
 }
 
 /** Deletes the drafts that dead processes left in `scratch`. */

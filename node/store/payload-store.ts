@@ -8,6 +8,7 @@ import type { RezHandle } from "../../protocol/rez-handle.ts";
 import type { Variant } from "../../protocol/variant.ts";
 import type { CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
 import { Adoption } from "./adoption.ts";
+import { Bookkeeping } from "./bookkeeping.ts";
 import { Catalogue, type CatalogueEntry } from "./catalogue.ts";
 import { loadItem, verifyHeldTree } from "./held-tree.ts";
 import { Holdings, holdingOf, pathOf } from "./holdings.ts";
@@ -16,11 +17,13 @@ import { ItemWorkers } from "./item-workers.ts";
 import { ObjectsCollector } from "./objects-collector.ts";
 import { CacheOwner } from "./owner.ts";
 import { loadRecord, RecordKeeper, writeDurably } from "./record-objects.ts";
-import { checkStore, endIntent, entryOf, intentPath, type RecoveryPlace, recoverStore } from "./recovery.ts";
+import { endIntent, entryOf, intentPath, type RecoveryPlace, recoverStore } from "./recovery.ts";
 import { beingCopied, type RemoveOptions, takeOut, tidy } from "./removal.ts";
+import { Repairs } from "./repairs.ts";
 import { Retention } from "./retention.ts";
 import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
 import { cacheError, closeToOthers, makeDirectory } from "./rez-guard.ts";
+import { Scrub } from "./scrub.ts";
 import { readDiskSpace, SpaceLedger } from "./space.ts";
 import type { StagedPayload } from "./staged-payload.ts";
 import { type MakeRoom, Staging } from "./staging.ts";
@@ -33,6 +36,9 @@ import { VariantPlaces } from "./variant-places.ts";
  */
 export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly adoption: Adoption;
+  readonly bookkeeping: Bookkeeping;
+  readonly repairs: Repairs;
+  readonly scrub: Scrub;
   /** When what is held was used, and who wants it kept. */
   readonly retention: Retention;
   readonly #options: StoreOptions;
@@ -86,6 +92,12 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const { indexMode } = options;
     const unlessOutdated = this.#records.unlessOutdated.bind(this.#records);
     this.adoption = new Adoption({ place, holdings, workers, space, objects, find, keep, unlessOutdated, indexMode });
+    const [tidied, verify] = [() => this.#tidied, this.verify.bind(this)];
+    this.repairs = new Repairs({ place, holdings, workers, space, objects, places: this.#places, tidied, verify });
+    const checkUnsure = this.verifyUnsure.bind(this);
+    this.bookkeeping = new Bookkeeping({ place, holdings, places: this.#places, workers, checkUnsure });
+    const positionPath = join(options.statePath, "scrub.json");
+    this.scrub = new Scrub({ objectsPath: place.objectsPath, positionPath, holdings, workers, verify });
   }
 
   /**
@@ -104,7 +116,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
       return owner;
     });
     const catalogue = opened.use(await Catalogue.open(join(statePath, "index"), { onProblem }));
-    const workers = opened.use(ItemWorkers.open());
+    const workers = options.workers ?? opened.use(ItemWorkers.open());
     const [objectsPath, stagingPath] = [join(rez.ownPath, "objects"), join(rez.ownPath, "staging")];
     makeDirectory(stagingPath);
     const place = { ...options, rez, catalogue, objectsPath, stagingPath, onProblem };
@@ -180,7 +192,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
    */
   noteRecord(hash: VariantHash, envelope: Uint8Array): Promise<void> {
     this.#objects.touch(hash);
-    return this.#records.keep(hash, envelope, () => this.#catalogue.get(hash)?.payload);
+    return this.#records.keep(hash, envelope, () => this.#catalogue.get(hash));
   }
 
   /**
@@ -200,6 +212,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
       await this.noteRecord(hash, envelope);
     };
     try {
+      // Before room is made for it, which costs others their place.
+      await this.#records.unlessOutdated(hash, record, async () => undefined);
       const isNew = this.#catalogue.get(hash) === undefined;
       const staged = await this.#staging.open(record, this.space, { prepare, signal, isNew });
       // The record that names its segments may be replaced by a later one while it comes in.
@@ -272,17 +286,13 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
 
   /** Checks what was placed before an unclean boot; it is announced only then. Never rejects. */
   async verifyUnsure(): Promise<void> {
-    for (const variant of this.#holdings.unsure) {
-      if (this.#closing.signal.aborted) return;
-      await this.verify(variant).catch((error: unknown) => {
-        if (!this.#closing.signal.aborted) this.#place.onProblem(`${variant} could not be checked: ${String(error)}`);
-      });
-    }
+    await this.#holdings.checkUnsure((variant) => this.verify(variant), this.#closing.signal);
   }
 
-  /** What the catalogue says against what the cache shows. Nothing is hashed. */
-  check(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
-    return checkStore(this.#place);
+  /** One line for all that is wrong with the bookkeeping. */
+  async check(): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
+    const { checked, faults } = await this.bookkeeping.check();
+    return { checked, faults };
   }
 
   /** Whether a held variant was found damaged. */
@@ -312,7 +322,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     await using closing = new AsyncDisposableStack();
     for (const owner of this.#owners) closing.use(owner);
     closing.use(this.#catalogue);
-    closing.use(this.#workers);
+    if (this.#options.workers === undefined) closing.use(this.#workers);
     await this.#staging.leaveAll();
     for (const entry of this.#holdings.sound()) await this.#holdings.makeSure(entry);
     await this.#tidied;
@@ -337,10 +347,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     return { kind: "placed", holding: holdingOf(entry) };
   }
 
-  /**
-   * Moves a tree in beside an earlier revision, a damaged tree, or one that the catalogue does not know, which then goes:
-   * never mended in place, since programs may be running from it.
-   */
+  /** Moves a tree in beside an earlier revision, or one that the catalogue does not know, which then goes. */
   #placeTree(hash: VariantHash, handle: RezHandle, staged: StagedPayload, signal?: AbortSignal): Promise<PlaceResult> {
     const { record, treePath: tree } = staged;
     const placement = {

@@ -13,11 +13,15 @@ import {
 import { variantText } from "../../protocol/variant.ts";
 import { spendBallast } from "./ballast.ts";
 import { cacheError, hasCode } from "./rez-guard.ts";
+import { sealBytes, unsealBytes } from "./sealed.ts";
 
 /** Where the envelope of the newest release record of a variant lies. */
 function recordPath(objectsPath: string, variant: VariantHash): string {
   return join(objectsPath, variant.slice(0, 2), `${variant}.dsse.json`);
 }
+
+/** What is held of a variant. */
+type HeldRelease = Pick<ReleaseRecord, "variant" | "payload" | "revision">;
 
 export interface KeeperParts {
   readonly objectsPath: string;
@@ -44,7 +48,7 @@ export class RecordKeeper {
    * @throws {NotTrustedError} RECORD_OUTDATED when a higher revision was written before; RECORD_CONFLICT when the one that
    * was is of the same revision and says something else.
    */
-  keep(variant: VariantHash, envelope: Uint8Array, held: () => PayloadId | undefined): Promise<void> {
+  keep(variant: VariantHash, envelope: Uint8Array, held: () => HeldRelease | undefined): Promise<void> {
     const keepOnce = () => this.#keep(variant, envelope, held());
     return this.#inTurn(variant, () => keepOnce().catch((error) => this.#keepOnFull(error, keepOnce))).catch(
       (error: unknown) => {
@@ -90,9 +94,14 @@ export class RecordKeeper {
     return done;
   }
 
-  async #keep(variant: VariantHash, envelope: Uint8Array, held: PayloadId | undefined): Promise<void> {
+  async #keep(variant: VariantHash, envelope: Uint8Array, held: HeldRelease | undefined): Promise<void> {
     const path = recordPath(this.#objectsPath, variant);
-    const before = await load(path);
+    const before = await loadEnvelope(path);
+    if (before === undefined && held !== undefined) {
+      // The record may have rotted; what is held of it still says how far we were.
+      const given = this.#read(envelope);
+      if (given !== undefined && given.revision < held.revision) throw outdated(held, given);
+    }
     if (before !== undefined) {
       if (compareBytes(before, envelope) === 0) return;
       const [known, given] = [this.#read(before), this.#read(envelope)];
@@ -100,16 +109,19 @@ export class RecordKeeper {
         if (given.revision < known.revision) throw outdated(known, given);
         if (newerRecord<SignedRecord>(known, given) === known) return;
       }
-      if (held !== undefined && known !== undefined && !known.withdrawn && known.payload === held) {
-        await writeDurably(heldPath(path), before);
+      if (held !== undefined && known !== undefined && !known.withdrawn && known.payload === held.payload) {
+        await writeDurably(heldPath(path), sealBytes(before));
       }
     }
-    await writeDurably(path, envelope);
+    await writeDurably(path, sealBytes(envelope));
   }
 }
 
 /** Two searches went on at once, and the one that ended first had found the newer record. */
-function outdated({ variant, revision }: SignedRecord, given: SignedRecord): NotTrustedError {
+function outdated(
+  { variant, revision }: Pick<SignedRecord, "variant" | "revision">,
+  given: SignedRecord,
+): NotTrustedError {
   const message = `revision ${given.revision} of ${variantText(variant)} is outdated: revision ${revision} was seen`;
   return new NotTrustedError(message, { code: "RECORD_OUTDATED", hint: "fetch it again, for the newer one" });
 }
@@ -121,7 +133,7 @@ export function loadRecord(
   which: "newest" | "held" = "newest",
 ): Promise<Uint8Array | undefined> {
   const path = recordPath(objectsPath, variant);
-  return load(which === "newest" ? path : heldPath(path));
+  return loadEnvelope(which === "newest" ? path : heldPath(path));
 }
 
 /**
@@ -136,7 +148,7 @@ export async function loadRecordOf(
 ): Promise<ReleaseRecord | undefined> {
   const path = recordPath(objectsPath, variant);
   for (const each of [path, heldPath(path)]) {
-    const envelope = await load(each);
+    const envelope = await loadEnvelope(each);
     const record = envelope === undefined ? undefined : readRecord(envelope, hasher);
     if (record !== undefined && !record.withdrawn && record.payload === payload) return record;
   }
@@ -173,10 +185,11 @@ function heldPath(path: string): string {
   return `${path}.held`;
 }
 
-async function load(path: string): Promise<Uint8Array | undefined> {
+/** The envelope in a file; undefined where there is none, or it is not what was written. */
+export async function loadEnvelope(path: string): Promise<Uint8Array | undefined> {
   try {
     const { size } = await stat(path);
-    return size > recordBytesMax ? undefined : await readFile(path);
+    return size > recordBytesMax + sealBytesMax ? undefined : unsealBytes(await readFile(path));
   } catch {
     return undefined;
   }
@@ -190,3 +203,6 @@ function readRecord(envelope: Uint8Array, hasher: Hasher): SignedRecord | undefi
     return undefined;
   }
 }
+
+/** More than a seal takes. */
+const sealBytesMax = 64;

@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { readdir, readFile, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import {
@@ -10,7 +9,7 @@ import {
 } from "../../protocol/hash.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import { rezHandle, sameHandle } from "../../protocol/rez-handle.ts";
-import { isPathPart, variantHash, variantText } from "../../protocol/variant.ts";
+import { isPathPart, variantHash } from "../../protocol/variant.ts";
 import type { Catalogue, CatalogueEntry } from "./catalogue.ts";
 import { pathOf } from "./holdings.ts";
 import { readBootId } from "./owner.ts";
@@ -98,7 +97,7 @@ export function entryOf(
 }
 
 /** An index file whose payload has gone breaks the environments that Rez makes with it (REZ.md section 4). */
-async function removeRootless(place: RecoveryPlace, found: Found, signal: AbortSignal): Promise<void> {
+export async function removeRootless(place: RecoveryPlace, found: Found, signal: AbortSignal): Promise<void> {
   try {
     await place.rez.remove(found, signal);
   } catch (error) {
@@ -109,48 +108,19 @@ async function removeRootless(place: RecoveryPlace, found: Found, signal: AbortS
 /**
  * A payload with our index file that the catalogue does not know (the state directory was lost, or is another one): it
  * is believed where a record of ours agrees, and checked before it is announced, since nobody knows what happened to it.
+ * Answers whether it was taken up.
  */
-async function takeUp(place: RecoveryPlace, found: Found): Promise<void> {
+export async function takeUp(place: RecoveryPlace, found: Found): Promise<boolean> {
   const { variant, payload } = found;
-  if (found.kind !== "cached" || variant === undefined || payload === undefined) return;
-  if (place.catalogue.get(variant) !== undefined) return;
+  if (found.kind !== "cached" || variant === undefined || payload === undefined) return false;
+  if (place.catalogue.get(variant) !== undefined) return false;
   const record = await loadRecordOf(place.objectsPath, variant, payload, place.hasher);
-  if (record === undefined || variantHash(record.variant, place.hasher) !== variant) return;
+  if (record === undefined || variantHash(record.variant, place.hasher) !== variant) return false;
   const location = place.repositories.get(record.variant.repository);
-  if (location === undefined || !sameHandle(rezHandle(record.variant, location), found.handle)) return;
+  if (location === undefined || !sameHandle(rezHandle(record.variant, location), found.handle)) return false;
   const more = found.adopted === true ? ({ isAdopted: true } as const) : {};
   await place.catalogue.put({ ...entryOf(variant, record, found, more), unsureSinceBoot: noBoot });
-}
-
-/** What the catalogue says against what the cache shows. Nothing is hashed. */
-export async function checkStore(
-  place: RecoveryPlace,
-): Promise<{ readonly checked: number; readonly faults: readonly string[] }> {
-  const entries = place.catalogue.all();
-  const faults = checkEntries(place.rez, entries);
-  for (const { hash, payload, variant } of entries) {
-    if ((await loadRecordOf(place.objectsPath, hash, payload, place.hasher)) === undefined) {
-      faults.push(`${variantText(variant)}: its release record has gone`);
-    }
-  }
-  return { checked: entries.length, faults };
-}
-
-/** What is wrong with entries of the catalogue, and what lies in the cache that it does not know; one line each. */
-function checkEntries(rez: RezCache, entries: readonly CatalogueEntry[]): string[] {
-  const faults: string[] = [];
-  const known = new Set<string>();
-  for (const entry of entries) {
-    const path = join(entry.directory, entry.suffix);
-    known.add(path);
-    if (!existsSync(path)) faults.push(`${path}: the payload has gone`);
-    if (!existsSync(`${path}.json`)) faults.push(`${path}.json: the index file has gone`);
-  }
-  for (const found of rez.ownEntries()) {
-    if (found.kind === "rootless") faults.push(`${found.indexPath}: an index file without its payload`);
-    else if (!known.has(found.rootPath)) faults.push(`${found.rootPath}: placed by p2pcache, and not in the catalogue`);
-  }
-  return faults;
+  return true;
 }
 
 /** Whether what lies at an entry's place is, by its index file, what the entry says. */

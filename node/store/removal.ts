@@ -3,7 +3,9 @@ import { fillBallast, spendBallast } from "./ballast.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
 import type { ObjectsCollector } from "./objects-collector.ts";
 import { isEntry, type RecoveryPlace } from "./recovery.ts";
+import { repairsPath } from "./repairs.ts";
 import type { RezCache } from "./rez-cache.ts";
+import { deleteTree } from "./rez-files.ts";
 
 export interface RemoveOptions {
   readonly signal?: AbortSignal;
@@ -33,6 +35,7 @@ async function takeOutOnce(rez: RezCache, entry: CatalogueEntry, signal: AbortSi
     if (!isEntry({ ...found, kind: "cached" }, entry)) continue;
     if ((await rez.remove(found, signal)) === "copying") throw beingCopied(found.rootPath);
   }
+  await rez.finishRemovals(entry.directory, signal);
 }
 
 /** Deletes what a crash left of removals, and what nothing names any more. Never rejects; a signal ends it early. */
@@ -41,6 +44,7 @@ export async function tidy(place: RecoveryPlace, objects: ObjectsCollector, clos
   fillBallast(rez.ownPath);
   try {
     await rez.emptyOwnLeftovers(AbortSignal.any([AbortSignal.timeout(tidyWaitMs), closing]));
+    await deleteTree(repairsPath(place));
     await objects.collect(closing);
   } catch (error) {
     if (!closing.aborted) onProblem(`leftovers in ${rez.path} were not cleared: ${String(error)}`);

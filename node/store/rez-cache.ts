@@ -86,6 +86,8 @@ export class RezCache {
   readonly ownPath: string;
   readonly #timing: LockTiming;
   readonly #wallMs: () => number;
+  /** Out of Rez's sight, and not deleted yet. */
+  readonly #trash = new Set<string>();
 
   private constructor(path: string, options: RezCacheOptions) {
     this.path = path;
@@ -143,7 +145,7 @@ export class RezCache {
     } catch (error) {
       throw cacheError(this.path, error);
     } finally {
-      for (const path of trash) await deleteTree(path);
+      await this.#deleteTrash(trash);
     }
   }
 
@@ -177,7 +179,7 @@ export class RezCache {
     } catch (error) {
       throw cacheError(this.path, error);
     } finally {
-      for (const path of trash) await deleteTree(path);
+      await this.#deleteTrash(trash);
     }
   }
 
@@ -198,7 +200,7 @@ export class RezCache {
     } catch (error) {
       throw cacheError(this.path, error);
     }
-    for (const path of trash) await deleteTree(path);
+    await this.#deleteTrash(trash);
     return "removed";
   }
 
@@ -241,6 +243,32 @@ export class RezCache {
     }
   }
 
+  /** Ends removals that were cut off in one hash directory by a disk that failed. */
+  async finishRemovals(directory: string, signal?: AbortSignal): Promise<void> {
+    if (!namesIn(directory).some((name) => leftover.test(name))) return;
+    const trash: string[] = [];
+    try {
+      using _lock = await this.#takeLock(signal);
+      for (const name of namesIn(directory)) trash.push(...this.#clearLeftover(directory, name));
+      deleteEmptyParents(directory);
+    } catch (error) {
+      throw cacheError(this.path, error);
+    }
+    await this.#deleteTrash(trash);
+  }
+
+  /** What cannot be deleted now is tried again with the next, and at the next opening: Rez does not see it any more. */
+  async #deleteTrash(trash: readonly string[]): Promise<void> {
+    for (const path of trash) this.#trash.add(path);
+    for (const path of this.#trash) {
+      const isDeleted = await deleteTree(path).then(
+        () => true,
+        () => false,
+      );
+      if (isDeleted) this.#trash.delete(path);
+    }
+  }
+
   get #toDelete(): string {
     return join(this.path, ".sys", "to_delete");
   }
@@ -271,25 +299,38 @@ export class RezCache {
 
   /** Under the lock. The index file's new name says, should we crash, that the payload beside it is to go. */
   #takeOut({ directory, suffix, indexPath }: Found): string[] {
-    renameSync(indexPath, join(directory, `.${suffix}.json.removing`));
-    syncDirectory(directory);
-    return this.#finishTakingOut(directory, suffix);
+    const removing = join(directory, `.${suffix}.json.removing`);
+    renameSync(indexPath, removing);
+    try {
+      syncDirectory(directory);
+      return this.#finishTakingOut(directory, suffix);
+    } catch (error) {
+      // It is still there whole, and Rez may go on using it.
+      if (existsSync(join(directory, suffix))) renameSync(removing, indexPath);
+      throw error;
+    }
   }
 
   #finishTakingOut(directory: string, suffix: string): string[] {
     const aside = moveAside(join(directory, suffix), this.#toDelete, qualifiedName(directory));
-    unlinkIfThere(join(directory, `.copying-${suffix}`));
-    unlinkIfThere(join(directory, `.${suffix}.json.removing`));
+    for (const name of [`.copying-${suffix}`, `.${suffix}.json.removing`]) {
+      try {
+        unlinkIfThere(join(directory, name));
+      } catch {
+        // The payload has gone already; the next opening clears what says that it is to go.
+      }
+    }
     return aside === undefined ? [] : [aside];
   }
 
-  #clearLeftover(directory: string, name: string): void {
+  #clearLeftover(directory: string, name: string): string[] {
     const [, suffix, kind] = leftover.exec(name) ?? [];
-    if (suffix === undefined) return;
+    if (suffix === undefined) return [];
     // An index file beside the mark means that the name has been given again: then the payload is not the old one.
     const isOldPayload = kind === "removing" && !existsSync(join(directory, `${suffix}.json`));
-    if (isOldPayload) this.#finishTakingOut(directory, suffix);
-    else unlinkIfThere(join(directory, name));
+    if (isOldPayload) return this.#finishTakingOut(directory, suffix);
+    unlinkIfThere(join(directory, name));
+    return [];
   }
 
   /** Every `<name>/<version>/<hash4>`; names with a dot first are not Rez's packages. */

@@ -6,6 +6,7 @@ import {
   fsyncSync,
   lstatSync,
   openSync,
+  readdirSync,
   renameSync,
   rmdirSync,
   rmSync,
@@ -54,8 +55,14 @@ export function moveAside(rootPath: string, toDelete: string, qualifiedName: str
   const stat = lstatSync(rootPath, { throwIfNoEntry: false });
   if (stat === undefined) return undefined;
   // A directory that is not writable cannot be moved to another parent by its unprivileged owner.
-  if (stat.isDirectory() && (stat.mode & 0o200) === 0) chmodSync(rootPath, stat.mode | 0o200);
-  renameSync(rootPath, target);
+  const isClosed = stat.isDirectory() && (stat.mode & 0o200) === 0;
+  if (isClosed) chmodSync(rootPath, stat.mode | 0o200);
+  try {
+    renameSync(rootPath, target);
+  } catch (error) {
+    if (isClosed) chmodSync(rootPath, stat.mode & 0o7777);
+    throw error;
+  }
   return target;
 }
 
@@ -70,6 +77,18 @@ export async function deleteTree(path: string): Promise<void> {
   if (stat === undefined) return;
   if (stat.isDirectory()) await makeWritable(path);
   await rm(path, { recursive: true, force: true });
+}
+
+/** The same at once: for worker threads. */
+export function deleteTreeNow(path: string): void {
+  const open = (directory: string): void => {
+    chmodSync(directory, 0o700);
+    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+      if (entry.isDirectory()) open(join(directory, entry.name));
+    }
+  };
+  if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) open(path);
+  rmSync(path, { recursive: true, force: true });
 }
 
 /** Deletes the hash, version and package directory as far as they are empty, as Rez does. */

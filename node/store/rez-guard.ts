@@ -96,6 +96,8 @@ function asCacheErrors<T>(path: string, action: () => T): T {
 
 /** An error of the filesystem as one of ours, naming the path it was about; every other error as it is. */
 export function cacheError(path: string, error: unknown): unknown {
+  // What went wrong first says more than what letting go of it came upon.
+  if (error instanceof SuppressedError) return cacheError(path, error.suppressed);
   if (error instanceof P2pCacheError || !(error instanceof Error)) return error;
   const { code, path: where = path } = error as NodeJS.ErrnoException;
   if (code === "ENOSPC" || code === "EDQUOT") return new NoSpaceError(`no space left for ${where}`, { cause: error });

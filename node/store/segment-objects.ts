@@ -69,6 +69,16 @@ export function loadSegment(objectsPath: string, hash: ChunkHash, hasher: Hasher
   throw new ChunkMissingError(`the manifest segment ${hash} was damaged on this disk`);
 }
 
+/** Whether a segment lies there as it should; nothing is changed. */
+export function isSegmentRight(objectsPath: string, hash: ChunkHash, hasher: Hasher): boolean {
+  const path = segmentPath(objectsPath, hash);
+  try {
+    return statSync(path).size <= segmentBytesMax && bytesToHex(hasher(readFileSync(path))) === hash;
+  } catch {
+    return false;
+  }
+}
+
 /** Whether a segment lies there as it should; one that does not is thrown away, to be fetched again. */
 export function hasSegment(objectsPath: string, hash: ChunkHash, hasher: Hasher): boolean {
   try {

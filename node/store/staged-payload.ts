@@ -1,8 +1,6 @@
-import { execFile } from "node:child_process";
 import { constants } from "node:fs";
 import { type FileHandle, mkdir, open, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { Bitmap } from "../../protocol/bitmap.ts";
 import { assert, ChunkMissingError, FormatError, TreeDamagedError } from "../../protocol/errors.ts";
 import { type ChunkHash, digestBytes, hashFromBytes, type PayloadId } from "../../protocol/hash.ts";
@@ -15,6 +13,7 @@ import type { ChunkPlace, JobPlace } from "./item-jobs.ts";
 import type { ItemWorkers } from "./item-workers.ts";
 import { cacheError, hasCode } from "./rez-guard.ts";
 import type { Reservation } from "./space.ts";
+import { syncFilesystem } from "./sync-filesystem.ts";
 
 /**
  * A payload on its way in: its tree under `staging/`, and a bitmap of the items that were verified and written. What
@@ -274,7 +273,10 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
   }
 
   /** Work that must be over before another may take up this directory. */
-  #underway<T>(work: Promise<T>): Promise<T> {
+  #underway<T>(unnamed: Promise<T>): Promise<T> {
+    const work = unnamed.catch((error: unknown) => {
+      throw cacheError(this.path, error);
+    });
     const ended: Promise<unknown> = work.then(
       () => this.#work.delete(ended),
       (error: unknown) => {
@@ -294,23 +296,6 @@ export class StagedPayload implements StagedTree, AsyncDisposable {
 
 /** Chunks that one job hashes again: about 32 MiB, so that other jobs get their turn. */
 const rehashBatch = 64;
-
-/** Node has no syncfs: one child that syncs the filesystem beats an fsync for each of 100,000 files. */
-async function syncFilesystem(path: string, signal: AbortSignal | undefined): Promise<void> {
-  const timeout = AbortSignal.timeout(syncMs);
-  const either = signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
-  const run = promisify(execFile)("sync", ["-f", path], { signal: either, killSignal: "SIGKILL" });
-  try {
-    await run;
-  } catch (error) {
-    // One that waits for a disk cannot be killed; this process can end without it.
-    run.child.unref();
-    throw error;
-  }
-}
-
-/** Longer than a disk takes for what one fetch wrote; with much more than that to write, each file is synced by itself. */
-const syncMs = 60_000;
 
 /** The bitmap's file; whatever else lies in its place is thrown away. */
 async function openHaveFile(path: string): Promise<FileHandle> {

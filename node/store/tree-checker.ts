@@ -33,10 +33,14 @@ export function verifySegment(
 }
 
 /** The first difference in types, sizes and targets. */
-export function compareEntries(treePath: string, parts: readonly SegmentPart[]): SegmentFault | undefined {
+export function compareEntries(
+  treePath: string,
+  parts: readonly SegmentPart[],
+  options: CheckOptions,
+): SegmentFault | undefined {
   for (const part of parts) {
     if (part.kind === "run" || part.kind === "continuation") continue;
-    const fault = entryFault(join(treePath, part.path), part, { asPlaced: false });
+    const fault = entryFault(join(treePath, part.path), part, options);
     if (fault !== undefined) return { path: part.path, fault };
   }
   return undefined;
@@ -92,6 +96,17 @@ class Faults {
 
 const unreadable = "cannot be read as the file that it was";
 
+/** The files of a wrong chunk that are wrong; undefined for a chunk that is right. */
+export function wrongChunk(
+  treePath: string,
+  parts: readonly SegmentPart[],
+  layout: ChunkLayout,
+  hasher: Hasher,
+): readonly string[] | undefined {
+  const faults = chunkFaults(treePath, parts, layout, hasher);
+  return faults.length === 0 ? undefined : faults.map(({ path }) => path);
+}
+
 /** One for each file of a wrong chunk that is wrong; none for a chunk that is right. */
 function chunkFaults(
   treePath: string,
@@ -140,7 +155,8 @@ function digestOf(parts: readonly SegmentPart[], range: FileRange): Uint8Array |
   return file?.kind === "small" ? file.digest : undefined;
 }
 
-function entryFault(
+/** What is wrong with one entry, but for its content; undefined where nothing is. */
+export function entryFault(
   path: string,
   part: Exclude<SegmentPart, { kind: "run" | "continuation" }>,
   options: CheckOptions,

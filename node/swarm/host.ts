@@ -9,6 +9,7 @@ import { type Multiaddr, multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p } from "libp2p";
 import { UsageError } from "../../protocol/errors.ts";
 import type { Admission } from "../ports.ts";
+import { withWholeWrites } from "./whole-writes.ts";
 
 export interface HostOptions {
   readonly key: PrivateKey;
@@ -29,7 +30,7 @@ export function createHost(options: HostOptions): Promise<Libp2p> {
     // On a LAN whoever is up answers in a millisecond; others are not worth waiting for (DESIGN section 7, rule 9).
     // The transport hands its options to `net.connect`, which takes this one; its type does not say so.
     transports: [tcp({ dialOpts: { timeout: connectMs } as object })],
-    connectionEncrypters: [noise({ prologueBytes: options.prologue })],
+    connectionEncrypters: [withWholeWrites(noise({ prologueBytes: options.prologue }))],
     // The window is not negotiated: 256 KiB is what every yamux starts with (hashicorp/yamux, spec.md).
     streamMuxers: [yamux({ streamOptions: { initialStreamWindowSize: 256 * 1024 } })],
     services: { identify: identify(), ping: ping(), gossip: options.gossip },

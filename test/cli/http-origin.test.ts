@@ -122,7 +122,7 @@ const faults: readonly (readonly [
     "that is silent",
     misbehaviours.silent,
     6,
-    /not done within 4 s: the origin web gave no answer in \d s/,
+    /not done within 4 s, and 5 MB of 5 MB of \S+ are missing: the origin web gave no answer in \d s/,
     ["--timeout", "4 s"],
   ],
   ["that is slow", slow, 6, /not done within 4 s/, ["--timeout", "4 s"]],
@@ -130,7 +130,7 @@ const faults: readonly (readonly [
     "that breaks off",
     misbehaviours.truncating,
     6,
-    /not done within 4 s: the origin web cannot be used: \S+ closed/,
+    /not done within 4 s, and 5 MB of 5 MB of \S+ are missing: the origin web cannot be used: \S+ closed/,
     ["--timeout", "4 s"],
   ],
 ];

@@ -3,11 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, type Test } from "uvu";
 import * as assert from "uvu/assert";
-import type { FetchStore, ServedPayload, StagedTree } from "../../node/ports.ts";
 import type { SpaceLimits } from "../../node/store/space.ts";
-import { P2pCacheError } from "../../protocol/errors.ts";
-import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
-import type { Variant } from "../../protocol/variant.ts";
 import {
   describe,
   fill,
@@ -20,26 +16,8 @@ import {
   variantOf,
   writeSampleTree,
 } from "../support/payloads.ts";
-
-/** A store as its tests see it: what the fetcher uses, and what peers are served from. */
-interface TestedStore extends FetchStore {
-  announced(): readonly (readonly [VariantHash, PayloadId])[];
-  serve(payload: PayloadId): Promise<ServedPayload | undefined>;
-}
-
-/** A store that a test has for itself, empty. */
-export interface OpenedStore {
-  readonly store: TestedStore;
-  /** Somebody else puts something at a variant's place. */
-  putForeign(variant: Variant): void;
-  /** Somebody else puts just the released tree there. */
-  putCopy(payload: Payload, treePath: string): void;
-  /** Changes a byte of every file of a held variant. */
-  damage(variant: VariantHash): void;
-  /** The bytes of a file in a held tree. */
-  content(variant: VariantHash, path: string): Uint8Array;
-  close(): Promise<void>;
-}
+import { recordRules, repairRules } from "./repair-rules.ts";
+import { type OpenedStore, type Rule, rejects, same, stage } from "./store-rules.ts";
 
 /** A suite of the rules that every payload store keeps. */
 export function storeRules(name: string, open: (limits: SpaceLimits) => Promise<OpenedStore>): Test {
@@ -68,17 +46,9 @@ export function storeRules(name: string, open: (limits: SpaceLimits) => Promise<
   placeRules(rule);
   adoptionRules(rule);
   servingRules(rule);
+  repairRules(rule);
+  recordRules(rule);
   return test;
-}
-
-type Rule = (
-  text: string,
-  check: (opened: OpenedStore, payload: Payload, treePath: string) => Promise<void>,
-  limits?: SpaceLimits,
-) => void;
-
-function stage({ store }: OpenedStore, { hash, record, envelope }: Payload): Promise<StagedTree> {
-  return store.stage(hash, record, envelope);
 }
 
 function fetchRules(rule: Rule): void {
@@ -368,17 +338,4 @@ function servingRules(rule: Rule): void {
       assert.ok(same(opened.content(payload.hash, "big/one"), opened.content(payload.hash, "big/two")));
     },
   );
-}
-
-async function rejects(promise: Promise<unknown>, ...codes: string[]): Promise<void> {
-  const error = await promise.then(
-    () => assert.unreachable(`nothing was refused, instead of ${codes.join()}`),
-    (reason: unknown) => reason,
-  );
-  assert.instance(error, P2pCacheError);
-  assert.ok(codes.includes((error as P2pCacheError).code), `${(error as P2pCacheError).code}: ${String(error)}`);
-}
-
-function same(a: Uint8Array, b: Uint8Array): boolean {
-  return Buffer.from(a).equals(b);
 }

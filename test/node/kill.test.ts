@@ -8,6 +8,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { openHashEngine } from "../../node/hasher.ts";
 import type { NodeClient, Progress } from "../../node/http/client.ts";
+import { unsealBytes } from "../../node/store/sealed.ts";
 import { Bitmap } from "../../protocol/bitmap.ts";
 import { chunkLayouts } from "../../protocol/layout.ts";
 import { seededRandom } from "../../protocol/random.ts";
@@ -105,7 +106,7 @@ function verifiedBytes(cache: string): { verified: number; total: number } {
 function readRecord(objects: string): ReleaseRecord | undefined {
   const { hash } = openHashEngine();
   const path = join(objects, variantHash(variant, hash).slice(0, 2), `${variantHash(variant, hash)}.dsse.json`);
-  return existsSync(path) ? decodeRelease(decodeEnvelope(readFileSync(path)).body, hash) : undefined;
+  return existsSync(path) ? decodeRelease(decodeEnvelope(unsealBytes(readFileSync(path))!).body, hash) : undefined;
 }
 
 test.run();

@@ -40,6 +40,7 @@ test("without any file everything has its default", ({ home }) => {
       maxVariants: undefined,
       maxAgeMs: undefined,
       minIdleMs: 86_400_000,
+      scrubPeriodMs: 30 * 86_400_000,
       indexMode: 0o666,
       chain: [],
     },

@@ -1,6 +1,8 @@
+import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { keyId, parsePublicKey, verifySignature } from "../../node/keys.ts";
 import { P2pCacheError } from "../../protocol/errors.ts";
 import {
   checkNewer,
@@ -9,12 +11,20 @@ import {
   isExpired,
   isForPlace,
   isToolset,
+  keepListForm,
   parseKeepList,
   type SignedKeepList,
+  trustedKeepList,
 } from "../../protocol/keep-alive.ts";
 import { utf8Bytes } from "../../protocol/paths.ts";
+import { decodeEnvelope, encodeEnvelope } from "../../protocol/record.ts";
 import { signedList } from "../support/keep-lists.ts";
 
+const vectors = JSON.parse(readFileSync(new URL("../fixtures/keep-alive-vectors.json", import.meta.url), "utf8")) as {
+  readonly publicKey: string;
+  readonly body: string;
+  readonly envelope: object;
+};
 const written = {
   toolset: "fx",
   scope: { site: "london", host: ["ws-*", "render-0?"] },
@@ -65,6 +75,35 @@ test("what was signed is read back as it was", () => {
   assert.equal(decodeKeepList(encodeKeepList(list)), list);
   const plain = signedList("fx", 1, []);
   assert.equal(decodeKeepList(encodeKeepList(plain)), plain);
+});
+
+test("lists and their envelopes are encoded, and signed, as they always were", () => {
+  const { publicKey, body, envelope } = vectors;
+  const bytes = utf8Bytes(JSON.stringify(envelope));
+  const key = parsePublicKey(publicKey);
+  const keys = new Map([["fx", { key, keyid: keyId(key) }]]);
+  const list = trustedKeepList(decodeEnvelope(bytes, keepListForm), keys, verifySignature);
+  assert.is(new TextDecoder().decode(encodeKeepList(list)), body);
+  assert.equal([list.version, list.signer, list.keep.length], [42, "pipeline", 2]);
+  assert.equal(encodeEnvelope(decodeEnvelope(bytes, keepListForm), keepListForm), bytes);
+});
+
+test("a signature counts for lists only, by the toolset's key only", () => {
+  const { publicKey, envelope } = vectors;
+  const key = parsePublicKey(publicKey);
+  const trusted = (keys: [string, { key: Uint8Array; keyid: string }][], change: object = {}) =>
+    trustedKeepList(
+      decodeEnvelope(utf8Bytes(JSON.stringify({ ...envelope, ...change })), keepListForm),
+      new Map(keys),
+      verifySignature,
+    );
+  refuses(() => trusted([]), "NOT_TRUSTED", /no key of the toolset fx/);
+  refuses(() => trusted([["fx", { key: new Uint8Array(32), keyid: keyId(key) }]]), "BAD_SIGNATURE");
+  refuses(() => trusted([["fx", { key, keyid: "another" }]]), "BAD_SIGNATURE");
+  refuses(() => trusted([["fx", { key, keyid: keyId(key) }]], { signatures: [] }), "BAD_SIGNATURE");
+  const asRecord = { payloadType: "application/vnd.p2pcache.release+json;version=1" };
+  refuses(() => trusted([["fx", { key, keyid: keyId(key) }]], asRecord), "UNKNOWN_VERSION");
+  refuses(() => decodeEnvelope(utf8Bytes(JSON.stringify(envelope))), "UNKNOWN_VERSION");
 });
 
 test("a signed list without version, signer or times, or of another format, is refused", () => {

@@ -4,7 +4,12 @@ import * as assert from "uvu/assert";
 import type { PayloadId } from "../../protocol/hash.ts";
 import { defaultRegistryLimits } from "../../protocol/payload-registry.ts";
 import { seededRandom } from "../../protocol/random.ts";
-import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
+import {
+  answerFault,
+  leadsNowhere,
+  type RegisterAnswer,
+  type RegisterQuestion,
+} from "../../protocol/register-messages.ts";
 import { Registrar } from "../../protocol/registrar.ts";
 
 const payload = "11".repeat(32) as PayloadId;
@@ -95,8 +100,8 @@ test("of whoever has not been heard since it is thought for one term more that i
   const own = leased(ask("a", 0));
   ask("b", 0);
   ask("c", 0);
-  assert.equal(leased(ask("d", defaultRegistryLimits.leaseMs + 1)), []);
-  const over = leased(ask("d", 2 * defaultRegistryLimits.leaseMs + 1));
+  assert.equal(leased(ask("d", defaultRegistryLimits.leaseMs + 1)), [0], "but for the segments, which all wait for");
+  const over = leased(ask("e", 2 * defaultRegistryLimits.leaseMs + 1));
   assert.is(over.length, 2);
   assert.equal(leased(ask("a", 2 * defaultRegistryLimits.leaseMs + 2)), []);
   assert.is(own.length, 2);
@@ -294,6 +299,61 @@ test("whatever wanters say, a group has one lessee in a site, and nobody has mor
     }),
     { seed: 6 },
   );
+});
+
+test("who lets a lease lapse without an item is told of; segments that do not come go to another after a second", () => {
+  const idle: string[] = [];
+  const registrar = new Registrar(seededRandom(1), defaultRegistryLimits, (peer) => idle.push(peer));
+  const ask = (from: string, nowMs: number, more: Partial<RegisterQuestion> = {}) =>
+    registrar.ask(from, payload, question(more), nowMs)!;
+  const taken = leased(ask("idler", 0));
+  assert.is(taken[0], 0);
+  assert.equal(leased(ask("a", 500, { isReady: false })), []);
+  ask("idler", 900, { leases: reported(taken), wants: 0 });
+  assert.equal(leased(ask("a", 1_001, { isReady: false })).slice(0, 1), [0]);
+  assert.equal(idle, []);
+  const { leaseMs } = defaultRegistryLimits;
+  ask("idler", leaseMs - 1, { leases: reported(taken.slice(1)), wants: 1 });
+  ask("a", leaseMs + 1);
+  assert.equal(idle, ["idler"]);
+});
+
+test("of who alone held a group and did not give it no other group counts as held", () => {
+  const { ask } = scene();
+  ask("keeper", 0, { held: bits(1, 2), wants: 0 });
+  assert.equal(leased(ask("a", 1_000, { held: bits(0, 3, 4, 5), lacking: [1, 2] })), []);
+  const lacking = { held: bits(0, 3, 4, 5), lacking: [1, 2] };
+  assert.equal(leased(ask("a", 5_100, lacking)), [1, 2]);
+  const other = scene();
+  other.ask("keeper", 0, { held: bits(1), wants: 0 });
+  other.ask("keeper", 4_000, { held: bits(1, 2), wants: 0 });
+  assert.equal(leased(other.ask("a", 5_100, lacking)), [1, 2], "the second is believed no more, however new it is");
+});
+
+test("answers that no honest registrar gives are told apart, and those that lead nowhere", () => {
+  const answer: RegisterAnswer = {
+    peers: ["b"],
+    leases: [{ group: 1, from: "origin" }],
+    leaseMs: 2_500,
+    retryAfterMs: 500,
+  };
+  const fault = (more: Partial<RegisterAnswer>, asked: Partial<RegisterQuestion> = {}) =>
+    answerFault({ ...answer, ...more }, question(asked), "a");
+  assert.is(fault({}), undefined);
+  assert.match(fault({ leases: [{ group: groups, from: "far" }] })!, "what there is not");
+  assert.match(fault({}, { wants: 0 })!, "that nobody asked for");
+  assert.is(fault({}, { wants: 0, leases: reported([1]) }), undefined);
+  assert.match(fault({ peers: ["b", "a"] })!, "as their own peers");
+  assert.match(fault({ peers: Array.from({ length: 512 }, (_, i) => `${i}`) })!, "too many peers");
+  for (const times of [{ leaseMs: 0 }, { leaseMs: 60_000 }, { retryAfterMs: 60_000 }]) {
+    assert.match(fault(times)!, "times that none says");
+  }
+  const nothing = { ...answer, peers: [], leases: [] };
+  assert.ok(leadsNowhere(nothing, question({ lacking: [0] })));
+  for (const more of [{}, { lacking: [0], seeks: false }, { lacking: [0], wants: 0 }]) {
+    assert.not(leadsNowhere(nothing, question(more)));
+  }
+  assert.not(leadsNowhere({ ...nothing, peers: ["b"] }, question({ lacking: [0] })));
 });
 
 test.run();

@@ -174,12 +174,13 @@ type Muxer = ReturnType<typeof yamux>;
 
 /** The same multiplexer, with an ear on what it is given: all that was decrypted. It listens first, or it would miss bytes. */
 function tapped(muxer: Muxer, onBytes: ((bytes: number) => void) | undefined): Muxer {
+  if (onBytes === undefined) return muxer;
   return (...words) => {
     const factory = muxer(...words);
     const create = factory.createStreamMuxer.bind(factory);
     factory.createStreamMuxer = (connection) => {
       const made = create(connection);
-      connection.addEventListener("message", ({ data }) => onBytes?.(data.byteLength));
+      connection.addEventListener("message", ({ data }) => onBytes(data.byteLength));
       return made;
     };
     return factory;

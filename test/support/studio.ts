@@ -23,6 +23,14 @@ export interface RunningNode {
   readonly log: () => string;
 }
 
+/** How a node is started. */
+export interface StartOptions {
+  /** Words that start it: in a namespace, or as somebody else. */
+  readonly prefix?: readonly string[];
+  /** What is p2pcache; this checkout's sources when absent. */
+  readonly program?: readonly string[];
+}
+
 /** How a machine of a studio is configured. */
 export interface StudioMachine {
   readonly bootstrap?: readonly string[];
@@ -32,6 +40,8 @@ export interface StudioMachine {
   readonly mdns?: boolean;
   /** TOML in place of the folder origin. */
   readonly origin?: string;
+  /** More lines of TOML in `[cache]`. */
+  readonly cache?: string;
   /** TOML that comes last. */
   readonly more?: string;
 }
@@ -47,8 +57,8 @@ export class Studio implements AsyncDisposable {
     this.#publisher = publisher;
   }
 
-  static async open(): Promise<Studio> {
-    const path = mkdtempSync(join(tmpdir(), "p2pcache-studio-"));
+  static async open(under: string = tmpdir()): Promise<Studio> {
+    const path = mkdtempSync(join(under, "p2pcache-studio-"));
     for (const name of ["origin", "packages"]) mkdirSync(join(path, name), { mode: 0o755 });
     const key = await generatePublisherKey(join(path, "publisher.pem"));
     await generateNetworkKey(join(path, "network.key"));
@@ -66,7 +76,7 @@ export class Studio implements AsyncDisposable {
       `[node]\nname = "${machine}"\nlisten = ["${listen}"]\nbootstrap = ${JSON.stringify(bootstrap)}\nmdns = ${mdns}`,
       `announce_loopback = ${isLocal}`,
       `state = "${this.path}/${machine}/state"\nsocket = "${this.path}/${machine}/run/node.sock"`,
-      `[cache]\npath = "${this.path}/${machine}/cache"\nmax_bytes = "100 GB"\nfree_bytes_min = "1 MiB"`,
+      `[cache]\npath = "${this.path}/${machine}/cache"\nmax_bytes = "100 GB"\nfree_bytes_min = "1 MiB"\n${options.cache ?? ""}`,
       `[repositories]\nstudio = "${this.path}/packages"`,
       options.origin ?? folder,
       `[trust]\npublishers = ["${this.#publisher}"]`,
@@ -86,15 +96,12 @@ export class Studio implements AsyncDisposable {
     await publish(this.settings(this.configure("publisher")), { variant, treePath, requires: [] });
   }
 
-  /** Starts a node as a process of its own, and waits until its sockets answer. `prefix` are words that start it. */
-  async start(
-    config: string,
-    words: readonly string[] = [],
-    options: { readonly prefix?: readonly string[] } = {},
-  ): Promise<RunningNode> {
+  /** Starts a node as a process of its own, and waits until its sockets answer. */
+  async start(config: string, words: readonly string[] = [], options: StartOptions = {}): Promise<RunningNode> {
     const startedMs = performance.now();
-    const run = [process.execPath, launcher, "node", "run", "--config", config, "--json", ...words];
-    const [command, ...rest] = [...(options.prefix ?? []), ...run] as [string, ...string[]];
+    const { prefix = [], program = [process.execPath, launcher] } = options;
+    const run = [...program, "node", "run", "--config", config, "--json", ...words];
+    const [command, ...rest] = [...prefix, ...run] as [string, ...string[]];
     const child = spawn(command, rest, { stdio: ["ignore", "pipe", "pipe"] });
     this.#nodes.add(child);
     child.once("exit", () => this.#nodes.delete(child));

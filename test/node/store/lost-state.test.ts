@@ -94,7 +94,6 @@ const breaks: readonly (readonly [what: string, spoil: (index: string) => void |
       fs.writeFileSync(index, "");
     },
   ],
-  ["an entry is not one of ours", (index) => putRaw(index, "holding!x", { variant: 5 })],
   ["its mark is strange", (index) => putRaw(index, "format", 5)],
 ];
 for (const [what, spoil] of breaks) {
@@ -122,6 +121,70 @@ for (const [what, spoil] of breaks) {
     assert.is(store.announced().length, 1);
   });
 }
+
+test("an entry of the database that rotted is told and made anew, and no other is in doubt", async (context) => {
+  const { open, payload, source, statePath, problems } = context;
+  const other = await release(source, { variant: variantOf("other") });
+  const first = await open();
+  for (const each of [payload, other]) await fetch(first, each);
+  await first[Symbol.asyncDispose]();
+  const index = join(statePath, "index");
+  const entry = await getRaw(index, `holding!${payload.hash}`);
+  await putRaw(index, `holding!${payload.hash}`, JSON.parse(JSON.stringify(entry).replace('"files":', '"fines":')));
+  await putRaw(index, "holding!x", { variant: 5 });
+  const second = await open();
+  assert.is(problems.length, 2);
+  assert.is(second.holdings().length, 2);
+  assert.equal(second.announced(), [[other.hash, other.record.payload]]);
+  assert.equal((await second.check()).faults, []);
+  await second.verifyUnsure();
+  assert.is(second.announced().length, 2);
+});
+
+test("a release record that rotted is given to nobody, and is found by a check", async (context) => {
+  const { open, payload, cachePath } = context;
+  const store = await open();
+  await fetch(store, payload);
+  const record = join(cachePath, ".sys/p2pcache/objects", payload.hash.slice(0, 2), `${payload.hash}.dsse.json`);
+  const { size } = fs.statSync(record);
+  for (const at of [0, 100, size - 20, size - 1]) {
+    flipByte(record, at);
+    assert.is(await store.record(payload.hash), undefined, `${at}`);
+    assert.is((await store.check()).faults.length, 1);
+    flipByte(record, at);
+    assert.ok(await store.record(payload.hash));
+  }
+});
+
+test("records and entries of before there were checksums count", async (context) => {
+  const { open, payload, statePath, cachePath } = context;
+  const first = await open();
+  await fetch(first, payload);
+  const envelope = (await first.record(payload.hash))!;
+  await first[Symbol.asyncDispose]();
+  const index = join(statePath, "index");
+  const { value } = (await getRaw(index, `holding!${payload.hash}`)) as { value: unknown };
+  await putRaw(index, `holding!${payload.hash}`, value);
+  fs.writeFileSync(
+    join(cachePath, ".sys/p2pcache/objects", payload.hash.slice(0, 2), `${payload.hash}.dsse.json`),
+    envelope,
+  );
+  const second = await open();
+  assert.equal(second.announced(), [[payload.hash, payload.record.payload]]);
+  assert.equal((await second.check()).faults, []);
+  assert.equal(context.problems, []);
+});
+
+test("with its record rotted an older release is refused all the same", async (context) => {
+  const { open, payload, source, cachePath } = context;
+  const store = await open();
+  const newer = await release(source, { revision: 2, supersedes: payload.record });
+  await fetch(store, newer);
+  flipByte(join(cachePath, ".sys/p2pcache/objects", newer.hash.slice(0, 2), `${newer.hash}.dsse.json`), 30);
+  await rejects(store.noteRecord(payload.hash, payload.envelope), "RECORD_OUTDATED");
+  await store.noteRecord(newer.hash, newer.envelope);
+  assert.equal((await store.check()).faults, []);
+});
 
 test("state and database are closed to others, also where they were open", async ({ open, statePath }) => {
   const paths = [statePath, join(statePath, "index")];
@@ -216,6 +279,14 @@ test("a start with many holdings answers within 2 s", async (context) => {
 async function setBoot(statePath: string, unsureSinceBoot: string): Promise<void> {
   await using catalogue = await Catalogue.open(join(statePath, "index"));
   for (const entry of catalogue.all()) await catalogue.put({ ...entry, unsureSinceBoot });
+}
+
+async function getRaw(index: string, key: string): Promise<unknown> {
+  const { Level } = await import("level");
+  const database = new Level<string, unknown>(index, { valueEncoding: "json" });
+  const value = await database.get(key);
+  await database.close();
+  return value;
 }
 
 async function putRaw(index: string, key: string, value: unknown): Promise<void> {

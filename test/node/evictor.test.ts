@@ -1,0 +1,179 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { Evictor, type EvictorParts } from "../../node/evictor.ts";
+import { BusyError } from "../../protocol/errors.ts";
+import { parsePayloadId, parseVariantHash, type VariantHash } from "../../protocol/hash.ts";
+import { KeepIndex } from "../../protocol/keep-index.ts";
+import type { ReleaseRecord } from "../../protocol/record.ts";
+import { variantText } from "../../protocol/variant.ts";
+import { signedList } from "../support/keep-lists.ts";
+import { failureOf } from "../support/swarm-member.ts";
+
+const nowMs = Date.parse("2026-11-21T08:00:00Z");
+const dayMs = 86_400_000;
+
+interface World {
+  readonly evictor: Evictor;
+  readonly removed: string[];
+  readonly used: Map<string, number>;
+  readonly leased: Map<VariantHash, string>;
+  readonly copies: Map<string, number>;
+  /** Called before one is removed. */
+  onRemove: (name: string) => void;
+}
+
+/** Variants of 100 bytes each, the first one unused for the longest; `maxBytes` is the cache's limit. */
+function world(names: readonly string[], maxBytes: number, keep: readonly string[] = []): World {
+  const entries = new Map(
+    names.map((name, i) => {
+      const variant = { kind: "rez", repository: "studio", name } as const;
+      const hash = parseVariantHash(`${i}`.padStart(64, "a"));
+      const payload = parsePayloadId(`${i}`.padStart(64, "b"));
+      return [hash, { variant, hash, payload, revision: 0, directory: "", suffix: "a", bytes: 100, files: 1 }];
+    }),
+  );
+  const used = new Map(names.map((name, i) => [name, nowMs - (50 - i) * dayMs]));
+  const removed: string[] = [];
+  const [leased, copies] = [new Map<VariantHash, string>(), new Map<string, number>()];
+  const index = new KeepIndex(keep.length === 0 ? [] : [signedList("fx", 1, keep)], place, nowMs);
+  const nameOf = (hash: VariantHash) => entries.get(hash)!.variant.name;
+  const scene: Omit<World, "evictor"> & { evictor?: Evictor } = {
+    removed,
+    used,
+    leased,
+    copies,
+    onRemove: () => undefined,
+  };
+  const parts = {
+    store: {
+      retention: {
+        entries: () => [...entries.values()],
+        entry: (hash: VariantHash) => entries.get(hash),
+        lastUsedMs: (hash: VariantHash) => used.get(nameOf(hash)),
+        lastUses: async () => new Map([...entries.keys()].map((hash) => [hash, used.get(nameOf(hash))])),
+        isPinned: () => false,
+      },
+      space: {
+        use: async () => {
+          const usedBytes = entries.size * 100;
+          return { usedBytes, freeBytes: 1e9, freeInodes: undefined, blockBytes: 1, comingVariants: 0 };
+        },
+      },
+      remove: async (hash: VariantHash) => {
+        scene.onRemove(nameOf(hash));
+        removed.push(nameOf(hash));
+        entries.delete(hash);
+      },
+    },
+    leases: { prune: async () => undefined, holders: () => leased },
+    keeps: () => index,
+    directory: () => ({ copies: (hash: VariantHash) => copies.get(nameOf(hash)) ?? 0 }),
+    isFetched: () => false,
+    limits: () => ({
+      ...{ maxBytes, maxVariants: undefined, maxAgeMs: undefined, freeBytesMin: 0 },
+      ...{ pinnedBytesMax: 1e9, minIdleMs: dayMs },
+    }),
+    clock: { monotonicMs: () => 0, wallMs: () => nowMs },
+    log: () => undefined,
+    announce: () => undefined,
+  };
+  scene.evictor = new Evictor(parts as unknown as EvictorParts);
+  return scene as World;
+}
+
+const place = { site: "", rack: "", host: "" };
+const need = { bytes: 100, totalBytes: 100, inodes: 1, variants: 1 };
+const record = { variant: { kind: "rez", repository: "studio", name: "new" } } as unknown as ReleaseRecord;
+
+test("what is used or leased while others are being removed stays after all (P5)", async () => {
+  const scene = world(["a", "b", "c", "d"], 100);
+  scene.onRemove = (name) => {
+    if (name !== "a") return;
+    scene.used.set("b", nowMs);
+    scene.leased.set(parseVariantHash("2".padStart(64, "a")), "pid 1 (nuke)");
+  };
+  const { lines } = await scene.evictor.collect({ toLow: false });
+  assert.equal(scene.removed, ["a", "d"]);
+  assert.equal(
+    lines.map(({ handle, reason }) => [handle, reason.split(",")[0]]),
+    [
+      ["studio:a", "goes: last used 50 days ago"],
+      ["studio:b", "kept: used just now"],
+      ["studio:c", "kept: leased by pid 1 (nuke)"],
+      ["studio:d", "goes: last used 47 days ago"],
+    ],
+  );
+});
+
+test("what a list names and has become the last copy meanwhile stays for this time", async () => {
+  const scene = world(["a", "b"], 50, ["studio:b", "studio:a"]);
+  for (const name of ["a", "b"]) scene.copies.set(name, 1);
+  // While the first one goes, the other machine lets go of the second.
+  scene.onRemove = () => scene.copies.set("b", 0);
+  const { lines } = await scene.evictor.collect({ toLow: false });
+  assert.equal(scene.removed, ["a"]);
+  assert.equal(
+    lines.map(({ handle, outcome }) => [handle, outcome]),
+    [
+      ["studio:a", "removed"],
+      ["studio:b", "kept"],
+    ],
+  );
+});
+
+test("one that cannot be removed keeps no other from going, and says why", async () => {
+  const scene = world(["a", "b"], 50);
+  scene.onRemove = (name) => {
+    if (name === "a") throw new BusyError("Rez's lock is held", { code: "REZ_LOCK_HELD" });
+  };
+  const { lines, freedBytes } = await scene.evictor.collect({ toLow: false });
+  assert.equal(
+    lines.map(({ outcome, reason }) => [outcome, reason]),
+    [
+      ["failed", "kept: Rez's lock is held"],
+      ["removed", "goes: last used 49 days ago, 0 replicas"],
+    ],
+  );
+  assert.is(freedBytes, 100);
+});
+
+test("room is made for a fetch, and for two at once no more than both need", async () => {
+  const scene = world(["a", "b", "c", "d"], 400);
+  assert.ok(await scene.evictor.makeRoom(record, need));
+  assert.equal(scene.removed, ["a"]);
+  assert.not(await scene.evictor.makeRoom(record, need), "there is room");
+  const both = await Promise.all([
+    scene.evictor.makeRoom(record, { ...need, totalBytes: 200, bytes: 200 }),
+    scene.evictor.makeRoom(record, { ...need, totalBytes: 200, bytes: 200 }),
+  ]);
+  assert.equal(
+    [both, scene.removed],
+    [
+      [true, false],
+      ["a", "b"],
+    ],
+  );
+});
+
+test("where there is too little that may go nothing goes, and the error names what is missing", async () => {
+  const scene = world(["a", "b"], 200);
+  scene.used.set("b", nowMs);
+  const error = await failureOf(scene.evictor.makeRoom(record, { ...need, totalBytes: 150 }));
+  assert.equal([error.code, scene.removed], ["NO_SPACE", []]);
+  assert.match(
+    error.message,
+    new RegExp(`^there is no room for ${variantText(record.variant)}: 50 bytes below max_bytes`),
+  );
+});
+
+test("a dry run removes nothing, and explains like the run itself", async () => {
+  const scene = world(["a", "b"], 100);
+  const { lines } = await scene.evictor.dryRun();
+  assert.equal(
+    lines.map(({ outcome }) => outcome),
+    ["goes", "goes"],
+  );
+  assert.equal(scene.removed, []);
+});
+
+test.run();

@@ -1,0 +1,269 @@
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Evictor } from "../../node/evictor.ts";
+import { type Lease, Leases } from "../../node/leases.ts";
+import { noLog } from "../../node/log.ts";
+import type { FetchStore, Holding, StagedTree } from "../../node/ports.ts";
+import type { ItemWorkers } from "../../node/store/item-workers.ts";
+import { MemoryPayloadStore } from "../../node/store/memory-payload-store.ts";
+import { processMark } from "../../node/store/owner.ts";
+import { PayloadStore } from "../../node/store/payload-store.ts";
+import type { DiskSpace } from "../../node/store/space.ts";
+import { NoSpaceError } from "../../protocol/errors.ts";
+import type { EvictionLimits } from "../../protocol/eviction.ts";
+import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
+import type { SignedKeepList } from "../../protocol/keep-alive.ts";
+import { KeepIndex } from "../../protocol/keep-index.ts";
+import { storeOptions } from "../node/store/store-fixture.ts";
+import { engine, fill, type Payload, removeTree, repository } from "./payloads.ts";
+
+export const hourMs = 3_600_000;
+export const limits: EvictionLimits = {
+  maxBytes: 32_000,
+  maxVariants: undefined,
+  maxAgeMs: undefined,
+  freeBytesMin: 100_000,
+  pinnedBytesMax: 32_000,
+  minIdleMs: 24 * hourMs,
+};
+/** Of the disk; what others write there leaves less. */
+const diskBytes = 1_000_000;
+
+/** What both kinds of machine have: a clock, a disk that others fill, lists, and who uses what. */
+abstract class Machine {
+  nowMs: number = Math.floor(Date.now() / 1000) * 1000;
+  filledBytes = 0;
+  lists: readonly SignedKeepList[] = [];
+  leases!: Leases;
+  evictor!: Evictor;
+  readonly #held = new Map<VariantHash, Lease>();
+
+  abstract readonly store: FetchStore & {
+    holdings(): Holding[];
+    announced(): readonly (readonly [VariantHash, PayloadId])[];
+  };
+  /** As the evictor and the leases see it. */
+  protected abstract get parts(): { readonly evicted: unknown; readonly leased: Parameters<typeof Leases.open>[0] };
+
+  keeps(): KeepIndex {
+    return new KeepIndex(this.lists, { host: "machine", site: "", rack: "" }, this.nowMs);
+  }
+
+  readonly readSpace = async (): Promise<DiskSpace> => {
+    const heldBytes = this.store?.holdings().reduce((sum, { bytes }) => sum + bytes, 0) ?? 0;
+    const freeBytes = Math.max(0, diskBytes - this.filledBytes - heldBytes);
+    return { totalBytes: diskBytes, freeBytes, freeInodes: undefined, blockBytes: 1 };
+  };
+
+  async freeBytes(): Promise<number> {
+    return (await this.readSpace()).freeBytes;
+  }
+
+  /** The leases of connections ended with the process that was before. */
+  async begin(): Promise<void> {
+    const { evicted, leased } = this.parts;
+    this.leases = await Leases.open(leased, () => undefined);
+    this.evictor = new Evictor({
+      store: evicted as ConstructorParameters<typeof Evictor>[0]["store"],
+      leases: this.leases,
+      keeps: () => this.keeps(),
+      directory: () => undefined,
+      isFetched: () => false,
+      limits: () => limits,
+      clock: { monotonicMs: () => this.nowMs, wallMs: () => this.nowMs },
+      log: noLog,
+      announce: () => undefined,
+    });
+  }
+
+  /** `outlives`: it is a process's, which goes on when this one's connections end. */
+  async lease(variant: VariantHash, outlives: boolean): Promise<void> {
+    const mark = outlives ? { process: processMark(process.pid) } : {};
+    this.#held.set(variant, await this.leases.hold({ variants: [variant], name: "test", ...mark }));
+  }
+
+  /** Its connection ends. */
+  async endLease(variant: VariantHash): Promise<void> {
+    await this.#held.get(variant)!.leave();
+  }
+
+  /** Fetches a release as a node does, with all its items at hand. `share` of them come, then it is cut short. */
+  async fetch(payload: Payload, cut = false): Promise<void> {
+    const staged = await this.stage(payload);
+    try {
+      if (cut) return;
+      await fill(staged, payload);
+      await this.store.commit(payload.hash, staged);
+      this.use(payload.hash);
+    } finally {
+      await this.store.leave(staged);
+    }
+  }
+
+  protected abstract stage(payload: Payload): Promise<StagedTree>;
+  abstract use(variant: VariantHash): void;
+  abstract lastUsedMs(variant: VariantHash): number | undefined;
+  abstract pin(variant: VariantHash): Promise<void>;
+  abstract unpin(variant: VariantHash): Promise<void>;
+  abstract damage(variant: VariantHash): Promise<void>;
+  /** Ends the process in good order, or not, and starts another one. */
+  abstract restart(): Promise<void>;
+  abstract [Symbol.asyncDispose](): Promise<void>;
+}
+
+export type { Machine };
+
+/** A machine without a disk. */
+export class MemoryMachine extends Machine {
+  readonly store: MemoryPayloadStore;
+  readonly #uses = new Map<VariantHash, number>();
+  readonly #pins = new Set<VariantHash>();
+  readonly #written = new Map<string, unknown>();
+
+  constructor() {
+    super();
+    const repositories = new Map([[repository, "/mnt"]]);
+    this.store = new MemoryPayloadStore({
+      hasher: engine.hash,
+      repositories,
+      limits,
+      readSpace: () => this.readSpace(),
+    });
+  }
+
+  static async open(): Promise<MemoryMachine> {
+    const machine = new MemoryMachine();
+    await machine.begin();
+    return machine;
+  }
+
+  protected get parts() {
+    const entries = () =>
+      this.store.holdings().map((held) => ({ ...held, ...this.store.recordOf(held.variant)!, hash: held.variant }));
+    const retention = {
+      entries,
+      entry: (variant: VariantHash) => entries().find(({ hash }) => hash === variant),
+      lastUsedMs: (variant: VariantHash) => this.#uses.get(variant),
+      lastUses: async () => this.#uses,
+      isPinned: (variant: VariantHash) => this.#pins.has(variant),
+    };
+    const { store } = this;
+    const leased = {
+      leases: async () => this.#written,
+      noteLease: async (id: string, lease: object | undefined) => {
+        if (lease === undefined) this.#written.delete(id);
+        else this.#written.set(id, JSON.parse(JSON.stringify(lease)));
+      },
+    };
+    return { evicted: { retention, space: store.space, remove: store.remove.bind(store) }, leased };
+  }
+
+  protected async stage({ hash, record, envelope }: Payload): Promise<StagedTree> {
+    for (;;) {
+      try {
+        return await this.store.stage(hash, record, envelope);
+      } catch (error) {
+        const { bytes } = record.root;
+        const need = { bytes, totalBytes: bytes, inodes: record.root.entries };
+        if (!(error instanceof NoSpaceError) || !(await this.evictor.makeRoom(record, need))) throw error;
+      }
+    }
+  }
+
+  use(variant: VariantHash): void {
+    this.#uses.set(variant, this.nowMs);
+  }
+
+  lastUsedMs(variant: VariantHash): number | undefined {
+    return this.#uses.get(variant);
+  }
+
+  async pin(variant: VariantHash): Promise<void> {
+    this.#pins.add(variant);
+  }
+
+  async unpin(variant: VariantHash): Promise<void> {
+    this.#pins.delete(variant);
+  }
+
+  async damage(variant: VariantHash): Promise<void> {
+    this.store.damage(variant);
+    await this.store.verify(variant);
+  }
+
+  async restart(): Promise<void> {
+    await this.begin();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+/** A machine with a real store. */
+export class DiskMachine extends Machine {
+  store!: PayloadStore;
+  readonly #folder = fs.mkdtempSync(join(tmpdir(), "p2pcache-model-"));
+  readonly #workers: ItemWorkers;
+
+  constructor(workers: ItemWorkers) {
+    super();
+    this.#workers = workers;
+  }
+
+  static async open(workers: ItemWorkers): Promise<DiskMachine> {
+    const machine = new DiskMachine(workers);
+    await machine.#open();
+    return machine;
+  }
+
+  protected get parts() {
+    return { evicted: this.store, leased: this.store.retention };
+  }
+
+  protected async stage({ hash, record, envelope }: Payload): Promise<StagedTree> {
+    return await this.store.stage(hash, record, envelope);
+  }
+
+  use(variant: VariantHash): void {
+    const at = new Date(this.nowMs);
+    fs.utimesSync(`${this.store.holding(variant)!.path}.json`, at, at);
+  }
+
+  lastUsedMs(variant: VariantHash): number | undefined {
+    return this.store.retention.lastUsedMs(variant);
+  }
+
+  async pin(variant: VariantHash): Promise<void> {
+    await this.store.retention.pin(variant, new Date(this.nowMs).toISOString());
+  }
+
+  async unpin(variant: VariantHash): Promise<void> {
+    await this.store.retention.unpin(variant);
+  }
+
+  async damage(variant: VariantHash): Promise<void> {
+    const path = join(this.store.holding(variant)!.path, "0.py");
+    fs.chmodSync(path, 0o644);
+    fs.writeFileSync(path, "rotten");
+    await this.store.verify(variant);
+  }
+
+  async restart(): Promise<void> {
+    await this.store[Symbol.asyncDispose]();
+    await this.#open();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.store[Symbol.asyncDispose]();
+    removeTree(this.#folder);
+  }
+
+  async #open(): Promise<void> {
+    const clock = { monotonicMs: () => performance.now(), wallMs: () => this.nowMs };
+    const readSpace = this.readSpace;
+    const workers = this.#workers;
+    this.store = await PayloadStore.open({ ...storeOptions(this.#folder), limits, clock, readSpace, workers });
+    await this.begin();
+    this.store.makeRoom = (record, need) => this.evictor.makeRoom(record, need);
+  }
+}
