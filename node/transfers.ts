@@ -146,13 +146,16 @@ export class Transfers {
   /** None where nobody else is there. */
   #registrarsFor(payload: PayloadId, swarm: Swarm | undefined): PeerName[] {
     if (swarm === undefined) return [];
-    const nowMs = this.#parts.clock.wallMs();
+    const { clock, standing } = this.#parts;
+    const nowMs = clock.wallMs();
     const seen = new Map([[swarm.id, nowMs]]);
     // Of some that are connected nothing has been heard yet.
     for (const { peer } of swarm.peers()) seen.set(peer, nowMs);
     for (const { name, upSinceMs } of swarm.members()) seen.set(name, upSinceMs);
     if (seen.size === 1) return [];
-    const members = [...seen].map(([name, upSinceMs]) => ({ name, upSinceMs }));
+    // What somebody says who gave wrong bytes, or led others nowhere that are there, is not asked for.
+    const isGood = (peer: PeerName) => standing.level(peer, clock.monotonicMs()) === "good";
+    const members = [...seen].filter(([name]) => isGood(name)).map(([name, upSinceMs]) => ({ name, upSinceMs }));
     return registrarsFor(payload, members, nowMs);
   }
 

@@ -8,7 +8,9 @@ import {
   type RegisterAnswer,
   type RegisterQuestion,
 } from "./register-messages.ts";
+import { RegistrarChoice } from "./registrar-choice.ts";
 import { rankFor } from "./rendezvous.ts";
+import { Standstill } from "./standstill.ts";
 
 /** Whether a node may read from the origin: by the plan, within its slots, or not at all. */
 export type OriginPolicy = "auto" | "limited" | "never";
@@ -63,16 +65,16 @@ export type OriginPlanAction =
   | { readonly kind: "peers"; readonly peers: readonly PeerName[] }
   /** No registrar answers: who wants the payload is to be found among those that this node is connected to. */
   | { readonly kind: "searchNeighbours" }
-  /** Nobody else is there: everything may be fetched from the origin. */
-  | { readonly kind: "opened" }
+  /** Nobody else is there: everything may be fetched from the origin, or from far peers only. */
+  | { readonly kind: "opened"; readonly isFarOnly: boolean }
   /** Others have come: only what is leased may be. */
   | { readonly kind: "closed" }
   /** In place of the one before. */
   | { readonly kind: "wakeAt"; readonly atMs: number };
 
 interface OwnLease {
-  /** Given by a registrar, or taken by rank. */
-  readonly by: "registrar" | "rank";
+  /** Given by a registrar, or taken by rank: where none answers, or where all that do lead nowhere. */
+  readonly by: "registrar" | "rank" | "despair";
   readonly isFarOnly: boolean;
   readonly sinceMs: number;
   arrived: number;
@@ -92,32 +94,26 @@ export class OriginPlan {
   /** By group: items that are still missing. */
   readonly #missing: Uint32Array;
   readonly #leases = new Map<number, OwnLease>();
-  #registrars: readonly PeerName[] = [];
-  readonly #silentUntilMs = new Map<PeerName, number>();
-  /** Asked, and not yet answered; how long that is waited for. */
-  #asked: { readonly from: PeerName; readonly atMs: number; untilMs: number; isLate: boolean } | undefined;
-  /** Asked, and too late by now: their answers may yet be of use. */
-  readonly #late = new Map<PeerName, number>();
-  /** Whose answer was the last, and when it came. */
-  #answeredBy: PeerName | undefined;
-  #answeredMs = Number.NEGATIVE_INFINITY;
-  /** How long answers took of late. */
-  #tookMs = 0;
+  readonly #registrars: RegistrarChoice;
+  readonly #standstill: Standstill;
+  /** By registrar: whether it has named a peer or a lease. */
+  readonly #ofUse = new Set<PeerName>();
   #nextAskMs = 0;
   #askedAtMs = Number.NEGATIVE_INFINITY;
-  /** When turns by rank began; undefined while a registrar answers. */
+  /** When turns by rank began; undefined while a registrar answers, and leads somewhere. */
   #rankedSinceMs: number | undefined;
   #searchAtMs = Number.NEGATIVE_INFINITY;
-  #progressMs = 0;
   #isDescribed = false;
   #hasStarted = false;
-  #isOpen = false;
+  #openTo: "nothing" | "far" | "all" = "nothing";
   #wakeAtMs = Number.POSITIVE_INFINITY;
 
   constructor(parts: OriginPlanParts, limits: OriginPlanLimits, random: Random) {
     this.#parts = parts;
     this.#limits = limits;
     this.#random = random;
+    this.#registrars = new RegistrarChoice(limits.silenceMs);
+    this.#standstill = new Standstill(stuckTurns * limits.turnMs);
     const { groups } = parts;
     this.#held = new Uint8Array(Math.ceil(groups.count / 8));
     this.#missing = new Uint32Array(groups.count);
@@ -144,25 +140,19 @@ export class OriginPlan {
   #take(event: OriginPlanEvent, nowMs: number, actions: OriginPlanAction[]): void {
     switch (event.kind) {
       case "registrars":
-        if (!this.#hasStarted) this.#progressMs = nowMs;
+        if (!this.#hasStarted) this.#standstill.begin(nowMs);
         // Whoever was alone, and is not any more, asks at once.
-        else if (this.#registrars[0] !== event.members[0]) this.#hurry(nowMs);
+        if (this.#registrars.are(event.members) && this.#hasStarted) this.#hurry(nowMs);
         this.#hasStarted = true;
-        this.#registrars = event.members;
-        for (const peer of this.#late.keys()) if (!event.members.includes(peer)) this.#late.delete(peer);
         return;
       case "answer":
         return this.#heed(event.from, event.answer, nowMs, actions);
       case "unreachable":
-        // The one that was asked before it has been given up already.
-        if (this.#asked?.from !== event.from) return;
-        this.#asked = undefined;
-        this.#silentUntilMs.set(event.from, nowMs + silentForMs);
-        this.#nextAskMs = nowMs;
+        if (this.#registrars.unreachable(event.from, nowMs)) this.#nextAskMs = nowMs;
         return;
       case "described":
         this.#isDescribed = true;
-        this.#progressMs = nowMs;
+        this.#standstill.begin(nowMs);
         this.#hurry(nowMs);
         return;
       case "stored":
@@ -181,7 +171,7 @@ export class OriginPlan {
 
   /** Leases would lapse, and be given to others, for what has come since the last question. */
   #finish(actions: OriginPlanAction[]): void {
-    const to = this.#answeredBy;
+    const to = this.#registrars.adviser;
     if (this.#hasStarted && to !== undefined) actions.push({ kind: "register", to, question: this.#question() });
     this.#hasStarted = false;
   }
@@ -189,7 +179,8 @@ export class OriginPlan {
   #store(item: number, nowMs: number, actions: OriginPlanAction[]): void {
     const group = this.#parts.groups.of(item);
     if (this.#missing[group] === 0) return;
-    this.#progressMs = nowMs;
+    this.#standstill.came(nowMs);
+    this.#registrars.progress();
     this.#missing[group]!--;
     const lease = this.#leases.get(group);
     if (lease !== undefined) {
@@ -204,22 +195,17 @@ export class OriginPlan {
   }
 
   #heed(from: PeerName, answer: RegisterAnswer, nowMs: number, actions: OriginPlanAction[]): void {
-    const askedMs = this.#asked?.from === from ? this.#asked.atMs : this.#late.get(from);
-    this.#late.delete(from);
-    if (askedMs === undefined || !this.#counts(from, askedMs)) return;
-    this.#tookMs = Math.max(nowMs - askedMs, tookKept * this.#tookMs);
-    this.#asked = undefined;
-    this.#silentUntilMs.delete(from);
-    this.#answeredBy = from;
-    this.#answeredMs = nowMs;
-    if (this.#isOpen) actions.push({ kind: "closed" });
-    this.#isOpen = false;
-    this.#rankedSinceMs = undefined;
+    const askedMs = this.#registrars.answered(from, nowMs);
+    if (askedMs === undefined) return;
+    if (answer.peers.length > 0 || answer.leases.length > 0 || !this.#parts.seeks()) this.#ofUse.add(from);
+    this.#open("nothing", actions);
+    // Where all of them led nowhere, turns by rank go on until something comes.
+    if (!this.#registrars.areVain) this.#rankedSinceMs = undefined;
     this.#nextAskMs = nowMs + Math.max(gapMs, answer.retryAfterMs);
     if (answer.peers.length > 0) actions.push({ kind: "peers", peers: answer.peers });
     for (const [group, { by, isFarOnly, sinceMs }] of this.#leases) {
-      // Of a lease that was not there when it was asked a registrar says nothing.
-      if (by === "registrar" && sinceMs > askedMs) continue;
+      // Of a lease that was not there when it was asked a registrar says nothing; nor does one end what it has no part in.
+      if (by === "despair" || (by === "registrar" && sinceMs > askedMs)) continue;
       const isGranted = answer.leases.some((lease) => lease.group === group && (lease.from === "far") === isFarOnly);
       if (by === "rank" || !isGranted) this.#endLease(group, actions);
     }
@@ -231,13 +217,6 @@ export class OriginPlan {
     }
     // A lease is renewed by what arrived: often enough to be heard.
     if (this.#leases.size > 0) this.#nextAskMs = Math.min(this.#nextAskMs, nowMs + answer.leaseMs / reportsPerTerm);
-  }
-
-  /** A late answer counts unless another registrar has answered since, and comes before this one. */
-  #counts(from: PeerName, askedMs: number): boolean {
-    if (this.#asked?.from === from || askedMs >= this.#answeredMs || this.#answeredBy === undefined) return true;
-    const place = this.#registrars.indexOf(from);
-    return place >= 0 && place <= this.#registrars.indexOf(this.#answeredBy);
   }
 
   #mayRead(): boolean {
@@ -270,23 +249,24 @@ export class OriginPlan {
 
   /** A registrar that does not answer is left for a while; one that answers and leads nowhere is, too. */
   #hear(nowMs: number): void {
-    if (this.#asked !== undefined && !this.#asked.isLate && nowMs >= this.#asked.untilMs + lagMs) {
-      // Whoever wakes late has not heard yet what has come meanwhile.
-      this.#asked = { ...this.#asked, untilMs: nowMs + 1, isLate: true };
-    } else if (this.#asked !== undefined && nowMs >= this.#asked.untilMs) {
-      this.#late.set(this.#asked.from, this.#asked.atMs);
-      this.#silentUntilMs.set(this.#asked.from, nowMs + silentForMs);
-      this.#asked = undefined;
+    if (this.#registrars.hasFallenSilent(nowMs)) {
       this.#nextAskMs = nowMs;
       this.#rank(nowMs);
     }
-    const adviser = this.#answeredBy;
-    if (adviser === undefined || nowMs < this.#progressMs + stuckTurns * this.#limits.turnMs) return;
-    this.#progressMs = nowMs;
-    if (!this.#parts.lacks(0, this.#parts.groups.items) || this.#parts.policy === "never") return;
-    this.#silentUntilMs.set(adviser, nowMs + silentForMs);
-    this.#answeredBy = undefined;
+    if (nowMs < this.#stuckAtMs()) return;
+    this.#standstill.begin(nowMs);
+    if (!this.#parts.lacks(0, this.#parts.groups.items)) return;
+    this.#registrars.leave(!this.#ofUse.has(this.#registrars.adviser!), nowMs);
     this.#nextAskMs = nowMs;
+    if (this.#registrars.areVain) this.#rank(nowMs);
+  }
+
+  /** When the one that answers has led nowhere for too long. */
+  #stuckAtMs(): number {
+    const { adviser, advisedSinceMs } = this.#registrars;
+    if (adviser === undefined) return Number.POSITIVE_INFINITY;
+    const isLeased = [...this.#leases.values()].some(({ by }) => by === "registrar");
+    return this.#standstill.endMs(advisedSinceMs, { isLeased, isOfUse: this.#ofUse.has(adviser) });
   }
 
   /** Turns by rank begin after a random wait, unless a registrar answers before. */
@@ -294,22 +274,15 @@ export class OriginPlan {
     this.#rankedSinceMs ??= nowMs + (firstTurn + (1 - firstTurn) * this.#random()) * this.#limits.turnMs;
   }
 
-  #current(nowMs: number): PeerName | undefined {
-    return this.#registrars.find((peer) => nowMs >= (this.#silentUntilMs.get(peer) ?? Number.NEGATIVE_INFINITY));
-  }
-
   #ask(nowMs: number, actions: OriginPlanAction[]): void {
-    if (this.#asked !== undefined || nowMs < this.#nextAskMs) return;
-    const to = this.#current(nowMs);
-    if (to === undefined) {
+    if (this.#registrars.isAsking || nowMs < this.#nextAskMs) return;
+    const to = this.#registrars.next(nowMs);
+    if (typeof to === "number") {
       this.#rank(nowMs);
-      this.#nextAskMs = Math.min(...this.#silentUntilMs.values());
+      this.#nextAskMs = to;
       return;
     }
-    // The end of one that has answered before is heard of, since its stream ends.
-    const leastMs = to === this.#answeredBy ? knownSilenceMs : this.#limits.silenceMs;
-    const patienceMs = Math.min(patienceMsMax, Math.max(leastMs, patience * this.#tookMs));
-    this.#asked = { from: to, atMs: nowMs, untilMs: nowMs + patienceMs, isLate: false };
+    this.#registrars.ask(to, nowMs);
     this.#askedAtMs = nowMs;
     this.#nextAskMs = nowMs;
     actions.push({ kind: "register", to, question: this.#question() });
@@ -328,7 +301,8 @@ export class OriginPlan {
       site,
       held: this.#held.slice(),
       leases,
-      wants: this.#mayRead() ? leasesPerWanterMax - leases.length : 0,
+      wants: leasesPerWanterMax - leases.length,
+      isFarOnly: !this.#mayRead(),
       isReady: this.#isDescribed,
       lacking,
       seeks: seeks(),
@@ -337,35 +311,47 @@ export class OriginPlan {
 
   /** No registrar answers: those who want the payload and know each other rank themselves for every group. */
   #takeTurn(nowMs: number, actions: OriginPlanAction[]): void {
-    const { groups, seeks, lacks, wanters, self, key } = this.#parts;
-    if (this.#rankedSinceMs === undefined || this.#isOpen) return;
+    const { seeks, wanters } = this.#parts;
+    for (const [group, { by, untilMs }] of this.#leases) {
+      if (nowMs >= untilMs && (by === "despair" || this.#rankedSinceMs !== undefined)) this.#endLease(group, actions);
+    }
+    if (this.#rankedSinceMs === undefined) return;
     if (nowMs >= this.#searchAtMs && seeks()) {
       this.#searchAtMs = nowMs + searchEveryMs;
       actions.push({ kind: "searchNeighbours" });
     }
-    for (const [group, { untilMs }] of this.#leases) if (nowMs >= untilMs) this.#endLease(group, actions);
-    if (!this.#mayRead()) return;
     const others = [...wanters()];
     // Nobody is there with whom to share it: at once, whatever the random wait.
-    if (others.length === 0 && this.#registrars.length === 0) {
-      this.#isOpen = true;
-      actions.push({ kind: "opened" });
-      return;
-    }
-    if (nowMs < this.#rankedSinceMs) return;
-    const turns = Math.floor((nowMs - this.#rankedSinceMs) / this.#limits.turnMs);
+    const isAlone = others.length === 0 && this.#registrars.areNone;
+    if (isAlone || this.#openTo !== "nothing") return this.#open(this.#mayRead() ? "all" : "far", actions);
+    if (nowMs >= this.#rankedSinceMs) this.#takeByRank(others, this.#rankedSinceMs, nowMs, actions);
+  }
+
+  #takeByRank(others: readonly PeerName[], sinceMs: number, nowMs: number, actions: OriginPlanAction[]): void {
+    const { groups, lacks, self, key } = this.#parts;
+    const by = this.#registrars.areVain ? "despair" : "rank";
+    // Of those whom registrars lead nowhere there may be very many: each takes one group.
+    const most = by === "despair" ? 1 : leasesPerWanterMax;
+    const turns = Math.floor((nowMs - sinceMs) / this.#limits.turnMs);
     const from = randomBelow(groups.count, this.#random);
-    for (let i = 0; i < groups.count && this.#leases.size < leasesPerWanterMax; i++) {
+    for (let i = 0; i < groups.count && this.#leases.size < most; i++) {
       const group = (from + i) % groups.count;
       if (this.#missing[group] === 0 || this.#leases.has(group)) continue;
       if (rankFor(`${key} ${group}`, self, others) > turns) continue;
-      if (lacks(groups.first(group), groups.end(group))) this.#beginLease(group, byRank, nowMs, actions);
+      if (!lacks(groups.first(group), groups.end(group))) continue;
+      this.#beginLease(group, { by, isFarOnly: !this.#mayRead() }, nowMs, actions);
     }
+  }
+
+  #open(to: "nothing" | "far" | "all", actions: OriginPlanAction[]): void {
+    if (this.#openTo === to) return;
+    this.#openTo = to;
+    actions.push(to === "nothing" ? { kind: "closed" } : { kind: "opened", isFarOnly: to === "far" });
   }
 
   #watch(nowMs: number, actions: OriginPlanAction[]): void {
     let atMs = this.#nextAskMs > nowMs ? this.#nextAskMs : Number.POSITIVE_INFINITY;
-    if (this.#asked !== undefined) atMs = Math.min(atMs, this.#asked.untilMs);
+    atMs = Math.min(atMs, this.#registrars.awaitedUntilMs, this.#stuckAtMs());
     if (this.#rankedSinceMs !== undefined) atMs = Math.min(atMs, Math.max(this.#rankedSinceMs, nowMs + rankEveryMs));
     if (atMs >= this.#wakeAtMs) return;
     this.#wakeAtMs = atMs;
@@ -373,15 +359,6 @@ export class OriginPlan {
   }
 }
 
-/** A registrar that was silent is tried again after this time. */
-const silentForMs = 5_000;
-/** A registrar on a busy machine is borne with: so many times what its answers took, at most so long. */
-const patience = 3;
-const patienceMsMax = 6_000;
-const knownSilenceMs = 1_000;
-const tookKept = 0.8;
-/** Whoever wakes so much too late is busy itself. */
-const lagMs = 100;
 /** The part of a turn that is waited before any turn by rank: an answer may only be late. */
 const firstTurn = 0.4;
 /** Questions to a registrar are so far apart at least. */
@@ -393,4 +370,3 @@ const leaseTurns = 2;
 const stuckTurns = 2;
 const rankEveryMs = 250;
 const searchEveryMs = 500;
-const byRank: Pick<OwnLease, "by" | "isFarOnly"> = { by: "rank", isFarOnly: false };

@@ -151,7 +151,8 @@ export class PayloadRegistry {
       if (lease === undefined) {
         // Another registrar gave it: what is under way there need not be given twice.
         const hasLapsed = nowMs < (wanter.lapsed.get(group) ?? Number.NEGATIVE_INFINITY);
-        if (wanter.site.isFree(group) && !hasLapsed && this.#mayLease(wanter, nowMs))
+        const isForIt = !question.isFarOnly || this.#isHeldElsewhere(group, wanter.site);
+        if (isForIt && wanter.site.isFree(group) && !hasLapsed && this.#mayLease(wanter, nowMs))
           this.#lease(wanter, group, arrived, nowMs);
         continue;
       }
@@ -183,6 +184,7 @@ export class PayloadRegistry {
       if (isOld && only !== undefined) only.isDoubted = true;
       const isDoubtful = (isOld || only?.isDoubted === true) && !site.leases.has(group);
       if (!isDoubtful || question.wants === 0 || !this.#mayLease(wanter, nowMs)) continue;
+      if (question.isFarOnly && !this.#isHeldElsewhere(group, site)) continue;
       site.trust(group, nowMs);
       this.#lease(wanter, group, 0, nowMs);
     }
@@ -218,7 +220,7 @@ export class PayloadRegistry {
       const isReady = question.isReady || wanter.leases.has(0);
       // What another site brings from the origin just now is waited for, and what one that leads will bring soon.
       const isElsewhere = (group: number) => this.#isHeldElsewhere(group, site);
-      const mayRead = !this.#isLed(site);
+      const mayRead = !question.isFarOnly && !this.#isLed(site);
       const isOurs = (group: number) => !this.#isLeasedElsewhere(group, site);
       const isFirst = site.isFree(0) && (isElsewhere(0) || (mayRead && isOurs(0)));
       const far = isReady && this.#sites.size > 1 ? site.nextFree(isElsewhere) : undefined;

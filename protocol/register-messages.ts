@@ -21,8 +21,9 @@ export interface RegisterQuestion {
   /** Bits by group, eight a byte with bit 0 lowest: those of which every item is here. */
   readonly held: Uint8Array;
   readonly leases: readonly LeaseReport[];
-  /** How many leases more it could use now. */
+  /** How many leases more it could use now; `isFarOnly`: of what another site has, since it may not read the origin. */
   readonly wants: number;
+  readonly isFarOnly: boolean;
   /** Whether it can fetch chunks: its segments are here, or under its lease. */
   readonly isReady: boolean;
   /** Groups, a few, of which an item is with nobody that it knows. */
@@ -68,6 +69,7 @@ export function answerFault(answer: RegisterAnswer, question: RegisterQuestion, 
 }
 
 /** Whether an answer is of no use to somebody who lacks something: neither a lease, nor anybody who may have one. */
-export function leadsNowhere({ peers, leases }: RegisterAnswer, { wants, seeks, lacking }: RegisterQuestion): boolean {
-  return wants > 0 && seeks && lacking.length > 0 && leases.length === 0 && peers.length === 0;
+export function leadsNowhere({ peers, leases }: RegisterAnswer, question: RegisterQuestion): boolean {
+  const { wants, isFarOnly, seeks, lacking } = question;
+  return wants > 0 && !isFarOnly && seeks && lacking.length > 0 && leases.length === 0 && peers.length === 0;
 }

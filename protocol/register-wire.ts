@@ -24,14 +24,14 @@ export function decodeRegisterQuestion(
 ): { readonly payload: PayloadId; readonly question: RegisterQuestion } | undefined {
   const value = decodeMap(bytes, registerQuestionBytesMax);
   if (value?.kind !== "want" || value.version !== 1) return undefined;
-  const { payload, groups, site, held, leases, wants, isReady, lacking, seeks } = value;
+  const { payload, groups, site, held, leases, wants, isFarOnly, isReady, lacking, seeks } = value;
   if (!isDigest(payload) || !isGroups(groups) || !isText(site)) return undefined;
   if (!isBytes(held, Math.ceil(groups / 8)) || held.length < Math.ceil(groups / 8)) return undefined;
   if (!isListOf(leases, isPairOfCounts, leasesPerWanterMax) || !isCount(wants, leasesPerWanterMax)) return undefined;
-  if (typeof isReady !== "boolean" || typeof seeks !== "boolean") return undefined;
+  if (typeof isFarOnly !== "boolean" || typeof isReady !== "boolean" || typeof seeks !== "boolean") return undefined;
   if (!isListOf(lacking, isGroup, lackingMax)) return undefined;
   const reports: LeaseReport[] = leases.map(([group, arrived]) => ({ group, arrived }));
-  const question = { groups, site, held, leases: reports, wants, isReady, lacking, seeks };
+  const question = { groups, site, held, leases: reports, wants, isFarOnly, isReady, lacking, seeks };
   return { payload: hashFromBytes<"payload">(payload), question };
 }
 

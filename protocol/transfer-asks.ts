@@ -70,12 +70,12 @@ export class TransferAsks {
     }
   }
 
-  /** Asks far peers and origins for what no near peer has, within some stretches, or (undefined) everywhere. */
-  askOutside(nowMs: number, stretches: readonly Stretch[] | undefined): void {
+  /** Asks far peers and origins (or far peers only) for what no near peer has, within some stretches or everywhere. */
+  askOutside(nowMs: number, stretches: readonly Stretch[] | "all" | "far"): void {
     const { wanted, sources, mayCarry } = this.#parts;
     if (wanted.length === 0 || !this.#isRoomOutside(nowMs) || !mayCarry(1)) return;
-    const tryOne = (item: number): boolean => this.#tryOutside(item, nowMs, false);
-    if (stretches === undefined) {
+    const tryOne = (item: number): boolean => this.#tryOutside(item, nowMs, stretches === "far");
+    if (typeof stretches === "string") {
       while (wanted.find("nobody's", tryOne) !== undefined);
       for (const item of [...sources.claimedInVain()]) if (wanted.has(item)) tryOne(item);
       return;

@@ -71,8 +71,8 @@ export type TransferEvent =
       readonly isFarOnly?: boolean;
     }
   | { readonly kind: "lapsed"; readonly first: number; readonly end: number }
-  /** From now on whatever no near peer has may be asked of origins and far peers. */
-  | { readonly kind: "opened" }
+  /** From now on whatever no near peer has may be asked of far peers, and (unless `isFarOnly`) of origins. */
+  | { readonly kind: "opened"; readonly isFarOnly?: boolean }
   /** From now on only under leases: others have come. */
   | { readonly kind: "closed" }
   /** The last `wakeAt` has come, or nearly: a timer may be a little early. */

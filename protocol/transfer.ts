@@ -30,8 +30,8 @@ export class Transfer {
   readonly #joining = new Map<SourceName, boolean>();
   readonly #items: TransferItems;
   readonly #hope: TransferHope;
-  /** Undefined: everything may be asked of origins and far peers. */
-  #leases: Stretch[] | undefined;
+  /** "all": everything may be asked of origins and far peers; "far": of far peers. */
+  #leases: Stretch[] | "all" | "far";
   #inFlightBytes = 0;
   #phase: "new" | "segments" | "checking" | "chunks" | "over" = "new";
   #joinsUntilMs = 0;
@@ -46,7 +46,7 @@ export class Transfer {
     this.#plan = plan;
     this.#limits = limits;
     this.#pace = new TransferPace(plan, random);
-    this.#leases = plan.access === "leased" ? [] : undefined;
+    this.#leases = plan.access === "leased" ? [] : "all";
     this.#items = new TransferItems(plan);
     this.#wanted = wanted ?? new WantedItems(plan.items, random);
     const isSmall = (plan.bytes ?? Number.POSITIVE_INFINITY) <= smallPayloadBytesMax;
@@ -152,16 +152,18 @@ export class Transfer {
       case "failed":
         return this.#fail(event.source, event.items, nowMs);
       case "leased":
-        this.#leases?.push({ first: event.first, end: event.end, isFarOnly: event.isFarOnly === true });
+        if (typeof this.#leases === "string") return [];
+        this.#leases.push({ first: event.first, end: event.end, isFarOnly: event.isFarOnly === true });
         return [];
       case "lapsed":
-        this.#leases = this.#leases?.filter(({ first, end }) => first !== event.first || end !== event.end);
+        if (typeof this.#leases === "string") return [];
+        this.#leases = this.#leases.filter(({ first, end }) => first !== event.first || end !== event.end);
         return [];
       case "opened":
-        this.#leases = undefined;
+        this.#leases = event.isFarOnly === true ? "far" : "all";
         return [];
       case "closed":
-        this.#leases ??= [];
+        if (typeof this.#leases === "string") this.#leases = [];
         return [];
       case "woke":
         // Its timer is spent, also one that came early: what is still to come asks for a new one.
@@ -347,7 +349,7 @@ export class Transfer {
   #isAwaitingJoins(nowMs: number): boolean {
     if (this.#joining.size === 0 || nowMs >= this.#joinsUntilMs) return false;
     // Under leases others see to it that nobody goes there too early, unless there are some who may well have it.
-    return this.#leases === undefined || [...this.#joining.values()].includes(true);
+    return typeof this.#leases === "string" || [...this.#joining.values()].includes(true);
   }
 
   /** Sees to it that time alone can never leave the transfer asleep: a wake-up for whatever is next, or its end. */

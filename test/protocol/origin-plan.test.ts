@@ -56,6 +56,7 @@ function textOf(action: OriginPlanAction): string {
     case "peers":
       return `peers ${action.peers.join()}`;
     case "opened":
+      return action.isFarOnly ? "opened far" : "opened";
     case "closed":
     case "searchNeighbours":
       return action.kind;
@@ -178,15 +179,69 @@ test("never is never: whatever registrars lease and however long nobody answers"
   for (const policy of ["never", "limited"] as const) {
     const { at } = scene({ policy, holdsSlot: () => false, wanters: () => [] });
     const actions = at(0, registrars("a"));
-    assert.is(questionOf(actions).wants, 0);
+    assert.is(questionOf(actions).isFarOnly, true);
     actions.push(...at(1, answer("a", { leases: [lease(0), lease(1)] })));
     for (let nowMs = 100; nowMs < 60_000; nowMs += 100) actions.push(...at(nowMs, woke));
     actions.push(...at(60_001, registrars(), woke));
     assert.equal(
-      told(actions).filter((text) => /leased|opened/.test(text)),
+      told(actions).filter((text) => /leased|opened$/.test(text)),
       [],
     );
   }
+});
+
+test("who may not read the origin and knows nobody may ask far peers, and the origin from when it may", () => {
+  let holdsSlot = false;
+  const { at } = scene({ policy: "limited", holdsSlot: () => holdsSlot, wanters: () => [] });
+  assert.ok(told(at(0, registrars())).includes("opened far"));
+  holdsSlot = true;
+  assert.ok(told(at(300, woke)).includes("opened"));
+  holdsSlot = false;
+  assert.ok(told(at(600, woke)).includes("opened far"));
+});
+
+test("a registrar that names nobody and gives nothing is left soon, by whoever may not read the origin as well", () => {
+  for (const policy of ["auto", "never"] as const) {
+    const { at } = scene({ policy });
+    at(0, registrars("a", "b"));
+    at(1, answer("a"));
+    assert.ok(told(at(751, woke)).includes("ask b"));
+    at(752, answer("b", { peers: ["p"] }));
+    const asked: string[] = [];
+    for (let nowMs = 800; nowMs < 60_000; nowMs += 250) {
+      const item = Math.floor(nowMs / 250) % 65;
+      asked.push(...told(at(nowMs, { kind: "stored", items: [item] }, woke, answer("b", { peers: ["p"] }))));
+    }
+    assert.is(asked.includes("ask a"), false, "it comes last from then on");
+  }
+});
+
+test("before the first item peers without a lease are waited with for three seconds, and a lease for two turns", () => {
+  for (const [leases, leftMs] of [
+    [[], 3_001],
+    [[lease(0)], 5_001],
+  ] as const) {
+    const { at } = scene();
+    at(0, registrars("a", "b"));
+    const given = answer("a", { peers: ["p"], leases });
+    at(1, given);
+    const asked: string[] = [];
+    for (let nowMs = 501; nowMs < leftMs; nowMs += 100) asked.push(...told(at(nowMs, woke, given)));
+    assert.is(asked.includes("ask b"), false);
+    assert.ok(told(at(leftMs, woke)).includes("ask b"));
+  }
+});
+
+test("where all registrars lead nowhere one group at a time is taken by rank, whatever they say, until something comes", () => {
+  const { at } = scene();
+  at(0, registrars("a", "b", "c"));
+  const given = ["a", "b", "c"].map((from) => answer(from, { peers: ["p"] }));
+  const heard: string[] = [];
+  for (let nowMs = 1; nowMs < 20_000; nowMs += 100) heard.push(...told(at(nowMs, woke, ...given)));
+  const changes = heard.filter((text) => /^(leased|lapsed)/.test(text));
+  assert.match(changes[0]!, /^leased/);
+  assert.ok(heard.includes("searchNeighbours"));
+  for (const [i, text] of changes.entries()) assert.match(text, i % 2 === 0 ? /^leased/ : /^lapsed/);
 });
 
 test("far peers may be asked where the origin never is", () => {
@@ -220,7 +275,7 @@ test("a registrar that has answered is waited for a second, or longer if its ans
     const { at } = scene();
     at(0, registrars("a", "b"));
     if (tookMs > 250) at(250, woke);
-    at(tookMs, answer("a"));
+    at(tookMs, answer("a", { leases: [lease(0)] }));
     const askedMs = tookMs + 500;
     assert.equal(told(at(askedMs, woke)), ["ask a"]);
     assert.equal(told(at(askedMs + silentMs - 1, woke)), []);
@@ -271,7 +326,7 @@ test("whatever registrars answer, never reads nothing, and nobody has more than 
           if (action.kind === "leased") held++;
           if (action.kind === "lapsed") held--;
           if (how === "never" && action.kind === "leased") assert.ok(action.isFarOnly);
-          if (how === "never") assert.is.not(action.kind, "opened");
+          if (how === "never" && action.kind === "opened") assert.ok(action.isFarOnly);
           if (action.kind === "wakeAt") assert.ok(action.atMs > nowMs, "a wake-up is in the future");
         }
         assert.ok(held >= 0 && held <= 2, `${held} leases`);

@@ -158,6 +158,20 @@ test("far peers are asked under a lease only", () => {
   assert.equal(asksOf(asked), [{ source: "f", items: [0] }]);
 });
 
+test("whoever may not read the origin asks far peers for what they have, with a registrar or without", () => {
+  const first = scene({ policy: "never", far: "f" });
+  const [asked] = first.at(0, started, registrars("r"));
+  assert.equal(asked?.kind === "register" && [asked.question.wants, asked.question.isFarOnly], [2, true]);
+  first.at(1, answer([], { peers: ["f"] }), { kind: "joined", source: "f", have: "all" });
+  first.at(40, woke);
+  assert.equal(asksOf(first.at(600, woke, answer([{ group: 0, from: "far" }]))), [{ source: "f", items: [0] }]);
+  const alone = scene({ policy: "never", far: "f" });
+  const all = alone.at(0, started, registrars(), { kind: "offered", peers: ["f"] });
+  all.push(...alone.at(1, { kind: "joined", source: "f", have: "all" }), ...alone.at(1_000, woke));
+  for (let nowMs = 1_250; nowMs < 4_000; nowMs += 250) all.push(...alone.at(nowMs, woke));
+  assert.equal(asksOf(all), [{ source: "f", items: [0] }]);
+});
+
 test("never: whatever a registrar says, and when none answers, the origin is not asked", () => {
   const { at } = scene({ policy: "never" });
   const all = [...at(0, started, registrars("r")), ...at(1, answer([{ group: 0, from: "origin" }]))];

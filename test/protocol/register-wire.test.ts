@@ -38,7 +38,17 @@ test("the largest question and the largest answer fit their frames, and no large
   const held = new Uint8Array(Math.ceil(groups / 8)).fill(255);
   const leases = [1, 2].map((one) => ({ group: groups - one, arrived: 1_000_000 }));
   const lacking = Array.from({ length: 8 }, (_, i) => groups - 1 - i);
-  const state = { groups, site: "s".repeat(256), held, leases, wants: 2, isReady: true, lacking, seeks: true };
+  const state = {
+    groups,
+    site: "s".repeat(256),
+    held,
+    leases,
+    wants: 2,
+    isFarOnly: false,
+    isReady: true,
+    lacking,
+    seeks: true,
+  };
   const bytes = encodeRegisterQuestion(payload, state);
   assert.ok(bytes.length <= registerQuestionBytesMax);
   assert.equal(decodeRegisterQuestion(bytes), { payload, question: state });
@@ -63,7 +73,7 @@ test("any other bytes are refused, and none make it throw", () => {
 
 test("a question or an answer with one field wrong is refused", () => {
   const want = { kind: "want", version: 1, payload: new Uint8Array(32), groups: 9, site: "", held: new Uint8Array(2) };
-  const rest = { leases: [], wants: 2, isReady: true, lacking: [], seeks: true };
+  const rest = { leases: [], wants: 2, isFarOnly: false, isReady: true, lacking: [], seeks: true };
   assert.ok(decodeRegisterQuestion(encodeCanonical({ ...want, ...rest })));
   const wrongs = [
     { version: 2 },
@@ -74,6 +84,8 @@ test("a question or an answer with one field wrong is refused", () => {
     { held: new Uint8Array(1) },
     { site: "a\nb" },
     { wants: 3 },
+    { isFarOnly: undefined },
+    { isFarOnly: 1 },
     { leases: [[1]] },
     {
       leases: [

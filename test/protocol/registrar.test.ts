@@ -22,7 +22,18 @@ function bits(...held: number[]): Uint8Array {
 }
 
 const question = (more: Partial<RegisterQuestion> = {}): RegisterQuestion => {
-  return { groups, site: "", held: bits(), leases: [], wants: 2, isReady: true, lacking: [], seeks: true, ...more };
+  return {
+    groups,
+    site: "",
+    held: bits(),
+    leases: [],
+    wants: 2,
+    isFarOnly: false,
+    isReady: true,
+    lacking: [],
+    seeks: true,
+    ...more,
+  };
 };
 
 /** A registrar that is asked as a sentence reads: `ask("a", 0, …)`. */
@@ -162,6 +173,15 @@ test("no more leases of a site are taken by word than are given", () => {
   const { ask } = scene({ ...defaultRegistryLimits, leasesMax: 1 });
   assert.equal(leased(ask("a", 0, { leases: reported([1]), wants: 0 })), [1]);
   assert.equal(leased(ask("b", 0, { leases: reported([2]), wants: 0 })), []);
+});
+
+test("who may not read the origin gets leases of what another site has, and no others, whatever it says", () => {
+  const { ask } = scene();
+  ask("there", 0, { site: "x", held: bits(2), wants: 0 });
+  const far = { site: "y", isFarOnly: true };
+  assert.equal(ask("a", 1, far).leases, [{ group: 2, from: "far" }]);
+  assert.equal(ask("a", 2, { ...far, leases: reported([2, 3]) }).leases, [{ group: 2, from: "far" }]);
+  assert.equal(scene().ask("alone", 0, far).leases, []);
 });
 
 test("what another site has is fetched from there, and what it fetches is waited for", () => {

@@ -122,6 +122,7 @@ export const registerQuestion: fc.Arbitrary<readonly [PayloadId, RegisterQuestio
         held: fc.uint8Array({ minLength: Math.ceil(groups / 8), maxLength: Math.ceil(groups / 8) }),
         leases: fc.array(record({ group, arrived: fc.nat(1000) }), { maxLength: leases }),
         wants: fc.nat(leases),
+        isFarOnly: fc.boolean(),
         isReady: fc.boolean(),
         lacking: fc.array(group, { maxLength: 8 }),
         seeks: fc.boolean(),

@@ -171,6 +171,7 @@ export class HostileMember extends MemorySwarm {
         held,
         leases,
         wants: 2 - leases.length,
+        isFarOnly: false,
         isReady: true,
         lacking: [],
         seeks: true,

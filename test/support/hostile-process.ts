@@ -162,7 +162,15 @@ async function takeLeases(connection: Connection): Promise<void> {
   );
   while (connection.status === "open") {
     const question = {
-      ...{ groups, site: "", held: new Uint8Array(Math.ceil(groups / 8)), isReady: true, lacking: [], seeks: true },
+      ...{
+        groups,
+        site: "",
+        held: new Uint8Array(Math.ceil(groups / 8)),
+        isFarOnly: false,
+        isReady: true,
+        lacking: [],
+        seeks: true,
+      },
       ...{ leases: leases.map(({ group }) => ({ group, arrived: 0 })), wants: 2 - leases.length },
     };
     await frames.send(encodeRegisterQuestion(record.payload, question)).catch(() => undefined);

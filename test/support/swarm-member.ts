@@ -155,6 +155,7 @@ export const registerQuestion: RegisterQuestion = {
   held: new Uint8Array(2),
   leases: [],
   wants: 2,
+  isFarOnly: false,
   isReady: true,
   lacking: [],
   seeks: true,
