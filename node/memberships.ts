@@ -83,6 +83,7 @@ export class Memberships {
     const isCurrent = () => !this.#isOver && this.#members.get(peer) === member;
     try {
       const join = await swarm.join(peer, payload, index.items, this.#listener(peer, member), this.#parts.traffic());
+      this.#parts.standing.answered(peer);
       if (!isCurrent()) return join?.leave();
       if (join === undefined) return this.#lose(peer, member);
       member.join = join;

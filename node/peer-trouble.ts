@@ -36,5 +36,6 @@ export class PeerTrouble {
 const reasons: Readonly<Record<Fault, string>> = {
   corrupt: "it gave an item that is not what it should be",
   claim: "it has not given what it claims to have",
+  silent: "it does not answer",
   broken: "it broke the protocol",
 };

@@ -41,6 +41,8 @@ export class PayloadRegistry {
   /** The one that was seen last is the last. */
   readonly #wanters = new Map<PeerName, Wanter>();
   readonly #sites = new Map<string, SiteRegistry>();
+  /** What leases that lapsed mean for wanters that have gone since: who comes back has not changed. */
+  readonly #debts = new Map<PeerName, Pick<Wanter, "lapses" | "restsUntilMs" | "lapsed">>();
   /** How long a lease goes on without an item: longer where items come slowly. */
   #termMs: number;
   askedMs = 0;
@@ -84,6 +86,10 @@ export class PayloadRegistry {
     this.#note(wanter, new Uint8Array(wanter.held.length), nowMs);
     this.#wanters.delete(peer);
     wanter.site.leave(wanter);
+    const { lapses, restsUntilMs, lapsed } = wanter;
+    if (nowMs >= restsUntilMs && lapsed.size === 0) return;
+    this.#debts.set(peer, { lapses, restsUntilMs, lapsed });
+    if (this.#debts.size > debtsMax) this.#debts.delete(this.#debts.keys().next().value!);
   }
 
   #see(peer: PeerName, siteName: string, nowMs: number): Wanter {
@@ -102,7 +108,9 @@ export class PayloadRegistry {
     const site = this.#sites.get(siteName) ?? first ?? new SiteRegistry(this.groups, this.#random);
     if (first === undefined) this.#sites.set(siteName, site);
     const held = new Uint8Array(Math.ceil(this.groups / 8));
-    const wanter = { ...newWanter, peer, site, held, leases: new Set<number>() };
+    const debt = this.#debts.get(peer) ?? { lapsed: new Map<number, number>() };
+    this.#debts.delete(peer);
+    const wanter = { ...newWanter, ...debt, peer, site, held, leases: new Set<number>() };
     site.join(wanter);
     return wanter;
   }
@@ -142,8 +150,9 @@ export class PayloadRegistry {
       const lease = wanter.site.leases.get(group);
       if (lease === undefined) {
         // Another registrar gave it: what is under way there need not be given twice.
-        const isOpen = wanter.site.isFree(group) && wanter.leases.size < leasesPerWanterMax;
-        if (isOpen) this.#lease(wanter, group, arrived, nowMs);
+        const hasLapsed = nowMs < (wanter.lapsed.get(group) ?? Number.NEGATIVE_INFINITY);
+        if (wanter.site.isFree(group) && !hasLapsed && this.#mayLease(wanter, nowMs))
+          this.#lease(wanter, group, arrived, nowMs);
         continue;
       }
       if (lease.wanter !== wanter || arrived <= lease.arrived) continue;
@@ -193,6 +202,7 @@ export class PayloadRegistry {
         }
         wanter.lapses++;
         if (arrived === 0) this.#onIdle(wanter.peer);
+        wanter.lapsed.set(group, nowMs + this.#limits.stateMs);
         wanter.restsUntilMs = nowMs + Math.min(restMsMax, this.#limits.leaseMs * 2 ** (wanter.lapses - 1));
         // It may be the origin that is slow, or away.
         this.#termMs = Math.min(termMsMax, 1.5 * this.#termMs);
@@ -209,9 +219,10 @@ export class PayloadRegistry {
       // What another site brings from the origin just now is waited for, and what one that leads will bring soon.
       const isElsewhere = (group: number) => this.#isHeldElsewhere(group, site);
       const mayRead = !this.#isLed(site);
-      const isOurs = (group: number) => mayRead && !this.#isLeasedElsewhere(group, site);
-      const isFirst = site.isFree(0) && (isElsewhere(0) || isOurs(0));
-      const later = isReady ? (site.nextFree(isElsewhere) ?? site.nextFree(isOurs)) : undefined;
+      const isOurs = (group: number) => !this.#isLeasedElsewhere(group, site);
+      const isFirst = site.isFree(0) && (isElsewhere(0) || (mayRead && isOurs(0)));
+      const far = isReady && this.#sites.size > 1 ? site.nextFree(isElsewhere) : undefined;
+      const later = far ?? (isReady && mayRead ? site.nextFree(isOurs) : undefined);
       const group = isFirst ? 0 : later;
       if (group === undefined) return;
       this.#lease(wanter, group, 0, nowMs);
@@ -293,6 +304,8 @@ const firstRestMs = 1_000;
 const doubtTerms = 1;
 /** Who lets leases lapse gets none for a while, longer each time. */
 const restMsMax = 60_000;
+/** Wanters that have gone and are not forgotten: fewer than that let leases lapse and go, in a minute. */
+const debtsMax = 1_000;
 /** A lease bears with gaps between items that are several times the usual. */
 const gapsPerTerm = 4;
 const termMsMax = 30_000;

@@ -51,9 +51,9 @@ export class Politeness {
     return this.#buckets.get(traffic)!.take(bytes, nowMs);
   }
 
-  /** When something of a class may go again. */
-  readyAtMs(traffic: TrafficClass, nowMs: number): number {
-    return this.#buckets.get(traffic)!.readyAtMs(nowMs);
+  /** When something of a class may go again, once `aheadBytes` have gone before it. */
+  readyAtMs(traffic: TrafficClass, nowMs: number, aheadBytes = 0): number {
+    return this.#buckets.get(traffic)!.freeAtMs(nowMs, aheadBytes);
   }
 }
 

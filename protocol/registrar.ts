@@ -14,8 +14,8 @@ export class Registrar {
   readonly #random: Random;
   readonly #limits: RegistryLimits;
   readonly #onIdle: (peer: PeerName) => void;
-  /** The one that was asked about last is the last. */
-  readonly #payloads = new Map<PayloadId, PayloadRegistry>();
+  /** By payload and count of groups; the one that was asked about last is the last. */
+  readonly #payloads = new Map<string, Known>();
 
   /** `onIdle` is told of whoever let a lease lapse without an item. */
   constructor(
@@ -32,19 +32,20 @@ export class Registrar {
   ask(from: PeerName, payload: PayloadId, question: RegisterQuestion, nowMs: number): RegisterAnswer | undefined {
     const { groups, held } = question;
     if (groups < 1 || groups > groupsMax || held.length !== Math.ceil(groups / 8)) return undefined;
-    const known = this.#payloads.get(payload) ?? new PayloadRegistry(groups, this.#limits, this.#random, this.#onIdle);
-    // The first to ask says how many groups there are; who says otherwise is wrong, or the first was, and is forgotten.
-    if (known.groups !== groups) return undefined;
-    this.#payloads.delete(payload);
-    this.#payloads.set(payload, known);
-    const answer = known.ask(from, question, nowMs);
+    // Who counts the groups wrongly is by itself: it takes nothing from those who count them right.
+    const key = `${payload} ${groups}`;
+    const registry =
+      this.#payloads.get(key)?.registry ?? new PayloadRegistry(groups, this.#limits, this.#random, this.#onIdle);
+    this.#payloads.delete(key);
+    this.#payloads.set(key, { registry, askedBy: from });
+    const answer = registry.ask(from, question, nowMs);
     this.#forget(nowMs);
     return answer;
   }
 
   /** A member has gone: what was leased to it is free at once. */
   left(peer: PeerName, nowMs: number): void {
-    for (const registry of this.#payloads.values()) registry.remove(peer, nowMs);
+    for (const { registry } of this.#payloads.values()) registry.remove(peer, nowMs);
   }
 
   /** How many payloads it keeps state about. */
@@ -52,18 +53,35 @@ export class Registrar {
     return this.#payloads.size;
   }
 
-  /** Drops what nobody has asked about for a while, and the oldest where it is too much. */
+  /** Drops what nobody has asked about for a while, and some where it is too much. */
   #forget(nowMs: number): void {
-    for (const [payload, registry] of this.#payloads) {
-      const isOld = nowMs - registry.askedMs > this.#limits.stateMs;
-      if (!isOld && this.#payloads.size <= this.#limits.payloadsMax && this.#bytes() <= this.#limits.bytesMax) return;
-      this.#payloads.delete(payload);
+    for (const [key, { registry }] of this.#payloads) {
+      if (nowMs - registry.askedMs <= this.#limits.stateMs) break;
+      this.#payloads.delete(key);
     }
+    while (this.#payloads.size > 1 && this.#isTooMuch()) this.#payloads.delete(this.#leastMissed());
   }
 
-  #bytes(): number {
+  #isTooMuch(): boolean {
     let bytes = 0;
-    for (const registry of this.#payloads.values()) bytes += registry.bytes;
-    return bytes;
+    for (const { registry } of this.#payloads.values()) bytes += registry.bytes;
+    return this.#payloads.size > this.#limits.payloadsMax || bytes > this.#limits.bytesMax;
   }
+
+  /** The oldest of whoever asked last about most of it: one member's questions push out its own, not everybody's. */
+  #leastMissed(): string {
+    const bytesOf = new Map<PeerName, number>();
+    for (const { registry, askedBy } of this.#payloads.values()) {
+      bytesOf.set(askedBy, (bytesOf.get(askedBy) ?? 0) + registry.bytes);
+    }
+    const mostBytes = Math.max(...bytesOf.values());
+    const [key] = [...this.#payloads].find(([, { askedBy }]) => bytesOf.get(askedBy) === mostBytes)!;
+    return key;
+  }
+}
+
+interface Known {
+  readonly registry: PayloadRegistry;
+  /** Whose question about it was the last. */
+  readonly askedBy: PeerName;
 }

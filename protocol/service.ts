@@ -31,7 +31,7 @@ export type ServiceEvent =
 export type ServiceAction =
   | { readonly kind: "send"; readonly request: ServiceRequest }
   | { readonly kind: "refuse"; readonly requests: readonly ServiceRequest[]; readonly retryAfterMs: number }
-  /** Something waits for its rate. In place of the one before. */
+  /** Something waits for its rate, and will soon have its turn. In place of the one before. */
   | { readonly kind: "wakeAt"; readonly atMs: number };
 
 export interface ServiceLimits {
@@ -164,15 +164,47 @@ export class Service {
       this.#givenBytes.set(request.peer, this.#levelBytes + sizeBytes);
       actions.push({ kind: "send", request });
     }
+    for (const traffic of spent.keys()) actions.push(...this.#refuseLate(traffic, nowMs));
     const wakeAtMs = Math.min(...spent.values());
-    // A rate of nothing has no end but another rate.
-    if (Number.isFinite(wakeAtMs)) actions.push({ kind: "wakeAt", atMs: wakeAtMs });
+    // A rate of nothing has no end but another rate; and nobody may wait for it any more.
+    if (Number.isFinite(wakeAtMs) && this.#queues.size > 0) actions.push({ kind: "wakeAt", atMs: wakeAtMs });
     // Nobody waits: nobody is behind.
     if (this.#queues.size === 0) {
       this.#givenBytes.clear();
       this.#levelBytes = 0;
     }
     return actions;
+  }
+
+  /**
+   * Of a class that has used up its rate only what it can give soon goes on waiting. The others are told when it would be
+   * their turn: they ask others meanwhile, and know that it is no stall.
+   */
+  #refuseLate(traffic: TrafficClass, nowMs: number): ServiceAction[] {
+    const waiting: { readonly request: ServiceRequest; readonly place: number }[] = [];
+    for (const queue of this.#queues.values()) {
+      let place = 0;
+      for (const request of queue)
+        if ((request.traffic ?? "interactive") === traffic) waiting.push({ request, place: place++ });
+    }
+    // One of each stream, then the second ones.
+    waiting.sort((a, b) => a.place - b.place);
+    const late = new Map<string, { readonly requests: ServiceRequest[]; readonly turnMs: number }>();
+    let aheadBytes = 0;
+    for (const { request } of waiting) {
+      const turnMs = this.#politeness!.readyAtMs(traffic, nowMs, aheadBytes) - nowMs;
+      aheadBytes += request.sizeBytes;
+      if (turnMs <= queuedMsMax) continue;
+      const key = `${request.stream} ${request.number}`;
+      const refusal = late.get(key) ?? { requests: [], turnMs };
+      refusal.requests.push(request);
+      late.set(key, refusal);
+    }
+    return [...late.values()].map(({ requests, turnMs }) => {
+      const gone = new Set(requests);
+      this.#keep(requests[0]!.stream, (request) => !gone.has(request));
+      return { kind: "refuse", requests, retryAfterMs: Math.ceil(Math.min(turnMs, retryAfterMsMax)) };
+    });
   }
 
   /** A request takes its slot, or leaves it. */
@@ -213,3 +245,7 @@ export class Service {
 
 /** About the time in which a slot sends an item at 1 Gbit/s, eight in a row. */
 const retryAfterMs = 50;
+/** A peer of a LAN that says nothing for longer is taken for one that gives nothing (`transfer-source`, `doubtMsMin`). */
+const queuedMsMax = 300;
+/** What the protocol has place for; the rate may be another one by then. */
+const retryAfterMsMax = 60_000;

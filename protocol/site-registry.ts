@@ -13,6 +13,8 @@ export interface Wanter {
   restsUntilMs: number;
   /** What it alone says to hold was found with nobody. */
   isDoubted: boolean;
+  /** Groups that it let lapse, and until when its word that it has one of them counts for nothing. */
+  readonly lapsed: Map<number, number>;
   /** Its place in the list of its site's wanters. */
   place: number;
 }
@@ -34,16 +36,24 @@ export class SiteRegistry {
   /** By group: how many wanters say that they hold all of it, and since when somebody has. */
   readonly #holders: Uint16Array;
   readonly #heldSinceMs: Float64Array;
-  /** Groups that nobody held or had leased; the last is leased next, if it still is free. Each stands here once. */
-  readonly #free: number[];
+  /** Groups that are free again; the last is leased next, if it still is free. Each stands here once. */
+  readonly #freed: number[] = [];
   readonly #isListed: Uint8Array;
+  readonly #random: Random;
+  /** All groups in an order of this registry's own, which costs nothing to make: the first, and from one to the next. */
+  readonly #firstGroup: number;
+  readonly #stride: number;
+  /** So many at the beginning of that order have been leased or held: they come back through `#freed`. */
+  #begun = 0;
 
   constructor(groups: number, random: Random) {
     this.groups = groups;
     this.#holders = new Uint16Array(groups);
     this.#heldSinceMs = new Float64Array(groups);
-    this.#free = shuffled(groups, random);
-    this.#isListed = new Uint8Array(groups).fill(1);
+    this.#isListed = new Uint8Array(groups);
+    this.#random = random;
+    this.#firstGroup = randomBelow(groups, random);
+    this.#stride = strideFor(groups, random);
   }
 
   /** How many groups are on their way here from the origin. */
@@ -113,12 +123,22 @@ export class SiteRegistry {
 
   /** A free group that may be leased now: `test` says so. Those that are not free any more are forgotten on the way. */
   nextFree(test: (group: number) => boolean): number | undefined {
-    for (let at = this.#free.length - 1; at >= 0; at--) {
-      const group = this.#free[at]!;
+    for (let at = this.#freed.length - 1; at >= 0; at--) {
+      const group = this.#freed[at]!;
       if (!this.isFree(group)) {
-        this.#free.splice(at, 1);
+        this.#freed.splice(at, 1);
         this.#isListed[group] = 0;
       } else if (test(group)) return group;
+    }
+    while (this.#begun < this.groups && !this.isFree(this.#groupAt(this.#begun))) this.#begun++;
+    const rest = this.groups - this.#begun;
+    // Of very many the test is asked about some only, others each time.
+    const from = rest <= testsMax ? 0 : randomBelow(rest, this.#random);
+    for (let i = 0, tests = 0; i < rest && tests < testsMax; i++) {
+      const group = this.#groupAt(this.#begun + ((from + i) % rest));
+      if (!this.isFree(group)) continue;
+      tests++;
+      if (test(group)) return group;
     }
     return undefined;
   }
@@ -135,18 +155,29 @@ export class SiteRegistry {
     return undefined;
   }
 
+  /** One that was never leased or held stands in the order of all groups still. */
   #enlist(group: number): void {
     if (!this.isFree(group) || this.#isListed[group] === 1) return;
     this.#isListed[group] = 1;
-    this.#free.push(group);
+    this.#freed.push(group);
+  }
+
+  #groupAt(place: number): number {
+    return (this.#firstGroup + place * this.#stride) % this.groups;
   }
 }
 
-function shuffled(count: number, random: Random): number[] {
-  const groups = Array.from({ length: count }, (_, group) => group);
-  for (let i = count - 1; i > 0; i--) {
-    const j = randomBelow(i + 1, random);
-    [groups[i], groups[j]] = [groups[j]!, groups[i]!];
-  }
-  return groups;
+/** A random step that leads through all of so many groups before it comes back to the first. */
+function strideFor(groups: number, random: Random): number {
+  let stride = 1 + randomBelow(groups, random);
+  while (divisorOf(stride, groups) !== 1) stride = 1 + (stride % groups);
+  return stride;
 }
+
+/** The greatest common one. */
+function divisorOf(one: number, other: number): number {
+  return other === 0 ? one : divisorOf(other, one % other);
+}
+
+/** A payload of 64 GiB has no more groups; a question about a larger one must not cost much more. */
+const testsMax = 4_096;

@@ -1,10 +1,10 @@
 import type { PeerName } from "./directory.ts";
 
 /**
- * What a peer did wrong: its bytes were not what their hash says, it claimed something and did not give it, or it broke
- * the protocol.
+ * What a peer did wrong: its bytes were not what their hash says, it claimed something and did not give it, it neither
+ * answered nor read for long, or it broke the protocol.
  */
-export type Fault = "corrupt" | "claim" | "broken";
+export type Fault = "corrupt" | "claim" | "silent" | "broken";
 
 /** How a peer is dealt with: asked as usual, taken for one that holds nothing, or not dealt with at all. */
 export type StandingLevel = "good" | "empty" | "quarantined";
@@ -31,6 +31,11 @@ export class Standing {
   /** A peer failed us. Answers how it is dealt with from now on. */
   strike(peer: PeerName, fault: Fault, nowMs: number, reason?: string): StandingLevel {
     const experience = this.#of(peer);
+    if (fault === "claim" || fault === "silent") {
+      // One pause of a suspended machine, or a busy one, fails everything that was asked of it: that is one strike.
+      if (nowMs < experience.pausedUntilMs) return this.level(peer, nowMs);
+      experience.pausedUntilMs = nowMs + pauseMs;
+    }
     experience.strikes[fault]++;
     const { corrupt, broken } = experience.strikes;
     // Nobody honest does either: they count together.
@@ -38,15 +43,23 @@ export class Standing {
       experience.quarantinedUntilMs = nowMs + quarantineMs;
       experience.forgiven = corrupt + broken;
     }
-    if (experience.strikes.claim - experience.claimsForgiven >= strikesMax) {
+    const { claim, silent } = experience.strikes;
+    if (claim - experience.claimsForgiven >= strikesMax || silent - experience.silenceForgiven >= strikesMax) {
       // A peer may have been too busy to answer: it is tried again soon at first.
       experience.emptyUntilMs = nowMs + Math.min(emptyMsMax, emptyMsMin * 2 ** experience.timesEmpty);
       experience.timesEmpty++;
-      experience.claimsForgiven = experience.strikes.claim;
+      experience.claimsForgiven = claim;
+      experience.silenceForgiven = silent;
     }
     const level = this.level(peer, nowMs);
     this.#onStrike({ peer, fault, reason, level });
     return level;
+  }
+
+  /** A peer answers: it is there again. What it says is a claim, which items alone make good. */
+  answered(peer: PeerName): void {
+    const experience = this.#peers.get(peer);
+    if (experience !== undefined) experience.silenceForgiven = experience.strikes.silent;
   }
 
   /** A peer gave us an item that was right: what it claims counts again. */
@@ -54,6 +67,7 @@ export class Standing {
     const experience = this.#of(peer);
     experience.bytesFrom += bytes;
     experience.claimsForgiven = experience.strikes.claim;
+    experience.silenceForgiven = experience.strikes.silent;
     experience.emptyUntilMs = Number.NEGATIVE_INFINITY;
     experience.timesEmpty = 0;
   }
@@ -74,7 +88,7 @@ export class Standing {
   summary(peer: PeerName): { readonly strikes: number; readonly bytesFrom: number; readonly bytesTo: number } {
     const experience = this.#peers.get(peer) ?? newExperience();
     const { strikes, bytesFrom, bytesTo } = experience;
-    return { strikes: strikes.corrupt + strikes.claim + strikes.broken, bytesFrom, bytesTo };
+    return { strikes: strikes.corrupt + strikes.claim + strikes.silent + strikes.broken, bytesFrom, bytesTo };
   }
 
   /** Everyone of whom something is known, also those who have gone. */
@@ -96,6 +110,9 @@ interface Experience {
   readonly strikes: Record<Fault, number>;
   forgiven: number;
   claimsForgiven: number;
+  silenceForgiven: number;
+  /** What it fails to give or to answer before this time has been counted. */
+  pausedUntilMs: number;
   quarantinedUntilMs: number;
   emptyUntilMs: number;
   /** In a row, without an item between. */
@@ -110,14 +127,18 @@ const quarantineMs: number = 10 * 60_000;
 /** One that is taken for empty is not asked, so it could never show otherwise: after this time it may, longer each time. */
 const emptyMsMin = 30_000;
 const emptyMsMax: number = 10 * 60_000;
+/** As long as a peer that stopped is waited for; what it was asked for before fails within the same time. */
+const pauseMs = 5_000;
 /** Twice the largest network that DESIGN promises anything for. */
 const peersRememberedMax = 10_000;
 
 function newExperience(): Experience {
   return {
-    strikes: { corrupt: 0, claim: 0, broken: 0 },
+    strikes: { corrupt: 0, claim: 0, silent: 0, broken: 0 },
     forgiven: 0,
     claimsForgiven: 0,
+    silenceForgiven: 0,
+    pausedUntilMs: Number.NEGATIVE_INFINITY,
     quarantinedUntilMs: Number.NEGATIVE_INFINITY,
     emptyUntilMs: Number.NEGATIVE_INFINITY,
     timesEmpty: 0,

@@ -48,6 +48,14 @@ export class TokenBucket {
     return nowMs + ((bytes ?? leastTokens) - this.#tokens) / this.#bytesPerMs;
   }
 
+  /** When something may pass, once `aheadBytes` have: each as soon as it may. */
+  freeAtMs(nowMs: number, aheadBytes: number): number {
+    const readyAtMs = this.readyAtMs(nowMs);
+    if (this.#bytesPerMs === Number.POSITIVE_INFINITY || readyAtMs === Number.POSITIVE_INFINITY) return readyAtMs;
+    const debtBytes = aheadBytes + leastTokens - this.#tokens;
+    return debtBytes <= 0 ? nowMs : nowMs + debtBytes / Math.max(this.#bytesPerMs, Number.MIN_VALUE);
+  }
+
   #fill(nowMs: number): void {
     const elapsedMs = Math.max(0, nowMs - this.#filledMs);
     this.#filledMs = Math.max(this.#filledMs, nowMs);

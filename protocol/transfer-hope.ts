@@ -48,7 +48,8 @@ export class TransferHope {
     const isLost = (item: number) => sources.isLost(item);
     // What the origins have wrong will not come, however much else is still on its way.
     const wrong = [...this.#wrongAtOrigins].find((item) => !items.hasStored(item) && isLost(item));
-    const lost = wrong ?? (isIdle ? wanted.find("nobody's", isLost) : undefined);
+    // What nobody has now may be on its way to those who do not have all themselves.
+    const lost = wrong ?? (isIdle && !sources.areGrowing ? wanted.find("nobody's", isLost) : undefined);
     this.#hopelessSinceMs = lost === undefined ? undefined : (this.#hopelessSinceMs ?? nowMs);
     // Whoever has no lease waits for others, as long as an origin that answers is there: machines may be busy.
     const mayRead = sources.origins.some(({ troubles }) => troubles === 0);

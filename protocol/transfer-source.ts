@@ -40,6 +40,10 @@ export class TransferSource {
   isDoubted = false;
   /** A time before which everything asked for may still come; infinity when nothing was. It may lie too early. */
   soonestDeadlineMs: number = Number.POSITIVE_INFINITY;
+  /** When it last said something, or was given another chance. */
+  answeredMs: number = Number.NEGATIVE_INFINITY;
+  /** It has said nothing but `busy` for long: until it has rested it counts for nothing. */
+  isAlwaysBusy = false;
   #recoversAtMs = Number.NEGATIVE_INFINITY;
   #busySinceMs: number | undefined;
   #windowBytes: number;
@@ -73,7 +77,7 @@ export class TransferSource {
   /** When it is to be doubted: a near peer that has given nothing, some time after the oldest ask; else infinity. */
   get doubtAtMs(): number {
     if (this.storedItems > 0 || this.isDoubted || this.kind !== "near") return Number.POSITIVE_INFINITY;
-    for (const { askedMs } of this.inFlight.values()) return askedMs + doubtMs;
+    for (const { askedMs } of this.inFlight.values()) return Math.max(askedMs, this.answeredMs) + doubtMs;
     return Number.POSITIVE_INFINITY;
   }
 
@@ -119,6 +123,7 @@ export class TransferSource {
   delivered(item: number, nowMs: number): void {
     this.troubles = 0;
     this.#busySinceMs = undefined;
+    this.isAlwaysBusy = false;
     this.storedItems++;
     const asked = this.inFlight.get(item);
     if (asked === undefined) return;
@@ -141,8 +146,8 @@ export class TransferSource {
   }
 
   /**
-   * It said `busy`, and rests a little. Answers whether to bear with it: not if it has said nothing else for long. An origin
-   * is read by turns: it says when the next one may be, and nobody is worse for waiting.
+   * It said `busy`, and rests as long as it says. Answers whether to wait for it: not if it will say nothing else for long.
+   * An origin is read by turns: it says when the next one may be, and nobody is worse for waiting.
    */
   isBusy(retryAfterMs: number, nowMs: number): boolean {
     if (this.isOrigin) {
@@ -152,9 +157,9 @@ export class TransferSource {
     }
     this.#busySinceMs ??= nowMs;
     this.restsUntilMs = Math.max(this.restsUntilMs, nowMs + Math.min(retryAfterMs, busyRestMsMax));
-    if (nowMs - this.#busySinceMs < busyMsMax) return true;
-    this.#busySinceMs = undefined;
-    this.restsUntilMs = nowMs + busyMsMax;
+    if (this.restsUntilMs - this.#busySinceMs < busyMsMax) return true;
+    this.isAlwaysBusy = true;
+    this.restsUntilMs = Math.max(this.restsUntilMs, nowMs + alwaysBusyRestMs);
     return false;
   }
 
@@ -179,9 +184,11 @@ const originWindowBytes: number = 4 * MIB;
 /** Rests: DESIGN section 7, rule 9. */
 const restMsMin = 500;
 const restMsMax = 30_000;
-/** A peer that never says anything but `busy` must not keep us from the origin: it counts for nothing after this time. */
+/** A peer that never says anything but `busy` must not keep us from the origin: from then on it is only asked now and then. */
 const busyMsMax = 5_000;
-const busyRestMsMax = 1_000;
+const alwaysBusyRestMs = 1_000;
+/** It may be faster sooner than it says. */
+const busyRestMsMax = 10_000;
 /** Deadlines: four times what the measured rate says, in these bounds. 1 MB/s is assumed of a stranger. */
 const patience = 4;
 const deadlineMsMin = 2_000;

@@ -197,6 +197,13 @@ export class TransferSources {
     return false;
   }
 
+  /** Whether others are all that there is to hope for, and some of them are fetching themselves. */
+  get areGrowing(): boolean {
+    if (this.#origins.length > 0) return false;
+    for (const source of this.#byName.values()) if (source.heldItems < this.#items) return true;
+    return false;
+  }
+
   isWrongAtOrigin(item: number): boolean {
     return this.#origins.some(({ name }) => this.#wrong.get(name)?.has(item) === true);
   }

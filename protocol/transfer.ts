@@ -140,7 +140,7 @@ export class Transfer {
       case "corrupt":
         return this.#refuse(event.source, event.item);
       case "missing":
-        return this.#lack(event.source, event.items);
+        return this.#lack(event.source, event.items, nowMs);
       case "busy":
         return this.#rest(event.source, event.items, event.retryAfterMs, nowMs);
       case "failed":
@@ -208,7 +208,7 @@ export class Transfer {
     const actions: TransferAction[] = [];
     const giver = this.#sources.get(name);
     giver?.delivered(item, nowMs);
-    this.#trust(giver);
+    this.#trust(giver, nowMs);
     for (const asked of this.#sources.askedFor(item)) {
       this.#inFlightBytes -= asked.settled(item);
       if (asked.name === name) continue;
@@ -231,14 +231,14 @@ export class Transfer {
     return [{ kind: "strike", source: name, fault: "corrupt", item }];
   }
 
-  #lack(name: SourceName, items: readonly number[]): TransferAction[] {
+  #lack(name: SourceName, items: readonly number[], nowMs: number): TransferAction[] {
     const source = this.#sources.get(name);
     if (source === undefined) return [];
     if (items.length === 0) {
       this.#leave(name);
       return [];
     }
-    this.#trust(source);
+    this.#trust(source, nowMs);
     const claimed = items.filter((item) => this.#sources.has(source, item));
     for (const item of claimed) {
       this.#giveBack(source, item);
@@ -252,10 +252,11 @@ export class Transfer {
   #rest(name: SourceName, items: readonly number[], retryAfterMs: number, nowMs: number): TransferAction[] {
     const source = this.#sources.get(name);
     if (source === undefined) return [];
-    this.#trust(source);
-    const isBorneWith = source.isBusy(retryAfterMs, nowMs) || this.#plan.origins.length === 0;
-    for (const item of items) this.#giveBack(source, item, !isBorneWith);
-    return isBorneWith ? [] : this.#drop(source);
+    // A rate that is used up is no fault: it is asked again, but nobody need wait for it.
+    if (source.isBusy(retryAfterMs, nowMs)) this.#trust(source, nowMs);
+    else this.#sources.doubt(source, true);
+    for (const item of items) this.#giveBack(source, item, false);
+    return [];
   }
 
   #fail(name: SourceName, items: readonly number[], nowMs: number): TransferAction[] {
@@ -285,6 +286,10 @@ export class Transfer {
   #expire(nowMs: number, actions: TransferAction[]): void {
     if (nowMs < this.#nextMs) return;
     for (const source of this.#sources) {
+      if (source.isAlwaysBusy && nowMs >= source.restsUntilMs) {
+        source.isAlwaysBusy = false;
+        this.#trust(source, nowMs);
+      }
       if (nowMs >= source.doubtAtMs) this.#doubt(source, actions);
       if (nowMs < source.soonestDeadlineMs || nowMs < source.firstDeadlineMs) continue;
       const items = [...source.inFlight.keys()];
@@ -307,7 +312,8 @@ export class Transfer {
   }
 
   /** It answers: what it is asked for is asked of nobody else. */
-  #trust(source: TransferSource | undefined): void {
+  #trust(source: TransferSource | undefined, nowMs: number): void {
+    if (source !== undefined) source.answeredMs = nowMs;
     if (source?.isDoubted !== true) return;
     this.#sources.doubt(source, false);
     for (const item of source.inFlight.keys()) this.#wanted.remove(item, this.#sources.copies(item));

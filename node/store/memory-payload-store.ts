@@ -111,6 +111,7 @@ export class MemoryPayloadStore implements FetchStore {
   async stage(hash: VariantHash, record: ReleaseRecord, envelope: Uint8Array): Promise<StagedTree> {
     const { root, payload } = record;
     if (this.#active.has(payload)) throw new BusyError(`${payload} is being worked on`);
+    this.#checkNotOutdated(hash, record);
     const need = { bytes: root.bytes, totalBytes: root.bytes, inodes: root.entries };
     const reservation = await this.space.reserve(variantText(record.variant), need);
     await this.noteRecord(hash, envelope);

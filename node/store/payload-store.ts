@@ -212,6 +212,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
       await this.noteRecord(hash, envelope);
     };
     try {
+      // Before room is made for it, which costs others their place.
+      await this.#records.unlessOutdated(hash, record, async () => undefined);
       const isNew = this.#catalogue.get(hash) === undefined;
       const staged = await this.#staging.open(record, this.space, { prepare, signal, isNew });
       // The record that names its segments may be replaced by a later one while it comes in.

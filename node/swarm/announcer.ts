@@ -29,7 +29,7 @@ export interface AnnouncerParts {
   readonly whole: () => readonly Holding[];
   readonly onLearnt: (peer: PeerName, added: readonly Holding[] | "many") => void;
   /** A neighbour did what no honest one does. */
-  readonly onFault: (peer: PeerName, fault: "claim" | "broken", reason: string) => void;
+  readonly onFault: (peer: PeerName, fault: "silent" | "broken", reason: string) => void;
   /** More or fewer members are known than before, whatever they hold. */
   readonly onMembers: () => void;
 }
@@ -202,7 +202,7 @@ export class Announcer {
       this.#post({ kind: "answered", from: peer });
     } catch (error) {
       frames?.abort(error as Error);
-      if (isSilence(error)) this.#parts.onFault(peer, "claim", error.message);
+      if (isSilence(error)) this.#parts.onFault(peer, "silent", error.message);
       this.#post({ kind: "failed", from: peer });
     }
   }

@@ -20,10 +20,22 @@ export class Conduct {
 
   /** A peer broke the protocol. */
   broke(peer: PeerName, reason: string): void {
+    this.#breach(peer, "broken", reason, performance.now());
+  }
+
+  /** A peer does not read what it asked for. It may be suspended, and all its streams stop at once: that is one pause. */
+  unread(peer: PeerName, reason: string): void {
     const nowMs = performance.now();
     const behaviour = this.#of(peer);
+    if (nowMs < behaviour.pausedUntilMs) return;
+    behaviour.pausedUntilMs = nowMs + pauseMs;
+    this.#breach(peer, "silent", reason, nowMs);
+  }
+
+  #breach(peer: PeerName, fault: Fault, reason: string, nowMs: number): void {
+    const behaviour = this.#of(peer);
     if (nowMs < behaviour.outlawUntilMs) return;
-    this.#parts.onFault(peer, "broken", reason);
+    this.#parts.onFault(peer, fault, reason);
     if (behaviour.breaches.take(1, nowMs)) return;
     behaviour.outlawUntilMs = nowMs + outlawMs;
     this.#parts.onOutlaw(peer, reason);
@@ -80,6 +92,7 @@ interface Behaviour {
   /** It was not too restless when it came last. */
   mayComeAgain: boolean;
   outlawUntilMs: number;
+  pausedUntilMs: number;
 }
 
 function newBehaviour(): Behaviour {
@@ -91,6 +104,7 @@ function newBehaviour(): Behaviour {
     surplus: new Allowance(surplusBurst, 1 / 10),
     mayComeAgain: true,
     outlawUntilMs: Number.NEGATIVE_INFINITY,
+    pausedUntilMs: Number.NEGATIVE_INFINITY,
   };
 }
 
@@ -98,6 +112,8 @@ const restless = "it comes and goes";
 /** Each costs it the stream; a neighbour with a fault of its own has a minute to be repaired. */
 const breachesBurst = 5;
 const outlawMs = 60_000;
+/** Streams that stop within the time after which they are given up have stopped together. */
+const pauseMs = 5_000;
 /** A node that is restarted a few times is no nuisance; one that comes every 2 s is named after 12 s. */
 const comingsBurst = 5;
 /** It is let in all the same for a while: restarting over and over may be all that it can do. */

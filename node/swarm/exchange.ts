@@ -21,7 +21,7 @@ export interface ExchangeParts {
   /** A stream to a peer, dialled if it is not here. @throws {UnreachableError} */
   readonly open: (peer: PeerName, protocol: "swarm" | "register") => Promise<Frames>;
   /** A peer does not answer what it was asked. */
-  readonly onSilent: (peer: PeerName, fault: "claim" | undefined, reason: string) => void;
+  readonly onSilent: (peer: PeerName, fault: "silent" | undefined, reason: string) => void;
   readonly timings?: ExchangeTimings;
   /** What peers may be sent; absent: without limit. */
   readonly up?: ClassRates;
@@ -38,7 +38,7 @@ export class Exchange {
     this.server = new ExchangeServer(handlers, up);
     this.registrar = new RegisterServer(handlers);
     this.#clients = new ClientPool(async (peer, onIdle) => {
-      const silent = () => onSilent(peer, "claim", "it does not answer whether it has a payload");
+      const silent = () => onSilent(peer, "silent", "it does not answer whether it has a payload");
       return new ExchangeClient(await open(peer, "swarm"), { onIdle, onSilent: silent, joinMs: timings.joinMs });
     });
     this.#wanters = new ClientPool(async (peer, onEnd) => {

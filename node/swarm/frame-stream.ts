@@ -10,6 +10,8 @@ export interface FrameStreamOptions {
   /** How long a frame may take that has begun. */
   readonly frameMs?: number;
   readonly onBroken?: (reason: string) => void;
+  /** The peer takes nothing of what it asked for: it may be suspended. */
+  readonly onUnread?: (reason: string) => void;
 }
 
 /**
@@ -23,6 +25,7 @@ export class FrameStream implements Frames {
   readonly #stallMs: number;
   readonly #frameMs: number;
   readonly #onBroken: (reason: string) => void;
+  readonly #onUnread: (reason: string) => void;
   /** Looks whether a frame that has begun is still the same one. */
   #watching: NodeJS.Timeout | undefined;
   #frames = 0;
@@ -36,13 +39,14 @@ export class FrameStream implements Frames {
   /** Frames that came before anybody listened. */
   #early: Frame[] | undefined = [];
 
-  /** `onBroken` is told once why, when the other side broke the protocol. */
+  /** `onBroken` or `onUnread` is told once why, when the other side broke the protocol, or did not read. */
   constructor(stream: Stream, limits: FrameLimits, options: FrameStreamOptions = {}) {
     this.#stream = stream;
     this.#decoder = new FrameDecoder(limits);
     this.#stallMs = options.stallMs ?? defaultStallMs;
     this.#frameMs = options.frameMs ?? frameMsMax;
     this.#onBroken = options.onBroken ?? (() => undefined);
+    this.#onUnread = options.onUnread ?? (() => undefined);
     this.#hasEnded = stream.readableEnded;
     stream.addEventListener("message", ({ data }) => {
       if (data instanceof Uint8Array) this.#read(data);
@@ -65,7 +69,7 @@ export class FrameStream implements Frames {
   send(message: Message | Uint8Array, body?: Uint8Array): Promise<void> {
     if (this.#queuedFrames >= queuedFramesMax) {
       const error = new UnreachableError(readsNothing);
-      this.#tell(readsNothing);
+      this.#tell(readsNothing, this.#onUnread);
       this.abort(error);
       return Promise.reject(error);
     }
@@ -133,8 +137,8 @@ export class FrameStream implements Frames {
   }
 
   /** Once: what comes of a broken stream after that says nothing more. */
-  #tell(reason: string): void {
-    if (!this.#isBroken) this.#onBroken(reason);
+  #tell(reason: string, tell: (reason: string) => void = this.#onBroken): void {
+    if (!this.#isBroken) tell(reason);
     this.#isBroken = true;
   }
 
@@ -177,7 +181,7 @@ export class FrameStream implements Frames {
     const timer = setTimeout(() => {
       const error = new UnreachableError(readsNothing);
       reject(error);
-      this.#tell(readsNothing);
+      this.#tell(readsNothing, this.#onUnread);
       this.abort(error);
     }, waitMs);
     const events = ["drain", "idle"] as const;

@@ -352,7 +352,8 @@ export class Libp2pSwarm implements Swarm {
 
   #frameOptions(peer: PeerName): FrameStreamOptions {
     const { stallMs } = this.#timings;
-    return { stallMs, onBroken: (reason) => this.#conduct.broke(peer, reason) };
+    const onUnread = (reason: string) => this.#conduct.unread(peer, reason);
+    return { stallMs, onBroken: (reason) => this.#conduct.broke(peer, reason), onUnread };
   }
 
   /** Never rejects. */

@@ -53,7 +53,7 @@ test("a class that has used up its rate does not hold up one that has none", () 
   assert.is(politeness.take("prefetch", 1, 1), true);
 });
 
-test("a service with rates waits for them, and says until when", () => {
+test("a service with rates waits for them if that is not for long, and says until when", () => {
   const request = (item: number): ServiceRequest => {
     return { peer: "a", stream: 1, number: 0, item, sizeBytes: 4 * MIB, traffic: "repair" };
   };
@@ -69,10 +69,10 @@ test("a service with rates waits for them, and says until when", () => {
   );
   assert.equal(
     service.step({ kind: "requested", requests: [request(2)] }, 1).map(({ kind }) => kind),
-    ["wakeAt"],
+    ["refuse"],
   );
   assert.equal(
-    service.step({ kind: "woke" }, 2000).map(({ kind }) => kind),
+    service.step({ kind: "requested", requests: [request(2)] }, 2000).map(({ kind }) => kind),
     ["send"],
   );
 });

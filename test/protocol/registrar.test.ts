@@ -133,6 +133,37 @@ test("a lease that another registrar gave is known once it is reported", () => {
   for (const name of ["b", "c", "d"]) assert.is(leased(ask(name, 0)).includes(4), false);
 });
 
+test("a lease that is only spoken of counts no more than one that is given: who rests has none", () => {
+  const { ask } = scene();
+  const own = leased(ask("liar", 0));
+  ask("b", 0);
+  ask("c", 0);
+  const lapsedMs = defaultRegistryLimits.leaseMs + 1;
+  ask("liar", lapsedMs - 2, { leases: reported(own), wants: 0 });
+  assert.equal(leased(ask("liar", lapsedMs, { leases: reported(own), wants: 0 })), []);
+  assert.equal(leased(ask("liar", lapsedMs + 1, { leases: [{ group: own[0]!, arrived: 9 }], wants: 0 })), []);
+});
+
+test("what one let lapse it does not get again by its word for a minute, also if it goes and comes back", () => {
+  const { registrar, ask } = scene();
+  const word = { leases: [{ group: 4, arrived: 1 }], wants: 0 };
+  assert.equal(leased(ask("liar", 0, word)), [4]);
+  const lapsedMs = defaultRegistryLimits.leaseMs + 1;
+  ask("liar", lapsedMs - 2, word);
+  assert.equal(leased(ask("liar", lapsedMs, word)), []);
+  registrar.left("liar", lapsedMs + 1);
+  assert.equal(leased(ask("liar", lapsedMs + 2, word)), [], "it rests");
+  const restedMs = lapsedMs + defaultRegistryLimits.leaseMs;
+  assert.equal(leased(ask("liar", restedMs + 1, word)), [], "it has rested, and its word counts for nothing");
+  assert.equal(leased(ask("liar", restedMs + 2, { leases: [{ group: 5, arrived: 1 }], wants: 0 })), [5]);
+});
+
+test("no more leases of a site are taken by word than are given", () => {
+  const { ask } = scene({ ...defaultRegistryLimits, leasesMax: 1 });
+  assert.equal(leased(ask("a", 0, { leases: reported([1]), wants: 0 })), [1]);
+  assert.equal(leased(ask("b", 0, { leases: reported([2]), wants: 0 })), []);
+});
+
 test("what another site has is fetched from there, and what it fetches is waited for", () => {
   const { ask } = scene();
   ask("near", 0, { site: "x", held: bits(2), wants: 2 });
@@ -170,8 +201,46 @@ test("questions that make no sense have no answer", () => {
   for (const bad of [{ groups: 0 }, { groups: 1e9 }, { held: new Uint8Array(2) }, { groups: 9, held: bits() }]) {
     assert.is(registrar.ask("a", payload, question(bad), 0), undefined);
   }
-  registrar.ask("a", payload, question(), 0);
-  assert.is(registrar.ask("b", payload, question({ groups: 7 }), 0), undefined, "the payload has six groups");
+});
+
+test("who counts a payload's groups wrongly, and first, takes nothing from those who count them right", () => {
+  const { registrar, ask } = scene();
+  registrar.ask("liar", payload, question({ groups: 7, held: bits(0, 1, 2, 3, 4, 5, 6), wants: 0 }), 0);
+  const first = ask("a", 1);
+  assert.equal([first.peers, first.leases.length], [[], 2]);
+  assert.equal(ask("b", 2).peers, ["a"]);
+});
+
+test("a question about a new payload costs little, however many groups it has", () => {
+  let draws = 0;
+  const random = seededRandom(1);
+  const registrar = new Registrar(() => {
+    draws++;
+    return random();
+  });
+  const large = question({ groups: 65_537, held: new Uint8Array(8_193) });
+  assert.is(registrar.ask("a", payload, large, 0)?.leases.length, 2);
+  assert.ok(draws < 10, `${draws} random numbers`);
+});
+
+test("one who asks about very much pushes out its own questions, not those of others", () => {
+  const { registrar, ask } = scene({ ...defaultRegistryLimits, payloadsMax: 5 });
+  ask("holder", 0, { held: bits(0, 1, 2, 3, 4, 5), wants: 0 });
+  for (let i = 0; i < 50; i++) registrar.ask("liar", String(i).padStart(64, "0") as PayloadId, question(), 1 + i);
+  assert.equal(ask("a", 60).peers, ["holder"]);
+  assert.ok(registrar.payloads <= 5);
+});
+
+test("every group of a payload is leased once, whatever their number", () => {
+  for (const count of [1, 2, 9, 12, 60, 97]) {
+    const registrar = new Registrar(seededRandom(count), { ...defaultRegistryLimits, leasesMax: 1000 });
+    const held = new Uint8Array(Math.ceil(count / 8));
+    const all = Array.from({ length: count }, (_, i) => {
+      const answer = registrar.ask(`p${i}`, payload, question({ groups: count, held, wants: 1 }), 0)!;
+      return answer.leases.map(({ group }) => group);
+    });
+    assert.is(new Set(all.flat()).size, count);
+  }
 });
 
 test("memory is bounded, however many ask about however much", () => {

@@ -115,12 +115,12 @@ test("of a stream that has left nothing more is sent, and the others go on", () 
 });
 
 test("of a payload that a peer has left nothing more is sent, nor counted against its rate, and its others go on", () => {
-  const service = new Service(limits, new Politeness({ interactive: 1 }));
+  const service = new Service(limits, new Politeness({ interactive: 100 * 1024 }));
   const other = { ...request("a", 9), number: 1 };
-  service.step(requested(request("a", 0, 5 * MIB), request("a", 1), other), 0);
+  service.step(requested(request("a", 0, 5 * MIB), request("a", 1, 10 * MIB), other), 0);
   service.step({ kind: "left", stream: "a".charCodeAt(0), number: 0 }, 0);
   service.step(done(request("a", 0, 5 * MIB)), 0);
-  assert.equal(sent(service.step({ kind: "woke" }, 5 * MIB)), ["a9"]);
+  assert.equal(sent(service.step({ kind: "woke" }, 11)), ["a9"]);
 });
 
 test("by default no more is sent at a time than a node may, nor fewer items than disks like", () => {
@@ -178,13 +178,45 @@ test("a class that waits for its rate holds up no other one, on another stream o
   assert.equal(sent(service.step({ kind: "woke" }, 1)), ["a1"]);
 });
 
+test("what its rate lets go soon waits; the rest is refused at once, and told when its turn would be", () => {
+  const wide = { ...limits, slots: 8, sendingBytesMax: 100 * MIB, queuedPerStreamMax: 99 };
+  // 10 KiB a millisecond: a MiB in about 100 ms.
+  const service = new Service(wide, new Politeness({ prefetch: 10 * 1024 }));
+  const of = (item: number, peer = "a") => ({ ...request(peer, item, MIB), traffic: "prefetch" as const });
+  const asked = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map((item) => of(item));
+  const actions = service.step(requested(...asked), 0);
+  assert.equal(sent(actions), ["a0", "a1", "a2", "a3"]);
+  assert.equal(refused(actions), [7, 8, 9]);
+  const [refusal] = actions.filter((action) => action.kind === "refuse");
+  assert.ok(refusal!.retryAfterMs > 300 && refusal!.retryAfterMs < 320, `${refusal!.retryAfterMs}`);
+  // Another stream has its first before the second of this one.
+  assert.equal(refused(service.step(requested(of(0, "b")), 0)), [6]);
+  assert.equal(sent(service.step({ kind: "woke" }, 1)).length, 1);
+});
+
+test("at a rate of nothing everything is refused, and so is what waits when the rate becomes nothing", () => {
+  const wide = { ...limits, slots: 8, sendingBytesMax: 100 * MIB };
+  const politeness = new Politeness({ prefetch: 100 * 1024 });
+  const service = new Service(wide, politeness);
+  const of = (item: number) => ({ ...request("a", item, 4 * MIB), traffic: "prefetch" as const });
+  const before = service.step(requested(of(0), of(1)), 0);
+  assert.equal([sent(before), refused(before)], [["a0"], []]);
+  politeness.setRates({ prefetch: 0 }, 0);
+  const after = service.step({ kind: "woke" }, 0);
+  assert.equal(refused(after), [1]);
+  assert.equal(
+    after.map((action) => (action.kind === "refuse" ? action.retryAfterMs : 0)),
+    [60_000],
+  );
+});
+
 test("a class that may have nothing is not woken for", () => {
   const service = new Service({ ...limits, slots: 8, sendingBytesMax: 100 * MIB }, new Politeness({ repair: 0 }));
   const of = (item: number) => ({ ...request("a", item, 4 * MIB), traffic: "repair" as const });
   const actions = service.step(requested(of(0), of(1)), 0);
   assert.equal(
     actions.map(({ kind }) => kind),
-    ["send"],
+    ["send", "refuse"],
   );
 });
 

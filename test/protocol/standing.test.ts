@@ -43,29 +43,57 @@ test("three claims that it cannot keep make a peer count as empty for half a min
   const standing = new Standing();
   let nowMs = 0;
   for (const emptyMs of [30_000, 60_000, 120_000, 240_000, 480_000, tenMinutesMs, tenMinutesMs]) {
-    assert.equal([1, 2, 3].map(() => standing.strike("a", "claim", nowMs)).join(), "good,good,empty");
+    const levels = [-10_000, -5_000, 0].map((ms) => standing.strike("a", "claim", nowMs + ms));
+    assert.equal(levels.join(), "good,good,empty");
     assert.is(standing.level("a", nowMs + emptyMs - 1), "empty");
     assert.is(standing.level("a", nowMs + emptyMs), "good");
-    nowMs += emptyMs;
+    nowMs += emptyMs + 20_000;
   }
   standing.served("a", 1);
-  for (let i = 0; i < 3; i++) standing.strike("a", "claim", nowMs);
+  for (const ms of [-10_000, -5_000, 0]) standing.strike("a", "claim", nowMs + ms);
   assert.is(standing.level("a", nowMs + 30_000), "good");
 });
 
 test("a right item makes what a peer claims count again", () => {
   const standing = new Standing();
-  for (let i = 0; i < 3; i++) standing.strike("a", "claim", 0);
+  for (const ms of [0, 5_000, 10_000]) standing.strike("a", "claim", ms);
+  assert.is(standing.level("a", 10_000), "empty");
   standing.served("a", 10);
-  assert.is(standing.level("a", 1), "good");
-  standing.strike("a", "claim", 2);
-  assert.is(standing.strike("a", "claim", 2), "good");
+  assert.is(standing.level("a", 10_001), "good");
+  standing.strike("a", "claim", 20_000);
+  assert.is(standing.strike("a", "claim", 30_000), "good");
+});
+
+test("one pause is one strike, however much was asked before it and in how many ways it fails", () => {
+  const told: Strike[] = [];
+  const standing = new Standing((strike) => told.push(strike));
+  for (const fault of ["silent", "claim", "silent", "claim"] as const) standing.strike("a", fault, 1_000);
+  standing.strike("a", "silent", 5_999);
+  assert.equal([standing.summary("a").strikes, told.length, standing.level("a", 5_999)], [1, 1, "good"]);
+  assert.is(standing.strike("b", "silent", 1_000), "good");
+  assert.equal([6_000, 11_000].map((ms) => standing.strike("a", "silent", ms)).join(), "good,empty");
+});
+
+test("what is corrupt or broken counts each time, also during a pause", () => {
+  const standing = new Standing();
+  standing.strike("a", "silent", 0);
+  assert.equal([1, 2, 3].map((ms) => standing.strike("a", "corrupt", ms)).join(), "good,good,quarantined");
+});
+
+test("who answers is not silent any more, but what it claimed in vain is not made good by that", () => {
+  const standing = new Standing();
+  for (const ms of [0, 5_000]) standing.strike("a", "silent", ms);
+  for (const ms of [0, 5_000]) standing.strike("b", "claim", ms);
+  for (const peer of ["a", "b", "nobody"]) standing.answered(peer);
+  assert.is(standing.strike("a", "silent", 10_000), "good");
+  assert.is(standing.strike("b", "claim", 10_000), "empty");
+  assert.equal([...standing.peers()], ["a", "b"]);
 });
 
 test("both kinds of strikes are shown, but only their own kind counts against the three", () => {
   const standing = new Standing();
-  for (const fault of ["claim", "corrupt", "claim", "corrupt"] as const) {
-    assert.is(standing.strike("a", fault, 0), "good");
+  for (const [turn, fault] of (["claim", "corrupt", "claim", "corrupt"] as const).entries()) {
+    assert.is(standing.strike("a", fault, turn * 5_000), "good");
   }
   assert.is(standing.summary("a").strikes, 4);
 });

@@ -182,6 +182,18 @@ test("what only a peer had that cannot be reached any more is awaited with patie
   assert.is(nowMs(), limits.patienceMs);
 });
 
+test("where there is no origin to ask, a peer that is fetching itself is hope, until patience ends", () => {
+  const { at, wake, nowMs, described } = stage({ chunks: [10, 10], origins: [] });
+  at(0, joined("fetching", [0, 1]), started, described);
+  at(5, stored("fetching", 1));
+  assert.equal(rest(wake()), ["gaveUp unreachable 2 of 1"]);
+  assert.is(nowMs(), 5 + limits.patienceMs);
+  const other = stage({ chunks: [10, 10], origins: [] });
+  other.at(0, joined("fetching", [0, 1]), started, other.described);
+  other.at(5, stored("fetching", 1));
+  assert.equal(asks(other.at(limits.patienceMs, has("fetching", 2))), { fetching: [2] });
+});
+
 test("an origin in trouble is asked again after rests that grow, and given up with patience", () => {
   const { at, wake, nowMs, described } = stage({ chunks: [10, 10] });
   at(0, started);

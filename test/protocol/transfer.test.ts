@@ -4,6 +4,7 @@ import { MIB } from "../../protocol/limits.ts";
 import {
   asks,
   busy,
+  failed,
   half,
   halves,
   has,
@@ -204,18 +205,30 @@ test("a peer that says busy rests, and does not send the transfer to the origin"
   assert.equal(asks(at(60, woke)), { a: [1, 2] });
 });
 
-test("a peer that says nothing but busy for seconds no longer keeps the origin from being asked", () => {
-  const { at, wake, nowMs, described } = stage({ chunks: [10] });
+test("a peer that says nothing but busy for seconds no longer keeps the origin from being asked, and is not struck", () => {
+  const { at, wake, nowMs, described, transfer } = stage({ chunks: [10, 10] });
   at(0, joined("a"), started, described);
-  at(1, busy("a", 60_000, 1));
+  let said = at(1, busy("a", 1000, 1, 2));
   for (let asked = 0; asked < 4; asked++) {
-    assert.equal(asks(wake()), { a: [1] });
-    assert.equal(rest(at(nowMs(), busy("a", 60_000, 1))), []);
+    assert.equal([rest(said), asks(said)], [[], {}]);
+    assert.equal(asks(wake()), { a: [1, 2] });
+    said = at(nowMs(), busy("a", 1000, 1, 2));
   }
-  wake();
-  const last = at(nowMs(), busy("a", 60_000, 1));
-  assert.equal(rest(last), ["drop a"]);
-  assert.equal(asks(last), { origin: [1] });
+  assert.equal([rest(said), asks(said)], [[], { origin: [1, 2] }]);
+  at(nowMs() + 10, stored("origin", 1), failed("origin", 2));
+  assert.equal(asks(wake()), { origin: [2] });
+  assert.ok(transfer.heldBy("a") === 3, "it has not been dropped");
+});
+
+test("what a peer will not give for seconds, by its own word, is asked elsewhere at once, and of it again later", () => {
+  const { at, described } = stage({ chunks: [10] });
+  at(0, joined("a"), started, described);
+  const actions = at(1, busy("a", 8_000, 1));
+  assert.equal([rest(actions), asks(actions)], [[], { origin: [1] }]);
+  const alone = stage({ chunks: [10], origins: [] });
+  alone.at(0, joined("a"), started, alone.described);
+  alone.at(1, busy("a", 8_000, 1));
+  assert.equal([asks(alone.wake()), alone.nowMs()], [{ a: [1] }, 8_001]);
 });
 
 test.run();

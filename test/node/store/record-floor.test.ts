@@ -66,6 +66,15 @@ test("what was withdrawn, or released anew, while it came in is not placed", asy
   }
 });
 
+test("no room is made for a release that is outdated", async (context) => {
+  const { open, payload, source } = context;
+  const newer = await release(join(source, "."), { revision: 1, supersedes: payload.record });
+  await using store = await open({ limits: { maxBytes: 1, freeBytesMin: 0 } });
+  await rejects(store.stage(payload.hash, payload.record, payload.envelope), "NO_SPACE");
+  await store.noteRecord(payload.hash, newer.envelope);
+  await rejects(store.stage(payload.hash, payload.record, payload.envelope), "RECORD_OUTDATED");
+});
+
 test("a release that is seen while an older one is being placed leaves that one servable", async (context) => {
   const { open, payload, folder, cachePath } = context;
   writeSampleTree(join(folder, "newer"), 4);

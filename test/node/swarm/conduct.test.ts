@@ -26,6 +26,12 @@ test("who breaks the protocol is named each time, goes with the sixth, and is no
   assert.is(conduct.refusal("b"), undefined);
 });
 
+test("who does not read is silent, once for all its streams, and breaks nothing", () => {
+  const { conduct, told, outlaws } = watched();
+  for (let i = 0; i < 20; i++) conduct.unread("a", "it does not read");
+  assert.equal([told, outlaws], [["a silent it does not read"], []]);
+});
+
 test("who comes and goes is named once, and let in for a while all the same", () => {
   const { conduct, told } = watched();
   for (let i = 0; i < 60; i++) assert.is(conduct.refusal("a"), undefined);

@@ -59,11 +59,16 @@ class FakeStream extends EventTarget {
 
 const ignore = () => undefined;
 
-function make(stallMs?: number): { fake: FakeStream; frames: FrameStream; broken: string[] } {
+function make(stallMs?: number): { fake: FakeStream; frames: FrameStream; broken: string[]; unread: string[] } {
   const fake = new FakeStream();
   const broken: string[] = [];
-  const options = { stallMs, frameMs: 100, onBroken: (reason: string) => broken.push(reason) };
-  return { fake, frames: new FrameStream(fake as unknown as Stream, limits, options), broken };
+  const unread: string[] = [];
+  const told = {
+    onBroken: (reason: string) => broken.push(reason),
+    onUnread: (reason: string) => unread.push(reason),
+  };
+  const options = { stallMs, frameMs: 100, ...told };
+  return { fake, frames: new FrameStream(fake as unknown as Stream, limits, options), broken, unread };
 }
 
 test("a frame has been sent when all of it has left, not at the first sign of room", async () => {
@@ -111,9 +116,12 @@ test("who breaks the protocol is told of once, with the reason", async () => {
   const honest = make();
   honest.frames.abort(new Error("the node stops"));
   assert.equal(honest.broken, []);
-  const unread = make(20);
-  await failureOf(unread.frames.send({ kind: "record" }, new Uint8Array(100)));
-  assert.equal(unread.broken, ["it does not read what it asked for"]);
+});
+
+test("who does not read breaks nothing, a suspended machine does so too: it is told of apart, once", async () => {
+  const { frames, broken, unread } = make(20);
+  await Promise.all([1, 2].map(() => failureOf(frames.send({ kind: "record" }, new Uint8Array(100)))));
+  assert.equal([unread, broken], [["it does not read what it asked for"], []]);
 });
 
 test("a frame that begins and does not end loses the stream; one after the other may go on for ever", async () => {

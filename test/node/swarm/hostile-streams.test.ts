@@ -307,7 +307,7 @@ for (const [what, answer] of Object.entries(answers)) {
     assert.is((await failureOf(swarm.join(from, payload, 4, listener))).code, "UNREACHABLE");
     assert.ok(listener.pieces() === 0);
     assert.is(swarm.peers().length, 1);
-    await blamed(scene, what === "nothing" ? "claim" : "broken");
+    await blamed(scene, what === "nothing" ? "silent" : "broken");
   });
 }
 
