@@ -10,7 +10,7 @@ import type { StoredPolicy } from "./trust/policy-state.ts";
 import { sha256 } from "./trust/sha256.ts";
 
 export interface PolicyGossipParts {
-  readonly watch: PolicyWatch | undefined;
+  readonly watch: Pick<PolicyWatch, "state" | "follow" | "note"> | undefined;
   readonly trust: RecordTrust;
   readonly swarm: () => Swarm | undefined;
   /** Whether members are those whom the policy names. */

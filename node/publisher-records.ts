@@ -1,14 +1,54 @@
+import { UnreachableError, UsageError } from "../protocol/errors.ts";
 import { bytesToHex, type Hasher } from "../protocol/hash.ts";
 import { decodeEnvelope, signedBytes } from "../protocol/record.ts";
 import { keyId, verifySignature } from "./keys.ts";
+import { FolderRepository } from "./origins/folder-origin.ts";
 import { readRevisions } from "./origins/folder-records.ts";
 import { walkVariants } from "./origins/folder-walk.ts";
+import { publishingOrigin } from "./publishing.ts";
+import { requireNetwork } from "./settings/load.ts";
+import type { Settings } from "./settings/schema.ts";
+
+/** What a publisher has signed, as far as it can be listed. */
+interface SignedRecords {
+  /** Digests of the records' bodies, in order. */
+  readonly records: readonly string[];
+  /** Origins whose records are not among them, and why. */
+  readonly unlisted: readonly { readonly name: string; readonly reason: string }[];
+}
 
 /**
- * What a publisher has signed so far at an origin, every revision: digests of the records' bodies, in order.
- * @throws {FormatError} where a record cannot be read: one that is missed would be void; {UnreachableError}.
+ * What a publisher has signed so far at every configured origin whose records can be listed: folders that are there.
+ * @throws {FormatError} where a record cannot be read: one that is missed would be void; {UnreachableError} where the
+ * origin that releases go to cannot be listed.
  */
-export async function recordsSignedBy(originPath: string, rawKey: Uint8Array, hasher: Hasher): Promise<string[]> {
+export async function recordsAtOrigins(settings: Settings, rawKey: Uint8Array, hasher: Hasher): Promise<SignedRecords> {
+  const network = requireNetwork(settings);
+  const own = publishingOrigin(settings).name;
+  const records = new Set<string>();
+  const unlisted: { name: string; reason: string }[] = [];
+  for (const origin of settings.origins) {
+    const { name } = origin;
+    if (origin.kind !== "folder") {
+      unlisted.push({ name, reason: "a web server tells the newest release of each variant only" });
+      continue;
+    }
+    try {
+      const { path } = origin;
+      const repository = await FolderRepository.open({ name, path, network, publishes: false });
+      await repository.check();
+      for (const digest of await recordsSignedBy(path, rawKey, hasher)) records.add(digest);
+    } catch (error) {
+      const isAway = error instanceof UnreachableError || error instanceof UsageError;
+      if (!isAway || name === own) throw error;
+      unlisted.push({ name, reason: error.message });
+    }
+  }
+  return { records: [...records].sort(), unlisted };
+}
+
+/** Of one folder, every revision. */
+async function recordsSignedBy(originPath: string, rawKey: Uint8Array, hasher: Hasher): Promise<string[]> {
   const keyid = keyId(rawKey);
   const digests = new Set<string>();
   for await (const variant of walkVariants(originPath)) {
@@ -20,5 +60,5 @@ export async function recordsSignedBy(originPath: string, rawKey: Uint8Array, ha
       if (isTheirs) digests.add(bytesToHex(hasher(body)));
     }
   }
-  return [...digests].sort();
+  return [...digests];
 }

@@ -10,7 +10,7 @@ import { openHashEngine } from "./hasher.ts";
 import { generatePublisherKey, keyId, loadPublisherKey, type PublisherKey, parsePublicKey } from "./keys.ts";
 import { FileLock } from "./origins/file-lock.ts";
 import { folderError } from "./origins/folder-walk.ts";
-import { recordsSignedBy } from "./publisher-records.ts";
+import { recordsAtOrigins } from "./publisher-records.ts";
 import { openPublishing, publishingOrigin } from "./publishing.ts";
 import type { Settings } from "./settings/schema.ts";
 import { openAuthorState, readRoot } from "./trust/first-contact.ts";
@@ -135,8 +135,9 @@ export async function changePolicy(
   await using lock = await takeTurn(settings);
   const parts = await authorParts(settings, options, lock.folder);
   const author = await PolicyAuthor.open(parts);
-  await apply(author, change, { originPath: publishingOrigin(settings).path, nowMs: parts.nowMs });
-  return await author.write();
+  const found = await apply(author, change, { settings, nowMs: parts.nowMs });
+  const written = await author.write();
+  return { ...written, warnings: [...written.warnings, ...found] };
 }
 
 /** Adds the signatures of the keys that are here to a root that is on its way. Answers how many are still missing. */
@@ -260,19 +261,32 @@ async function authorParts(
   };
 }
 
+/** Answers what people should know of it. */
 async function apply(
   author: PolicyAuthor,
   change: TrustChange,
-  { originPath, nowMs }: { readonly originPath: string; readonly nowMs: number },
+  { settings, nowMs }: { readonly settings: Settings; readonly nowMs: number },
+): Promise<readonly string[]> {
+  if (change.kind !== "retire-publisher") {
+    await applySimple(author, change, nowMs);
+    return [];
+  }
+  const key = changes.publisherKey(author, change.who);
+  const { records, unlisted } = await recordsAtOrigins(settings, key, openHashEngine().hash);
+  changes.retirePublisher(author, keyId(key), records, nowMs);
+  return unlisted.map(({ name, reason }) => {
+    return `the records at ${name} were not listed (${reason}): those that lie nowhere else count no more`;
+  });
+}
+
+async function applySimple(
+  author: PolicyAuthor,
+  change: Exclude<TrustChange, { readonly kind: "retire-publisher" }>,
+  nowMs: number,
 ): Promise<void> {
   switch (change.kind) {
     case "add-publisher":
       return changes.addPublisher(author, change);
-    case "retire-publisher": {
-      const key = changes.publisherKey(author, change.who);
-      const records = await recordsSignedBy(originPath, key, openHashEngine().hash);
-      return changes.retirePublisher(author, keyId(key), records, nowMs);
-    }
     case "revoke-publisher":
       return changes.revokePublisher(author, change.who, change.reason, nowMs);
     case "add-member":

@@ -1,8 +1,10 @@
 // runs unprivileged
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { publish } from "../../node/publish.ts";
+import { changePolicy } from "../../node/trust-admin.ts";
 import { PolicyScene, thing, variant } from "../support/policy-scene.ts";
 import { failureOf, within } from "../support/swarm-member.ts";
 
@@ -44,6 +46,34 @@ rule("a retired publisher's releases of before stay, and later ones are refused"
   assert.equal([error.code, error.exit], ["PUBLISHER_RETIRED", 5]);
   assert.is(node.holdings().length, 1);
 });
+
+rule(
+  "who retires a publisher lists its releases at every folder, and hears which origins were not listed",
+  async (scene) => {
+    await scene.begin();
+    const { path } = scene.studio;
+    // Another site's folder, with a release of its own.
+    const other = { ...variant, version: "3.0.0" };
+    const second = `[[origin]]\nname = "second"\nkind = "folder"\npath = "${path}/second"`;
+    mkdirSync(join(path, "second"), { mode: 0o755 });
+    const elsewhere = scene.settings("publisher", {}, { origin: second });
+    await publish(elsewhere, { variant: other, treePath: scene.tree, requires: [] });
+    const away = `[[origin]]\nname = "away"\nkind = "folder"\npath = "${path}/away"`;
+    const web = '[[origin]]\nname = "web"\nkind = "http"\nurl = "http://127.0.0.1:9"';
+    const first = `[[origin]]\nname = "filer"\nkind = "folder"\npath = "${path}/origin"`;
+    const settings = scene.settings("admin", {}, { origin: [first, second, away, web].join("\n") });
+    const { warnings } = await changePolicy(settings, { kind: "retire-publisher", who: await scene.publisherId() });
+    assert.equal(
+      warnings.map((text) => /^the records at (\w+) were not listed/.exec(text)?.[1]),
+      ["away", "web"],
+    );
+    const node = await scene.following(
+      "machine",
+      scene.settings("machine", {}, { origin: [first, second].join("\n") }),
+    );
+    assert.is((await node.fetch({ kind: "variant", variant: other })).outcome, "fetched");
+  },
+);
 
 rule("a revoked publisher's releases are void: what is held of them goes, by itself", async (scene) => {
   await scene.begin();
