@@ -1,6 +1,6 @@
 // runs unprivileged
 // deadline: 240 s
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -50,14 +50,30 @@ test("whoever has another key publishes no list in the policy", async () => {
   assert.equal([untrue.code, errorIn(untrue).code], [5, "BAD_SIGNATURE"]);
 });
 
+test("a machine that trusts no root puts the list beside the policy, and says so", async () => {
+  await using machine = await machineWithPolicy({ hasRoot: false });
+  const file = await sign(machine, '[[keep]]\npackage = "studio:kept"');
+  const published = await publish(machine, file);
+  assert.is(published.stdout, "fx, version 1, published\n", published.stderr);
+  assert.match(published.stderr, "this machine trusts no root of it");
+});
+
 /** One that follows a policy with a toolset `fx`, whose key is `fx.pem`. */
-async function machineWithPolicy(): Promise<Machine> {
+async function machineWithPolicy({ hasRoot = true } = {}): Promise<Machine> {
   const machine = await Machine.open();
   const made = await machine.run(["key", "gen", "--key", join(machine.path, "fx.pem")]);
   const key = /ed25519:\S+/.exec(made.stdout)![0];
   const begun = await machine.run(["trust", "init"]);
   assert.is(begun.code, 0, begun.stderr);
   assert.is((await machine.run(["trust", "delegate", "keepalive/fx", key])).code, 0);
+  if (!hasRoot) {
+    // As on a machine that is not the admin's.
+    for (const name of ["policy", "policy-author"]) {
+      for (const copy of [name, `${name}.copy`])
+        rmSync(join(machine.path, "state", copy), { recursive: true, force: true });
+    }
+    return machine;
+  }
   const text = readFileSync(machine.config, "utf8");
   const root = join(machine.studio.path, "origin/policy/1.root.json");
   writeFileSync(machine.config, text.replace("[trust]", `[trust]\nroot = "${root}"`));

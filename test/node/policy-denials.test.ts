@@ -80,6 +80,19 @@ rule("a denied payload that cannot be removed is not served, nor is its record",
   assert.is(error.code, "NOT_FOUND");
 });
 
+rule("a list of a newer policy is in force as soon as the policy is", async (scene) => {
+  await scene.begin();
+  const node = await scene.following("machine");
+  const key = join(scene.studio.path, "fx.pem");
+  const owner = await generatePublisherKey(key);
+  await scene.change({ kind: "delegate", role: "keepalive/fx", keys: [publicKeyText(owner)], threshold: 1 });
+  const bytes = Buffer.from('{"toolset":"fx","keep":[{"package":"studio:foo"}]}');
+  await scene.change({ kind: "list", toolset: "fx", bytes }, { keyFiles: [key] });
+  await node.fetch(thing);
+  const reason = async () => (await node.keeping.explain(thing)).reason;
+  while (!(await reason()).includes("toolset fx, version 1")) await new Promise(setImmediate);
+});
+
 rule(
   "a list of the policy that has expired has no force, and takes nothing away by that, also after a restart",
   async (scene) => {
