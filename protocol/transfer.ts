@@ -1,10 +1,11 @@
 import { smallPayloadBytesMax, streamInFlightBytesMax } from "./limits.ts";
 import type { Random } from "./random.ts";
-import { type Stretch, TransferAsks } from "./transfer-asks.ts";
+import { TransferAsks } from "./transfer-asks.ts";
 import type { ChunkDescription, TransferAction, TransferEvent, TransferPlan } from "./transfer-events.ts";
 import { TransferHedge } from "./transfer-hedge.ts";
 import { TransferHope } from "./transfer-hope.ts";
 import { TransferItems } from "./transfer-items.ts";
+import { type Leases, leasesAfter } from "./transfer-leases.ts";
 import type { TransferLimits } from "./transfer-limits.ts";
 import { TransferPace } from "./transfer-pace.ts";
 import type { SourceName, TransferSource } from "./transfer-source.ts";
@@ -30,8 +31,7 @@ export class Transfer {
   readonly #joining = new Map<SourceName, boolean>();
   readonly #items: TransferItems;
   readonly #hope: TransferHope;
-  /** "all": everything may be asked of origins and far peers; "far": of far peers. */
-  #leases: Stretch[] | "all" | "far";
+  #leases: Leases;
   #inFlightBytes = 0;
   #phase: "new" | "segments" | "checking" | "chunks" | "over" = "new";
   #joinsUntilMs = 0;
@@ -152,21 +152,13 @@ export class Transfer {
       case "failed":
         return this.#fail(event.source, event.items, nowMs);
       case "leased":
-        if (typeof this.#leases === "string") return [];
-        this.#leases.push({ first: event.first, end: event.end, isFarOnly: event.isFarOnly === true });
-        return [];
       case "lapsed":
-        if (typeof this.#leases === "string") return [];
-        this.#leases = this.#leases.filter(({ first, end }) => first !== event.first || end !== event.end);
-        return [];
       case "opened":
-        this.#leases = event.isFarOnly === true ? "far" : "all";
-        return [];
       case "closed":
-        if (typeof this.#leases === "string") this.#leases = [];
+        this.#leases = leasesAfter(this.#leases, event);
         return [];
       case "woke":
-        // Its timer is spent, also one that came early: what is still to come asks for a new one.
+        // Its timer is spent, also one that came early.
         this.#wakeAtMs = Number.POSITIVE_INFINITY;
         return [];
     }
