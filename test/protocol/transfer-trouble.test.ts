@@ -61,12 +61,14 @@ test("how long a peer is believed that gives nothing goes by how long the others
 });
 
 test("who was doubted and gives the item after all, when it is here already, is trusted again, and not struck", () => {
-  const { at, wake, nowMs, described } = stage({ chunks: halves(16) });
+  const { at, wake, nowMs, described, transfer } = stage({ chunks: halves(16) });
   at(0, joined("a"), started, described);
   const [cancelled] = rest(wake());
   const kept = 3 - Number(cancelled!.slice("cancel a ".length));
   at(1_010, stored("origin", kept));
+  assert.equal(transfer.owing, ["a"], "it is named, should the transfer end now");
   const again = at(1_500, stored("a", kept));
+  assert.equal(transfer.owing, []);
   assert.equal(rest(again), []);
   assert.ok(nowMs() === 1_500 && asks(again).a !== undefined);
 });
