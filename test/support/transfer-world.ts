@@ -52,6 +52,8 @@ interface Known {
   isHere: boolean;
   /** It has given nothing since it came. */
   isSilent: boolean;
+  /** It has said nothing but busy of late: what else is asked of it may be asked of others. */
+  isBusy: boolean;
   readonly askedMs: Map<number, number>;
 }
 
@@ -128,7 +130,7 @@ export class TransferWorld {
       isOrigin: true,
       manner: () => (healsAfterMs !== undefined && this.#nowMs >= healsAfterMs ? "honest" : manner),
       have: new Set(this.#sizes.keys()),
-      ...{ wrong: new Set(), inFlight: new Set(), isHere: true, isSilent: false, askedMs: new Map() },
+      ...{ wrong: new Set(), inFlight: new Set(), isHere: true, isSilent: false, isBusy: false, askedMs: new Map() },
     };
     this.#known.set(name, known);
   }
@@ -137,7 +139,15 @@ export class TransferWorld {
     const known: Known = {
       isOrigin: false,
       manner: () => plan.manner,
-      ...{ have: new Set(), wrong: new Set(), inFlight: new Set(), isHere: false, isSilent: true, askedMs: new Map() },
+      ...{
+        have: new Set(),
+        wrong: new Set(),
+        inFlight: new Set(),
+        isHere: false,
+        isSilent: true,
+        isBusy: false,
+        askedMs: new Map(),
+      },
     };
     this.#known.set(name, known);
     this.#tryJoin(name, plan);
@@ -193,6 +203,7 @@ export class TransferWorld {
     const known = this.#known.get(source)!;
     known.inFlight.delete(item);
     known.isSilent = false;
+    known.isBusy = false;
   }
 
   #perform(action: TransferAction): void {
@@ -252,7 +263,8 @@ export class TransferWorld {
     assert.ok(!this.#stored.has(item), "what is stored is not asked for");
     assert.ok(item < this.#plan.segmentSizes.length || this.#isDescribed, "chunks wait for their description");
     const others = [...this.#known.values()].filter(({ inFlight }) => inFlight.has(item));
-    const doubted = others.filter(({ isSilent, askedMs }) => isSilent && this.#nowMs - askedMs.get(item)! > 399);
+    const isLate = ({ isSilent, askedMs }: Known) => isSilent && this.#nowMs - askedMs.get(item)! > 399;
+    const doubted = others.filter((other) => other.isBusy || isLate(other));
     assert.ok(others.length - doubted.length <= 1, "an item is in flight twice at most, but from who gave nothing");
     if (others.length > doubted.length) {
       const age = this.#nowMs - this.#askedMs.get(item)!;
@@ -306,7 +318,13 @@ export class TransferWorld {
       case "empty-handed":
         return answer(1 + this.#roll(1000), { kind: "missing", source: name, items }, () => source.have.delete(item));
       case "busy":
-        return answer(1 + this.#roll(50), { kind: "busy", source: name, items, retryAfterMs: this.#roll(60_000) });
+        return answer(
+          1 + this.#roll(50),
+          { kind: "busy", source: name, items, retryAfterMs: this.#roll(60_000) },
+          () => {
+            source.isBusy = true;
+          },
+        );
       case "failing":
         return answer(1 + this.#roll(50), { kind: "failed", source: name, items });
       case "mixed":
