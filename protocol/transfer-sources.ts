@@ -263,6 +263,6 @@ const doubtMsMin = 400;
 const doubtPatience = 6;
 /** Before anything has come from anybody the links may be slow: eight items of 1 MiB in a row take 0.7 s at 100 Mbit/s.
  * Sooner, small payloads are read more often than needed (`many-small` at 0.6 s). */
-const firstDoubtMs = 800;
+const firstDoubtMs = 700;
 /** Locality is worth at most 30 % (DESIGN section 7, rule 5). */
 const rackWorth = 1.3;

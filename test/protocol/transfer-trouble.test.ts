@@ -26,7 +26,7 @@ test("what a peer that gives nothing claims is asked of others soon, and it is s
     at(0, joined("a"), started, described);
     if (others.friend !== undefined) at(1, joined("b", []));
     const doubtful = wake();
-    assert.is(nowMs(), 800);
+    assert.is(nowMs(), 700);
     const from = others.friend ?? "origin";
     const [cancelled] = rest(doubtful);
     assert.equal(rest(doubtful).length, 1, "one item may still come from it");
