@@ -22,6 +22,8 @@ export interface MembershipParts {
 interface Membership {
   /** Undefined until it has answered. */
   join: Join | undefined;
+  /** Set where it is waited for after the end. */
+  overdue: NodeJS.Timeout | undefined;
 }
 
 /** One payload as it is joined at peers: at each of them once at a time. */
@@ -41,7 +43,7 @@ export class Memberships {
     if (swarm === undefined || standing.level(peer, clock.monotonicMs()) !== "good") {
       return post({ kind: "left", source: peer });
     }
-    const member: Membership = { join: undefined };
+    const member: Membership = { join: undefined, overdue: undefined };
     this.#members.set(peer, member);
     if (isHolder && isSmall) this.#take(swarm, peer, member);
     else void this.#ask(swarm, peer, member);
@@ -65,10 +67,34 @@ export class Memberships {
     this.#members.get(peer)?.join?.cancel(items);
   }
 
-  /** Leaves everybody. */
-  close(): void {
+  /**
+   * Leaves everybody. `owing`: who has given nothing of what it claims, and by when it should. Whoever never gave us anything
+   * at all is waited for so long: nobody could tell it from one that is slow, and a fetch may be over soon without it.
+   */
+  close(owing: ReadonlyMap<PeerName, number>): void {
     this.#isOver = true;
-    for (const peer of [...this.#members.keys()]) this.leave(peer);
+    for (const [peer, member] of [...this.#members]) {
+      const untilMs = owing.get(peer);
+      const isStranger = this.#parts.standing.summary(peer).bytesFrom === 0;
+      if (untilMs === undefined || !isStranger || member.join === undefined) this.leave(peer);
+      else this.#await(peer, member, untilMs);
+    }
+  }
+
+  #await(peer: PeerName, member: Membership, untilMs: number): void {
+    const { standing, clock } = this.#parts;
+    const strike = () => {
+      standing.strike(peer, "claim", clock.monotonicMs());
+      this.leave(peer);
+    };
+    member.overdue = setTimeout(strike, Math.max(0, untilMs - clock.monotonicMs())).unref();
+  }
+
+  /** Whoever was waited for has said something, or is gone. */
+  #settle(peer: PeerName, member: Membership): void {
+    if (member.overdue === undefined || this.#members.get(peer) !== member) return;
+    clearTimeout(member.overdue);
+    this.leave(peer);
   }
 
   #take(swarm: Swarm, peer: PeerName, member: Membership): void {
@@ -98,11 +124,13 @@ export class Memberships {
     const isCurrent = () => !this.#isOver && this.#members.get(source) === member;
     const post = (event: PayloadFetchEvent) => {
       if (isCurrent()) this.#parts.post(event);
+      else if (event.kind !== "has") this.#settle(source, member);
     };
     return {
       have: (items: readonly number[]) => post({ kind: "has", source, items }),
       piece: (item: number, bytes: Uint8Array<ArrayBuffer>) => {
         if (isCurrent()) onPiece(source, item, bytes);
+        else this.#settle(source, member);
       },
       busy: (items: readonly number[], retryAfterMs: number) => post({ kind: "busy", source, items, retryAfterMs }),
       gone: (items: readonly number[]) => {
@@ -114,6 +142,7 @@ export class Memberships {
   }
 
   #lose(peer: PeerName, member: Membership): void {
+    this.#settle(peer, member);
     if (this.#isOver || this.#members.get(peer) !== member) return;
     this.leave(peer);
     this.#parts.post({ kind: "left", source: peer });

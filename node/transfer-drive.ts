@@ -124,15 +124,15 @@ export class TransferDrive {
     } finally {
       signal.removeEventListener("abort", onAbort);
       clearTimeout(this.#waking);
-      this.#members.close();
+      this.#members.close(this.#fetch.transfer.owing);
       this.#reads.close();
       await Promise.all(this.#work);
     }
   }
 
   /** Peers that have given nothing of what they claim to have. */
-  get owing(): readonly PeerName[] {
-    return this.#fetch.transfer.owing;
+  get owing(): Iterable<PeerName> {
+    return this.#fetch.transfer.owing.keys();
   }
 
   /** Whether peers are asked at all. */
@@ -264,7 +264,8 @@ export class TransferDrive {
         return;
       case "part":
         this.#joiners.delete(action.peer);
-        this.#members.leave(action.peer);
+        // At the end all are left together.
+        if (!this.#isOver) this.#members.leave(action.peer);
         return this.#parts.swarm?.part(action.peer, this.#parts.target.payload);
       case "searchNeighbours":
         return this.#searchNeighbours();

@@ -19,6 +19,8 @@ export type LinkEvent =
   | { readonly kind: "lost"; readonly peer: PeerName; readonly retryAtMs?: number }
   /** A peer has everything; or we have. */
   | { readonly kind: "complete"; readonly peer: PeerName | "self" }
+  /** Something is to be brought from another site; or not any more. */
+  | { readonly kind: "far"; readonly isNeeded: boolean }
   | { readonly kind: "woke" };
 
 export type LinkAction =
@@ -61,6 +63,7 @@ export class Links {
   /** Peers that refused or failed, and when they may be asked again. */
   readonly #restUntilMs = new Map<PeerName, number>();
   #isComplete = false;
+  #needsFar = false;
   #redrawAtMs = Number.POSITIVE_INFINITY;
   #swapAtMs = Number.NEGATIVE_INFINITY;
   #wakeAtMs = Number.POSITIVE_INFINITY;
@@ -105,6 +108,9 @@ export class Links {
         return this.#refill(nowMs);
       case "complete":
         return this.#complete(event.peer, nowMs);
+      case "far":
+        this.#needsFar = event.isNeeded;
+        return event.isNeeded ? this.#refill(nowMs) : [];
       case "woke":
         this.#wakeAtMs = Number.POSITIVE_INFINITY;
         return [...this.#redraw(nowMs), ...this.#refill(nowMs)];
@@ -139,11 +145,8 @@ export class Links {
    */
   #swap(nowMs: number): PeerName | undefined {
     if (nowMs < this.#swapAtMs || this.#isComplete) return undefined;
-    const peers = [...this.#links.keys()];
-    const gone = peers[randomBelow(peers.length, this.#random)]!;
-    this.#links.delete(gone);
     this.#swapAtMs = nowMs + swapEveryMs;
-    return gone;
+    return this.#letGo();
   }
 
   #linked(peer: PeerName, nowMs: number): LinkAction[] {
@@ -192,17 +195,39 @@ export class Links {
   #refill(nowMs: number): LinkAction[] {
     const actions: LinkAction[] = [];
     if (this.#isComplete) return actions;
-    while (this.#links.size + this.#connecting.size < this.#limits.wanted) {
+    while (this.#links.size + this.#connecting.size < this.#limits.wanted || this.#lacksFar) {
       const peer = this.#draw(nowMs);
       if (peer === undefined) {
         actions.push({ kind: "seek" });
         break;
       }
+      const gone = this.#links.size + this.#connecting.size >= this.#limits.max ? this.#letGo() : undefined;
+      if (gone !== undefined) actions.push({ kind: "part", peer: gone });
       const distance = this.#known.get(peer)!;
       this.#connecting.set(peer, distance);
       actions.push({ kind: "connect", peer, distance });
     }
     return [...actions, ...this.#timed(nowMs)];
+  }
+
+  /** Whoever was linked to by enough near peers before it found a far one would bring nothing from there, however long. */
+  get #lacksFar(): boolean {
+    return this.#needsFar && this.#farLinks === 0;
+  }
+
+  get #farLinks(): number {
+    let count = 0;
+    for (const { distance } of this.#links.values()) if (distance === "far") count++;
+    for (const distance of this.#connecting.values()) if (distance === "far") count++;
+    return count;
+  }
+
+  /** A link at random ends, for one that is needed more. */
+  #letGo(): PeerName | undefined {
+    const peers = [...this.#links.keys()];
+    const gone = peers[randomBelow(Math.max(1, peers.length), this.#random)];
+    if (gone !== undefined) this.#links.delete(gone);
+    return gone;
   }
 
   /** A known peer that is not linked: a far one while too few are, else of two near ones at random the nearer. */
@@ -212,10 +237,9 @@ export class Links {
     for (const [peer, distance] of this.#known) {
       if (this.#isFree(peer, nowMs)) (distance === "far" ? far : near).push(peer);
     }
-    let farLinks = 0;
-    for (const { distance } of this.#links.values()) if (distance === "far") farLinks++;
-    for (const distance of this.#connecting.values()) if (distance === "far") farLinks++;
-    const pool = far.length > 0 && (farLinks < this.#limits.far || near.length === 0) ? far : near;
+    const isFarDue = this.#farLinks < this.#limits.far || near.length === 0 || this.#lacksFar;
+    const isOnlyFar = this.#links.size + this.#connecting.size >= this.#limits.wanted;
+    const pool = isOnlyFar || (far.length > 0 && isFarDue) ? far : near;
     if (pool.length === 0) return undefined;
     const one = pool[randomBelow(pool.length, this.#random)]!;
     const other = pool[randomBelow(pool.length, this.#random)]!;
@@ -243,7 +267,8 @@ export class Links {
   /** When the first of those who rest may be asked again, if that is of use. */
   #restedAtMs(nowMs: number): number {
     let atMs = Number.POSITIVE_INFINITY;
-    if (this.#isComplete || this.#links.size + this.#connecting.size >= this.#limits.wanted) return atMs;
+    const areEnough = this.#links.size + this.#connecting.size >= this.#limits.wanted && !this.#lacksFar;
+    if (this.#isComplete || areEnough) return atMs;
     for (const [peer, untilMs] of this.#restUntilMs) {
       if (untilMs > nowMs && untilMs < atMs && this.#known.has(peer) && !this.#links.has(peer)) atMs = untilMs;
     }

@@ -1,5 +1,6 @@
 import type { PeerName } from "./directory.ts";
 import type { ItemGroups } from "./item-groups.ts";
+import { QuestionPace } from "./question-pace.ts";
 import { type Random, randomBelow } from "./random.ts";
 import {
   type LeaseReport,
@@ -98,8 +99,7 @@ export class OriginPlan {
   readonly #standstill: Standstill;
   /** By registrar: whether it has named a peer or a lease. */
   readonly #ofUse = new Set<PeerName>();
-  #nextAskMs = 0;
-  #askedAtMs = Number.NEGATIVE_INFINITY;
+  readonly #pace = new QuestionPace();
   /** When turns by rank began; undefined while a registrar answers, and leads somewhere. */
   #rankedSinceMs: number | undefined;
   #searchAtMs = Number.NEGATIVE_INFINITY;
@@ -125,6 +125,11 @@ export class OriginPlan {
     }
   }
 
+  /** Whether something is to be brought from another site, by this node. */
+  get bringsFar(): boolean {
+    return this.#openTo === "far" || [...this.#leases.values()].some(({ isFarOnly }) => isFarOnly);
+  }
+
   /** Takes in one event and gives back everything to do about it; nothing before it knows its registrars. */
   step(event: OriginPlanEvent, nowMs: number): OriginPlanAction[] {
     const actions: OriginPlanAction[] = [];
@@ -142,27 +147,33 @@ export class OriginPlan {
       case "registrars":
         if (!this.#hasStarted) this.#standstill.begin(nowMs);
         // Whoever was alone, and is not any more, asks at once.
-        if (this.#registrars.are(event.members) && this.#hasStarted) this.#hurry(nowMs);
+        if (this.#registrars.are(event.members) && this.#hasStarted) {
+          if (this.#registrars.adviser !== undefined) this.#pace.leaveToOthers(nowMs);
+          this.#pace.hurry(nowMs);
+        }
         this.#hasStarted = true;
         return;
       case "answer":
         return this.#heed(event.from, event.answer, nowMs, actions);
       case "unreachable":
-        if (this.#registrars.unreachable(event.from, nowMs)) this.#nextAskMs = nowMs;
+        if (this.#registrars.unreachable(event.from, nowMs)) {
+          this.#pace.at(nowMs);
+          this.#pace.leaveToOthers(nowMs);
+        }
         return;
       case "described":
         this.#isDescribed = true;
         this.#standstill.begin(nowMs);
-        this.#hurry(nowMs);
+        this.#pace.hurry(nowMs);
         return;
       case "stored":
         for (const item of event.items) this.#store(item, nowMs, actions);
         return;
       case "seek":
-        this.#hurry(nowMs);
+        this.#pace.seek(nowMs);
         return;
       case "finished":
-        return this.#finish(actions);
+        return this.#finish(nowMs, actions);
       case "woke":
         this.#wakeAtMs = Number.POSITIVE_INFINITY;
         return;
@@ -170,9 +181,9 @@ export class OriginPlan {
   }
 
   /** Leases would lapse, and be given to others, for what has come since the last question. */
-  #finish(actions: OriginPlanAction[]): void {
+  #finish(nowMs: number, actions: OriginPlanAction[]): void {
     const to = this.#registrars.adviser;
-    if (this.#hasStarted && to !== undefined) actions.push({ kind: "register", to, question: this.#question() });
+    if (this.#hasStarted && to !== undefined) actions.push({ kind: "register", to, question: this.#question(nowMs) });
     this.#hasStarted = false;
   }
 
@@ -191,7 +202,7 @@ export class OriginPlan {
     this.#held[group >> 3]! |= 1 << (group & 7);
     if (lease === undefined) return;
     this.#endLease(group, actions);
-    this.#hurry(nowMs);
+    this.#pace.hurry(nowMs);
   }
 
   #heed(from: PeerName, answer: RegisterAnswer, nowMs: number, actions: OriginPlanAction[]): void {
@@ -201,7 +212,7 @@ export class OriginPlan {
     this.#open("nothing", actions);
     // Where all of them led nowhere, turns by rank go on until something comes.
     if (!this.#registrars.areVain) this.#rankedSinceMs = undefined;
-    this.#nextAskMs = nowMs + Math.max(gapMs, answer.retryAfterMs);
+    this.#pace.answered(answer.retryAfterMs, nowMs);
     if (answer.peers.length > 0) actions.push({ kind: "peers", peers: answer.peers });
     for (const [group, { by, isFarOnly, sinceMs }] of this.#leases) {
       // Of a lease that was not there when it was asked a registrar says nothing; nor does one end what it has no part in.
@@ -216,7 +227,7 @@ export class OriginPlan {
       this.#beginLease(group, { by: "registrar", isFarOnly }, nowMs, actions);
     }
     // A lease is renewed by what arrived: often enough to be heard.
-    if (this.#leases.size > 0) this.#nextAskMs = Math.min(this.#nextAskMs, nowMs + answer.leaseMs / reportsPerTerm);
+    if (this.#leases.size > 0) this.#pace.notAfter(nowMs + answer.leaseMs / reportsPerTerm);
   }
 
   #mayRead(): boolean {
@@ -242,22 +253,18 @@ export class OriginPlan {
     actions.push({ kind: "lapsed", first: groups.first(group), end: groups.end(group) });
   }
 
-  /** Something has changed that a registrar should hear of now, but for a moment in which more may. */
-  #hurry(nowMs: number): void {
-    this.#nextAskMs = Math.min(this.#nextAskMs, Math.max(nowMs, this.#askedAtMs + gapMs));
-  }
-
   /** A registrar that does not answer is left for a while; one that answers and leads nowhere is, too. */
   #hear(nowMs: number): void {
     if (this.#registrars.hasFallenSilent(nowMs)) {
-      this.#nextAskMs = nowMs;
+      this.#pace.at(nowMs);
+      this.#pace.leaveToOthers(nowMs);
       this.#rank(nowMs);
     }
     if (nowMs < this.#stuckAtMs()) return;
     this.#standstill.begin(nowMs);
     if (!this.#parts.lacks(0, this.#parts.groups.items)) return;
     this.#registrars.leave(!this.#ofUse.has(this.#registrars.adviser!), nowMs);
-    this.#nextAskMs = nowMs;
+    this.#pace.at(nowMs);
     if (this.#registrars.areVain) this.#rank(nowMs);
   }
 
@@ -266,7 +273,9 @@ export class OriginPlan {
     const { adviser, advisedSinceMs } = this.#registrars;
     if (adviser === undefined) return Number.POSITIVE_INFINITY;
     const isLeased = [...this.#leases.values()].some(({ by }) => by === "registrar");
-    return this.#standstill.endMs(advisedSinceMs, { isLeased, isOfUse: this.#ofUse.has(adviser) });
+    // One that was asked for no lease need not have led anywhere.
+    const sinceMs = Math.max(advisedSinceMs, this.#pace.wantsFromMs);
+    return this.#standstill.endMs(sinceMs, { isLeased, isOfUse: this.#ofUse.has(adviser) });
   }
 
   /** Turns by rank begin after a random wait, unless a registrar answers before. */
@@ -275,20 +284,19 @@ export class OriginPlan {
   }
 
   #ask(nowMs: number, actions: OriginPlanAction[]): void {
-    if (this.#registrars.isAsking || nowMs < this.#nextAskMs) return;
+    if (this.#registrars.isAsking || nowMs < this.#pace.nextMs) return;
     const to = this.#registrars.next(nowMs);
     if (typeof to === "number") {
       this.#rank(nowMs);
-      this.#nextAskMs = to;
+      this.#pace.at(to);
       return;
     }
     this.#registrars.ask(to, nowMs);
-    this.#askedAtMs = nowMs;
-    this.#nextAskMs = nowMs;
-    actions.push({ kind: "register", to, question: this.#question() });
+    this.#pace.asked(nowMs);
+    actions.push({ kind: "register", to, question: this.#question(nowMs) });
   }
 
-  #question(): RegisterQuestion {
+  #question(nowMs: number): RegisterQuestion {
     const { groups, site, seeks, lacks } = this.#parts;
     const leases: LeaseReport[] = [];
     for (const [group, { arrived }] of this.#leases) leases.push({ group, arrived });
@@ -301,7 +309,7 @@ export class OriginPlan {
       site,
       held: this.#held.slice(),
       leases,
-      wants: leasesPerWanterMax - leases.length,
+      wants: this.#pace.mayWant(nowMs) ? leasesPerWanterMax - leases.length : 0,
       isFarOnly: !this.#mayRead(),
       isReady: this.#isDescribed,
       lacking,
@@ -350,7 +358,7 @@ export class OriginPlan {
   }
 
   #watch(nowMs: number, actions: OriginPlanAction[]): void {
-    let atMs = this.#nextAskMs > nowMs ? this.#nextAskMs : Number.POSITIVE_INFINITY;
+    let atMs = this.#pace.nextMs > nowMs ? this.#pace.nextMs : Number.POSITIVE_INFINITY;
     atMs = Math.min(atMs, this.#registrars.awaitedUntilMs, this.#stuckAtMs());
     if (this.#rankedSinceMs !== undefined) atMs = Math.min(atMs, Math.max(this.#rankedSinceMs, nowMs + rankEveryMs));
     if (atMs >= this.#wakeAtMs) return;
@@ -361,8 +369,6 @@ export class OriginPlan {
 
 /** The part of a turn that is waited before any turn by rank: an answer may only be late. */
 const firstTurn = 0.4;
-/** Questions to a registrar are so far apart at least. */
-const gapMs = 20;
 const reportsPerTerm = 4;
 /** A lease that was taken by rank is given up after so many turns without an item. */
 const leaseTurns = 2;

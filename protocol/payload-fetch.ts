@@ -245,9 +245,8 @@ export class PayloadFetch {
       case "complete":
         this.#stepPlan({ kind: "finished" });
         this.#isOver = true;
-        this.#stepLinks({ kind: "complete", peer: "self" });
         this.#actions.push(action);
-        return;
+        return this.#stepLinks({ kind: "complete", peer: "self" });
       case "gaveUp":
         this.#isOver = true;
         this.#actions.push(action);
@@ -268,7 +267,8 @@ export class PayloadFetch {
       case "lapsed":
       case "opened":
       case "closed":
-        return this.#stepTransfer(action);
+        this.#stepTransfer(action);
+        return this.#stepLinks({ kind: "far", isNeeded: this.#plan.bringsFar });
       case "peers":
         return this.#offer(action.peers, false);
       case "wakeAt":

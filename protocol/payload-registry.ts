@@ -179,7 +179,7 @@ export class PayloadRegistry {
       const holder = site.holderOf(group, wanter, this.#random);
       if (holder !== undefined) peers.add(holder.peer);
       const only = site.isHeldByOne(group) ? holder : undefined;
-      const isOld = site.heldForMs(group, nowMs) > doubtTerms * this.#termMs;
+      const isOld = site.heldForMs(group, nowMs) > Math.min(termMsMax, Math.max(this.#termMs, site.spreadMs));
       // Whoever kept one group to itself keeps others too.
       if (isOld && only !== undefined) only.isDoubted = true;
       const isDoubtful = (isOld || only?.isDoubted === true) && !site.leases.has(group);
@@ -302,8 +302,6 @@ const leaseTermsMax = 8;
 /** Everybody waits for the segments, which are small: read twice they cost nothing, in the hands of an idler seconds. */
 const firstTermMs = 1_000;
 const firstRestMs = 1_000;
-/** What is said to be held and found with nobody is doubted after so many terms. */
-const doubtTerms = 1;
 /** Who lets leases lapse gets none for a while, longer each time. */
 const restMsMax = 60_000;
 /** Wanters that have gone and are not forgotten: fewer than that let leases lapse and go, in a minute. */

@@ -67,6 +67,7 @@ export class RegistrarChoice {
   are(members: readonly PeerName[]): boolean {
     const isOther = this.#members[0] !== members[0];
     this.#members = members;
+    if (this.#asked !== undefined && !members.includes(this.#asked.from)) this.#asked = undefined;
     for (const peer of this.#late.keys()) if (!members.includes(peer)) this.#late.delete(peer);
     return isOther;
   }

@@ -36,6 +36,8 @@ export class SiteRegistry {
   /** By group: how many wanters say that they hold all of it, and since when somebody has. */
   readonly #holders: Uint16Array;
   readonly #heldSinceMs: Float64Array;
+  /** How long leases took of late until their groups were held. */
+  #broughtMs = 0;
   /** Groups that are free again; the last is leased next, if it still is free. Each stands here once. */
   readonly #freed: number[] = [];
   readonly #isListed: Uint8Array;
@@ -80,6 +82,14 @@ export class SiteRegistry {
     this.#heldSinceMs[group] = nowMs;
   }
 
+  /**
+   * How long one holder may take until a second one has a group: on slow links its upload is busy for several times as long
+   * as its download was.
+   */
+  get spreadMs(): number {
+    return spreadTimes * this.#broughtMs;
+  }
+
   isFree(group: number): boolean {
     return this.#holders[group] === 0 && !this.leases.has(group);
   }
@@ -102,9 +112,16 @@ export class SiteRegistry {
     this.#holders[group]! += isHeld ? 1 : -1;
     if (!isHeld) return this.#enlist(group);
     if (this.#holders[group] === 1) this.#heldSinceMs[group] = nowMs;
-    if (this.leases.get(group)?.wanter !== wanter) return;
+    const lease = this.leases.get(group);
+    if (lease?.wanter !== wanter) return;
+    // The segments are small, and say nothing of how long a group takes.
+    if (group > 0) this.#brought(nowMs - lease.grantedMs);
     wanter.lapses = 0;
     this.end(group);
+  }
+
+  #brought(tookMs: number): void {
+    this.#broughtMs = this.#broughtMs === 0 ? tookMs : 0.8 * this.#broughtMs + 0.2 * tookMs;
   }
 
   lease(group: number, lease: Lease): void {
@@ -166,6 +183,9 @@ export class SiteRegistry {
     return (this.#firstGroup + place * this.#stride) % this.groups;
   }
 }
+
+/** Simulated, `slow-links`: with less, groups that were on their way were read again. */
+const spreadTimes = 4;
 
 /** A random step that leads through all of so many groups before it comes back to the first. */
 function strideFor(groups: number, random: Random): number {

@@ -113,9 +113,13 @@ export class Transfer {
     return this.#sources.rateOf(name);
   }
 
-  /** Peers that have given nothing at all of what they claim to have, while they were asked for it and doubted. */
-  get owing(): SourceName[] {
-    return [...this.#sources].filter((source) => source.isDoubted && source.storedItems === 0).map(({ name }) => name);
+  /**
+   * Peers that have given nothing at all of what they claim to have, while they were asked for it and doubted, and by when
+   * what they were asked for should come.
+   */
+  get owing(): ReadonlyMap<SourceName, number> {
+    const owing = [...this.#sources].filter((source) => source.isDoubted && source.storedItems === 0);
+    return new Map(owing.map(({ name, firstDeadlineMs }) => [name, firstDeadlineMs]));
   }
 
   get inFlightBytes(): number {

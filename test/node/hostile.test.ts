@@ -193,11 +193,6 @@ async function compare(
     () => false,
   );
   const moreMib = (peak.bytes() - honest.bytes) / MIB;
-  if (moreMib >= 64 && triesLeft > 0) {
-    // Some of it may have been garbage that nobody had collected yet.
-    await hostile[Symbol.asyncDispose]();
-    return compare(behaviour, seed, opened, triesLeft - 1);
-  }
   assert.ok(moreMib < 64, `${what}: ${moreMib} MiB more than without it`);
   if (process.env.P2PCACHE_SHOW !== undefined) console.log(what, Math.round(honest.ms), Math.round(ms), moreMib);
   if (!wasSoon) return () => isNamed(15_000);

@@ -29,6 +29,27 @@ test("where only far peers are known, they are linked to", () => {
   assert.is(named(links().step(offered(...peers("far", "x", "y", "z")), 0), "connect").length, 3);
 });
 
+test("where something is to be brought from another site, a far peer is linked though there are enough near ones", () => {
+  const own = links();
+  for (const peer of ["a", "b", "c", "d", "e"]) own.step(asked(peer), 0);
+  assert.equal(named(own.step(offered(...peers("far", "x", "y")), 1), "connect"), []);
+  const actions = own.step({ kind: "far", isNeeded: true }, 2);
+  const [far] = named(actions, "connect");
+  assert.ok(far === "x" || far === "y", "one of them");
+  assert.is(named(actions, "part").length, 1, "there were as many as may be: one made place");
+  assert.equal(own.step({ kind: "linked", peer: far! }, 3), []);
+  assert.equal(named(own.step(offered(...peers("far", "z")), 4), "connect"), [], "one is enough");
+  assert.is(named(own.step({ kind: "lost", peer: far! }, 5), "connect").length, 1, "another one takes its place");
+});
+
+test("a far peer that is needed and not known is sought, until it is not needed any more", () => {
+  const own = links();
+  for (const peer of ["a", "b", "c"]) own.step(asked(peer), 0);
+  assert.is(own.step({ kind: "far", isNeeded: true }, 1)[0]?.kind, "seek");
+  assert.equal(own.step({ kind: "far", isNeeded: false }, 2), []);
+  assert.equal(named(own.step(offered(...peers("far", "x")), 3), "connect"), []);
+});
+
 test("of two near peers one of the same rack is preferred", () => {
   let near = 0;
   for (let seed = 0; seed < 200; seed++) {

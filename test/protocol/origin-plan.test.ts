@@ -138,6 +138,56 @@ test("a registrar that cannot be reached costs no waiting", () => {
   assert.ok(told(at(1, { kind: "unreachable", from: "a" })).includes("ask b"));
 });
 
+test("when a registrar goes, the next is told at once what is leased, and asked for more a little later", () => {
+  for (const [lost, lostMs] of [
+    [{ kind: "unreachable", from: "a" }, 560],
+    [registrars("b"), 560],
+    // Nothing is heard of it.
+    [woke, 1_501],
+  ] as const) {
+    const { at } = scene();
+    at(0, registrars("a", "b"));
+    at(1, answer("a", { leases: [lease(0)] }));
+    assert.is(questionOf(at(501, woke)).wants, 1);
+    const question = questionOf(at(lostMs, lost));
+    assert.equal([question.wants, question.leases], [0, [{ group: 0, arrived: 0 }]]);
+    at(lostMs + 1, answer("b", { leases: [lease(0)], leaseMs: 20_000, retryAfterMs: 5_000 }));
+    assert.equal(told(at(lostMs + 399, woke)), []);
+    assert.is(questionOf(at(lostMs + 400, woke)).wants, 1);
+  }
+});
+
+test("who waits for others to tell a registrar of their leases does not take it for useless meanwhile", () => {
+  const { at } = scene();
+  at(0, registrars("a", "b", "c"));
+  const asked = [...at(250, woke), ...at(251, answer("b", { retryAfterMs: 5_000 })), ...at(649, woke)];
+  assert.equal(told(asked), ["ask b", "searchNeighbours"]);
+  assert.is(questionOf(at(650, woke)).wants, 2);
+  at(651, answer("b", { retryAfterMs: 5_000 }));
+  assert.equal(told(at(1_399, woke)), [], "its time begins then");
+  assert.equal(told(at(1_400, woke)), ["ask c"]);
+});
+
+test("one registrar after the other goes: leases are asked for after the first wait", () => {
+  const { at } = scene();
+  at(0, registrars("a", "b", "c"));
+  at(250, woke);
+  at(500, woke);
+  at(501, answer("c", { retryAfterMs: 5_000 }));
+  assert.is(questionOf(at(650, woke)).wants, 2);
+});
+
+test("where few are there the registrar is asked for more of them ever more seldom", () => {
+  const { at } = scene();
+  at(0, registrars("a"));
+  const askedMs: number[] = [];
+  for (let nowMs = 1; nowMs < 3_000; nowMs++) {
+    const actions = at(nowMs, { kind: "seek" }, answer("a", { peers: ["p"], retryAfterMs: 5_000 }), woke);
+    if (actions.some(({ kind }) => kind === "register")) askedMs.push(nowMs);
+  }
+  assert.equal(askedMs, [40, 120, 280, 600, 1_240, 1_880, 2_520]);
+});
+
 test("when none answers, turns are taken by rank, after a random wait, two groups at a time", () => {
   const { at } = scene();
   at(0, registrars("a"));

@@ -158,6 +158,17 @@ test("far peers are asked under a lease only", () => {
   assert.equal(asksOf(asked), [{ source: "f", items: [0] }]);
 });
 
+test("whoever has enough near peers links to a far one under a lease for what is there", () => {
+  const { at } = scene({ far: "f" });
+  const near = Array.from({ length: 12 }, (_, i) => `n${i}`);
+  at(0, started, registrars("r"));
+  for (const peer of near) at(1, { kind: "asked", peer });
+  const joins = (actions: readonly PayloadFetchAction[]) =>
+    actions.flatMap((action) => (action.kind === "join" ? [action.peer] : []));
+  assert.equal(joins(at(2, answer([], { peers: ["f"] }))), [], "it has no need of it");
+  assert.equal(joins(at(600, woke, answer([{ group: 0, from: "far" }]))), ["f"]);
+});
+
 test("whoever may not read the origin asks far peers for what they have, with a registrar or without", () => {
   const first = scene({ policy: "never", far: "f" });
   const [asked] = first.at(0, started, registrars("r"));
@@ -202,7 +213,7 @@ test("the end is told to the registrar and to complete peers, and later peers ar
   at(0, started, registrars("r"), answer([], { peers: ["p"] }), { kind: "joined", source: "p", have: "all" });
   at(1, stored(0, "p"), described);
   const all = Array.from({ length: 64 }, (_, i) => at(2, stored(1 + i, "p"))).flat();
-  assert.equal(kindsOf(all).slice(-3), ["register", "part", "complete"]);
+  assert.equal(kindsOf(all).slice(-3), ["register", "complete", "part"]);
   const last = all.at(-3) as Extract<PayloadFetchAction, { kind: "register" }>;
   assert.equal([...last.question.held], [31]);
   assert.equal(kindsOf(at(3, { kind: "asked", peer: "late" })), ["accept"]);

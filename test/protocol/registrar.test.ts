@@ -330,6 +330,19 @@ test("of who alone held a group and did not give it no other group counts as hel
   assert.equal(leased(other.ask("a", 5_100, lacking)), [1, 2], "the second is believed no more, however new it is");
 });
 
+test("where it takes long to bring a group, one holder is given several times as long to spread it", () => {
+  const { ask } = scene();
+  const [group] = leased(ask("slow", 0, { held: bits(0), wants: 1 }));
+  for (let nowMs = 1_000; nowMs < 4_000; nowMs += 1_000) {
+    ask("slow", nowMs, { held: bits(0), wants: 0, leases: [{ group: group!, arrived: nowMs / 1_000 }] });
+  }
+  ask("slow", 4_000, { held: bits(0, group!), wants: 0 });
+  const all = Array.from({ length: groups }, (_, i) => i).filter((other) => other !== group);
+  const lacking = { held: bits(...all), lacking: [group!] };
+  assert.equal(leased(ask("a", 19_900, lacking)), [], "it is on its way");
+  assert.equal(leased(ask("a", 20_100, lacking)), [group]);
+});
+
 test("answers that no honest registrar gives are told apart, and those that lead nowhere", () => {
   const answer: RegisterAnswer = {
     peers: ["b"],

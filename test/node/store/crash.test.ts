@@ -88,7 +88,9 @@ test(`one that is killed while it repairs leaves nothing wrong but what was dama
       assert.equal(treeDifferences(source, path), []);
       assert.equal((await store.check()).faults, []);
     }
-    assert.equal(fs.readdirSync(join(folder, "cache/.sys/p2pcache/repairs")), []);
+    // An opening after a kill removes the directory as well, and it comes back with the next repair.
+    const drafts = join(folder, "cache/.sys/p2pcache/repairs");
+    assert.equal(fs.existsSync(drafts) ? fs.readdirSync(drafts) : [], []);
   } finally {
     removeTree(folder);
   }
