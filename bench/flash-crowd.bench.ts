@@ -1,6 +1,7 @@
 import { globSync, statSync } from "node:fs";
 import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { seededRandom } from "../protocol/random.ts";
 import { Crowd } from "../test/support/crowd.ts";
@@ -150,7 +151,10 @@ class Scene implements AsyncDisposable {
       },
       start: (number) => ({ program: this.#program, prefix: lab?.machine(number).inside ?? [] }),
     });
-    if (contender === "swarm") await crowd.meet(60_000);
+    if (contender === "swarm") {
+      await crowd.meet(60_000);
+      await sleep(settledMs);
+    }
     const cpuBefore = crowd.nodes.map(({ process }) => cpuSecondsOf(process.pid!));
     const timeoutMs = deadlineMs(this.payloadBytes, nodes, rate);
     const arrivals = await crowd.fetch({ things: [{ kind: "variant", variant }], timeoutMs });
@@ -189,6 +193,8 @@ class Scene implements AsyncDisposable {
   }
 }
 
+/** Whoever has been up for less is no registrar yet: a crowd is of machines that have been on for long. */
+const settledMs = 11_000;
 const variant = { kind: "rez", repository: "studio", name: "crowd", version: "1.0.0" } as const;
 
 /** Twice what it takes everybody to read the origin in turn over its link; on loopback, at 10 MB/s. */

@@ -212,7 +212,7 @@ export class OriginPlan {
     this.#open("nothing", actions);
     // Where all of them led nowhere, turns by rank go on until something comes.
     if (!this.#registrars.areVain) this.#rankedSinceMs = undefined;
-    this.#pace.answered(answer.retryAfterMs, nowMs);
+    this.#pace.answered(answer.retryAfterMs, nowMs - askedMs, nowMs);
     if (answer.peers.length > 0) actions.push({ kind: "peers", peers: answer.peers });
     for (const [group, { by, isFarOnly, sinceMs }] of this.#leases) {
       // Of a lease that was not there when it was asked a registrar says nothing; nor does one end what it has no part in.

@@ -37,10 +37,13 @@ export class QuestionPace {
     this.#seekGapMs = Math.min(seekGapMsMax, 2 * this.#seekGapMs);
   }
 
-  /** A registrar has answered, and need not be asked again before `retryAfterMs`. */
-  answered(retryAfterMs: number, nowMs: number): void {
+  /** A registrar has answered after `tookMs`, and need not be asked again before `retryAfterMs`. */
+  answered(retryAfterMs: number, tookMs: number, nowMs: number): void {
     this.#nextMs = nowMs + Math.max(gapMs, retryAfterMs);
-    if (!this.mayWant(nowMs)) this.notAfter(this.#wantsFromMs);
+    if (this.mayWant(nowMs)) return;
+    // Where answers take long, that of the one before may only be late.
+    this.#wantsFromMs = Math.max(this.#wantsFromMs, nowMs + Math.min(leaveMsMax, lateTimes * tookMs));
+    this.notAfter(this.#wantsFromMs);
   }
 
   /**
@@ -67,4 +70,6 @@ const gapMs = 20;
 const seekGapMsMax = 640;
 /** More would spare more in `lagging-views`; but one that is silent from the start must not cost anybody a second. */
 const leaveMs = 400;
+const leaveMsMax = 1_500;
+const lateTimes = 3;
 const againMs = 5_000;

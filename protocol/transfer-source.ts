@@ -49,6 +49,7 @@ export class TransferSource {
   #windowBytes: number;
   readonly #windowBytesMax: number;
   #bytesPerMs = firstBytesPerMs;
+  #leastMs = Number.POSITIVE_INFINITY;
 
   constructor(
     name: SourceName,
@@ -62,8 +63,8 @@ export class TransferSource {
     this.slot = slot;
     this.bit = 1 << slot;
     this.nearness = nearness;
-    this.#windowBytes = kind === "origin" ? originWindowBytes : firstBytes;
-    this.#windowBytesMax = kind === "origin" ? originWindowBytes : streamInFlightBytesMax;
+    this.#windowBytes = firstBytes;
+    this.#windowBytesMax = kind === "origin" ? originWindowBytesMax : streamInFlightBytesMax;
   }
 
   get isOrigin(): boolean {
@@ -137,8 +138,11 @@ export class TransferSource {
     if (asked === undefined) return undefined;
     const tookMs = Math.max(1, nowMs - asked.askedMs);
     this.#bytesPerMs = Math.max(slowestBytesPerMs, 0.7 * this.#bytesPerMs + (0.3 * asked.owedBytes) / tookMs);
-    if (tookMs <= soonMs) this.#windowBytes = Math.min(this.#windowBytesMax, this.#windowBytes + windowStepBytes);
-    else if (tookMs > lateMs && this.kind !== "origin")
+    this.#leastMs = Math.min(this.#leastMs, tookMs);
+    const leastMs = this.isOrigin ? this.#leastMs : 0;
+    if (tookMs <= Math.max(soonMs, 1.5 * leastMs))
+      this.#windowBytes = Math.min(this.#windowBytesMax, this.#windowBytes + windowStepBytes);
+    else if (tookMs > Math.max(lateMs, 3 * leastMs))
       this.#windowBytes = Math.max(windowBytesMin, this.#windowBytes - windowStepBytes);
     return tookMs;
   }
@@ -189,7 +193,7 @@ const soonMs = 60;
 const lateMs = 150;
 const windowStepBytes: number = 256 * KIB;
 /** An origin is asked item by item: eight chunks of the target size keep a filer busy. */
-const originWindowBytes: number = 4 * MIB;
+const originWindowBytesMax: number = 4 * MIB;
 /** Rests: DESIGN section 7, rule 9. */
 const restMsMin = 500;
 const restMsMax = 30_000;
