@@ -54,10 +54,15 @@ export class Transfers {
   constructor(parts: TransfersParts) {
     this.#parts = parts;
     this.#seeds = new Seeds(parts.random, () => parts.clock.monotonicMs());
+    const isFirstFor = (payload: PayloadId) => {
+      const swarm = parts.swarm();
+      return swarm === undefined || this.#registrarsFor(payload, swarm)[0] === swarm.id;
+    };
     // It may be the origin that is slow: no strike, but it is said.
-    this.#registrar = registrarOf(parts.clock, parts.random, (peer) => {
+    const onIdle = (peer: PeerName) => {
       if (peer !== parts.swarm()?.id) parts.misbehaved(peer, undefined, "it took a lease and brought nothing");
-    });
+    };
+    this.#registrar = registrarOf(parts.clock, parts.random, { isFirstFor, onIdle });
   }
 
   /** Brings all items of a payload in, one transfer of it at a time. @throws what `TransferDrive.run` throws. */

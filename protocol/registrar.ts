@@ -14,16 +14,14 @@ export class Registrar {
   readonly #random: Random;
   readonly #limits: RegistryLimits;
   readonly #onIdle: (peer: PeerName) => void;
+  readonly #isFirstFor: (payload: PayloadId) => boolean;
   /** By payload and count of groups; the one that was asked about last is the last. */
   readonly #payloads = new Map<string, Known>();
 
-  /** `onIdle` is told of whoever let a lease lapse without an item. */
-  constructor(
-    random: Random,
-    limits: RegistryLimits = defaultRegistryLimits,
-    onIdle: (peer: PeerName) => void = () => undefined,
-  ) {
+  constructor(random: Random, parts: RegistrarParts = {}) {
+    const { limits = defaultRegistryLimits, onIdle = () => undefined, isFirstFor = () => true } = parts;
     this.#onIdle = onIdle;
+    this.#isFirstFor = isFirstFor;
     this.#random = random;
     this.#limits = limits;
   }
@@ -38,7 +36,7 @@ export class Registrar {
       this.#payloads.get(key)?.registry ?? new PayloadRegistry(groups, this.#limits, this.#random, this.#onIdle);
     this.#payloads.delete(key);
     this.#payloads.set(key, { registry, askedBy: from });
-    const answer = registry.ask(from, question, nowMs);
+    const answer = registry.ask(from, question, nowMs, this.#isFirstFor(payload));
     this.#forget(nowMs);
     return answer;
   }
@@ -78,6 +76,14 @@ export class Registrar {
     const [key] = [...this.#payloads].find(([, { askedBy }]) => bytesOf.get(askedBy) === mostBytes)!;
     return key;
   }
+}
+
+export interface RegistrarParts {
+  readonly limits?: RegistryLimits;
+  /** Is told of whoever let a lease lapse without an item. */
+  readonly onIdle?: (peer: PeerName) => void;
+  /** Whether no other registrar of a payload comes before this one, as far as it knows. */
+  readonly isFirstFor?: (payload: PayloadId) => boolean;
 }
 
 interface Known {

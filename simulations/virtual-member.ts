@@ -46,7 +46,10 @@ export class VirtualMember implements Happening {
     this.traits = traits;
     this.random = seededRandom(world.seed * 1_000_003 + number);
     this.#service = world.policies.service();
-    this.#registrar = new Registrar(this.random);
+    const payloadOf = (id: string) => world.payloads.find((payload) => payload.id === id)!;
+    this.#registrar = new Registrar(this.random, {
+      isFirstFor: (id) => world.registrarsFor(this, payloadOf(id))[0] === this.name,
+    });
   }
 
   distanceTo(other: number): Distance {

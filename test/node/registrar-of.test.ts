@@ -8,7 +8,9 @@ const payload = payloadNamed("bb");
 
 test("a node as a registrar leases groups by its own clock, and gives those of a peer that has left to others", () => {
   let nowMs = 0;
-  const registrar = registrarOf({ monotonicMs: () => nowMs, wallMs: () => 0 }, seededRandom(1), () => undefined);
+  const registrar = registrarOf({ monotonicMs: () => nowMs, wallMs: () => 0 }, seededRandom(1), {
+    isFirstFor: () => true,
+  });
   const ask = (peer: string, groups = 2) =>
     registrar.registered(peer, payload, { ...registerQuestion, groups, held: new Uint8Array(1) });
   const groupsOf = (peer: string) => (ask(peer)?.leases ?? []).map(({ group }) => group).sort();

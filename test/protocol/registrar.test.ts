@@ -38,7 +38,7 @@ const question = (more: Partial<RegisterQuestion> = {}): RegisterQuestion => {
 
 /** A registrar that is asked as a sentence reads: `ask("a", 0, …)`. */
 function scene(limits = defaultRegistryLimits) {
-  const registrar = new Registrar(seededRandom(1), limits);
+  const registrar = new Registrar(seededRandom(1), { limits });
   const ask = (from: string, nowMs: number, more: Partial<RegisterQuestion> = {}): RegisterAnswer =>
     registrar.ask(from, payload, question(more), nowMs)!;
   return { registrar, ask };
@@ -253,7 +253,7 @@ test("one who asks about very much pushes out its own questions, not those of ot
 
 test("every group of a payload is leased once, whatever their number", () => {
   for (const count of [1, 2, 9, 12, 60, 97]) {
-    const registrar = new Registrar(seededRandom(count), { ...defaultRegistryLimits, leasesMax: 1000 });
+    const registrar = new Registrar(seededRandom(count), { limits: { ...defaultRegistryLimits, leasesMax: 1000 } });
     const held = new Uint8Array(Math.ceil(count / 8));
     const all = Array.from({ length: count }, (_, i) => {
       const answer = registrar.ask(`p${i}`, payload, question({ groups: count, held, wants: 1 }), 0)!;
@@ -303,7 +303,7 @@ test("whatever wanters say, a group has one lessee in a site, and nobody has mor
 
 test("who lets a lease lapse without an item is told of; segments that do not come go to another after a second", () => {
   const idle: string[] = [];
-  const registrar = new Registrar(seededRandom(1), defaultRegistryLimits, (peer) => idle.push(peer));
+  const registrar = new Registrar(seededRandom(1), { onIdle: (peer) => idle.push(peer) });
   const ask = (from: string, nowMs: number, more: Partial<RegisterQuestion> = {}) =>
     registrar.ask(from, payload, question(more), nowMs)!;
   const taken = leased(ask("idler", 0));
