@@ -255,9 +255,10 @@ export class OriginPlan {
 
   /** A registrar that does not answer is left for a while; one that answers and leads nowhere is, too. */
   #hear(nowMs: number): void {
-    if (this.#registrars.hasFallenSilent(nowMs)) {
+    const silence = this.#registrars.hasFallenSilent(nowMs);
+    if (silence !== undefined) {
       this.#pace.at(nowMs);
-      this.#pace.leaveToOthers(nowMs);
+      this.#pace.leaveToOthers(nowMs, silence.lateMs);
       this.#rank(nowMs);
     }
     if (nowMs < this.#stuckAtMs()) return;

@@ -11,8 +11,9 @@ export interface RegistryLimits {
   readonly leaseMs: number;
   /** Leases of one payload at a time, in one site: so many groups are on their way at once. */
   readonly leasesMax: number;
-  /** The same for a registrar that others come before. */
+  /** The same for a registrar that others come before, and for how long: the first may only be slow. */
   readonly standInLeasesMax: number;
+  readonly standInMs: number;
   /** Peers in one answer. */
   readonly peersGiven: number;
   readonly wantersMax: number;
@@ -26,8 +27,9 @@ export const defaultRegistryLimits: RegistryLimits = {
   stateMs: 60_000,
   leaseMs: 5_000,
   leasesMax: 16,
-  // The first may only be slow, and lease the same: simulated and seen with 20 processes on two cores (decision 0066).
+  // Seen with 20 processes on two cores, decision 0066.
   standInLeasesMax: 4,
+  standInMs: 3_000,
   peersGiven: 24,
   // Twice the largest network that DESIGN promises anything for.
   wantersMax: 10_000,
@@ -50,6 +52,7 @@ export class PayloadRegistry {
   /** How long a lease goes on without an item: longer where items come slowly. */
   #termMs: number;
   #leasesMax: number;
+  #firstAskedMs: number | undefined;
   askedMs = 0;
 
   /** `onIdle` is told of whoever let a lease lapse without an item. */
@@ -70,7 +73,9 @@ export class PayloadRegistry {
   /** `isFirst`: no other registrar of this payload comes before this one. */
   ask(peer: PeerName, question: RegisterQuestion, nowMs: number, isFirst: boolean): RegisterAnswer {
     this.askedMs = nowMs;
-    this.#leasesMax = isFirst ? this.#limits.leasesMax : this.#limits.standInLeasesMax;
+    this.#firstAskedMs ??= nowMs;
+    const { leasesMax, standInLeasesMax, standInMs } = this.#limits;
+    this.#leasesMax = isFirst || nowMs - this.#firstAskedMs >= standInMs ? leasesMax : standInLeasesMax;
     this.#forget(nowMs);
     const wanter = this.#see(peer, question.site, nowMs);
     this.#note(wanter, question.held, nowMs);
@@ -102,7 +107,7 @@ export class PayloadRegistry {
 
   #see(peer: PeerName, siteName: string, nowMs: number): Wanter {
     const known = this.#wanters.get(peer);
-    const wanter = known ?? this.#add(peer, siteName);
+    const wanter = known ?? this.#add(peer, siteName, nowMs);
     this.#wanters.delete(peer);
     this.#wanters.set(peer, wanter);
     wanter.seenMs = nowMs;
@@ -110,7 +115,7 @@ export class PayloadRegistry {
     return wanter;
   }
 
-  #add(peer: PeerName, siteName: string): Wanter {
+  #add(peer: PeerName, siteName: string, nowMs: number): Wanter {
     // One site too many counts as the first: nothing is refused, it only costs a little.
     const first = this.#sites.size >= this.#limits.sitesMax ? this.#sites.values().next().value : undefined;
     const site = this.#sites.get(siteName) ?? first ?? new SiteRegistry(this.groups, this.#random);
@@ -118,7 +123,16 @@ export class PayloadRegistry {
     const held = new Uint8Array(Math.ceil(this.groups / 8));
     const debt = this.#debts.get(peer) ?? { lapsed: new Map<number, number>() };
     this.#debts.delete(peer);
-    const wanter = { ...newWanter, ...debt, peer, site, held, leases: new Set<number>() };
+    const wanter = {
+      ...newWanter,
+      ...debt,
+      peer,
+      site,
+      held,
+      leases: new Set<number>(),
+      joinedMs: nowMs,
+      heldMs: nowMs,
+    };
     site.join(wanter);
     return wanter;
   }
@@ -187,7 +201,8 @@ export class PayloadRegistry {
       const holder = site.holderOf(group, wanter, this.#random);
       if (holder !== undefined) peers.add(holder.peer);
       const only = site.isHeldByOne(group) ? holder : undefined;
-      const isOld = site.heldForMs(group, nowMs) > Math.min(termMsMax, Math.max(this.#termMs, site.spreadMs));
+      const spreadMs = only === undefined || site.heldForMs(group, nowMs) <= this.#termMs ? 0 : site.spreadMs(only);
+      const isOld = site.heldForMs(group, nowMs) > Math.min(termMsMax, Math.max(this.#termMs, spreadMs));
       // Whoever kept one group to itself keeps others too.
       if (isOld && only !== undefined) only.isDoubted = true;
       const isDoubtful = (isOld || only?.isDoubted === true) && !site.leases.has(group);
@@ -329,4 +344,5 @@ const newWanter = {
   restsUntilMs: Number.NEGATIVE_INFINITY,
   place: 0,
   isDoubted: false,
+  hasBrought: false,
 };

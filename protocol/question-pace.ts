@@ -48,11 +48,12 @@ export class QuestionPace {
 
   /**
    * The registrar is another now: for a while those who have leases tell it of them, and nobody asks for more; it would give
-   * others what is under way. Once only where one after the other goes.
+   * others what is under way. Once only where one after the other goes. `lateMs`: how late this wanter is itself; on a machine
+   * that is so busy the one before may only be late, too.
    */
-  leaveToOthers(nowMs: number): void {
+  leaveToOthers(nowMs: number, lateMs = 0): void {
     if (nowMs < this.#wantsFromMs + againMs) return;
-    this.#wantsFromMs = nowMs + leaveMs;
+    this.#wantsFromMs = nowMs + Math.min(leaveMsMax, Math.max(leaveMs, busyTimes * lateMs));
   }
 
   /** From when on it asks for leases. */
@@ -70,6 +71,7 @@ const gapMs = 20;
 const seekGapMsMax = 640;
 /** More would spare more in `lagging-views`; but one that is silent from the start must not cost anybody a second. */
 const leaveMs = 400;
-const leaveMsMax = 1_500;
+const leaveMsMax = 4_000;
 const lateTimes = 3;
+const busyTimes = 8;
 const againMs = 5_000;

@@ -6,7 +6,8 @@ interface Asked {
   readonly atMs: number;
   /** How long its answer is waited for. */
   readonly untilMs: number;
-  readonly isLate: boolean;
+  /** Not 0: how much too late this wanter woke before. */
+  readonly lateMs: number;
 }
 
 /**
@@ -17,6 +18,8 @@ export class RegistrarChoice {
   readonly #silenceMs: number;
   #members: readonly PeerName[] = [];
   readonly #silentUntilMs = new Map<PeerName, number>();
+  /** Whoever has answered at some time. */
+  readonly #known = new Set<PeerName>();
   /** Answered, and named neither a peer nor a lease. */
   readonly #useless = new Set<PeerName>();
   /** Led nowhere since something last came. */
@@ -85,9 +88,9 @@ export class RegistrarChoice {
 
   ask(to: PeerName, nowMs: number): void {
     // The end of one that has answered before is heard of, since its stream ends.
-    const leastMs = to === this.#adviser ? knownSilenceMs : this.#silenceMs;
+    const leastMs = this.#known.has(to) ? knownSilenceMs : this.#silenceMs;
     const patienceMs = Math.min(patienceMsMax, Math.max(leastMs, patience * this.#tookMs));
-    this.#asked = { from: to, atMs: nowMs, untilMs: nowMs + patienceMs, isLate: false };
+    this.#asked = { from: to, atMs: nowMs, untilMs: nowMs + patienceMs, lateMs: 0 };
   }
 
   /** An answer has come. Says when its question was asked; undefined for one that does not count. */
@@ -97,6 +100,7 @@ export class RegistrarChoice {
     if (askedMs === undefined || !this.#counts(from, askedMs)) return undefined;
     this.#tookMs = Math.max(nowMs - askedMs, tookKept * this.#tookMs);
     this.#asked = undefined;
+    this.#known.add(from);
     this.#silentUntilMs.delete(from);
     if (this.#adviser !== from) this.#advisedSinceMs = nowMs;
     this.#adviser = from;
@@ -112,19 +116,19 @@ export class RegistrarChoice {
     return true;
   }
 
-  /** Whether the one that is being asked has been silent for too long; it is left for a while. */
-  hasFallenSilent(nowMs: number): boolean {
+  /** Whether the one that is being asked has been silent for too long, and how late that is found; it is left for a while. */
+  hasFallenSilent(nowMs: number): { readonly lateMs: number } | undefined {
     const asked = this.#asked;
-    if (asked === undefined || nowMs < asked.untilMs) return false;
-    if (!asked.isLate && nowMs >= asked.untilMs + lagMs) {
+    if (asked === undefined || nowMs < asked.untilMs) return undefined;
+    if (asked.lateMs === 0 && nowMs >= asked.untilMs + lagMs) {
       // Whoever wakes late has not heard yet what has come meanwhile.
-      this.#asked = { ...asked, untilMs: nowMs + 1, isLate: true };
-      return false;
+      this.#asked = { ...asked, untilMs: nowMs + 1, lateMs: nowMs - asked.untilMs };
+      return undefined;
     }
     this.#late.set(asked.from, asked.atMs);
     this.#silentUntilMs.set(asked.from, nowMs + silentForMs);
     this.#asked = undefined;
-    return true;
+    return { lateMs: Math.max(asked.lateMs, nowMs - asked.untilMs) };
   }
 
   /** Nothing comes by what the adviser says: another one is asked. */

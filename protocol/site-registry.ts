@@ -5,9 +5,14 @@ export interface Wanter {
   readonly peer: string;
   readonly site: SiteRegistry;
   seenMs: number;
+  /** When it was first seen, and when it last said that it holds a group more. */
+  joinedMs: number;
+  heldMs: number;
   held: Uint8Array;
   heldCount: number;
   readonly leases: Set<number>;
+  /** It has said item by item how a group under its lease came in, and then that it holds it. */
+  hasBrought: boolean;
   /** Leases that it took and let lapse, one after the other; it gets no other before a time. */
   lapses: number;
   restsUntilMs: number;
@@ -36,8 +41,6 @@ export class SiteRegistry {
   /** By group: how many wanters say that they hold all of it, and since when somebody has. */
   readonly #holders: Uint16Array;
   readonly #heldSinceMs: Float64Array;
-  /** How long leases took of late until their groups were held. */
-  #broughtMs = 0;
   /** Groups that are free again; the last is leased next, if it still is free. Each stands here once. */
   readonly #freed: number[] = [];
   readonly #isListed: Uint8Array;
@@ -83,11 +86,16 @@ export class SiteRegistry {
   }
 
   /**
-   * How long one holder may take until a second one has a group: on slow links its upload is busy for several times as long
-   * as its download was.
+   * How long a wanter that has brought something may take until others have what it alone holds, by how long it took to get
+   * what it has: on slow links its upload is busy for several times as long as its download was.
    */
-  get spreadMs(): number {
-    return spreadTimes * this.#broughtMs;
+  spreadMs(holder: Wanter): number {
+    if (!holder.hasBrought) return 0;
+    let alone = 0;
+    for (let group = 0; group < this.groups; group++) {
+      if (this.isHeldByOne(group) && ((holder.held[group >> 3]! >> (group & 7)) & 1) === 1) alone++;
+    }
+    return (spreadTimes * alone * (holder.heldMs - holder.joinedMs)) / Math.max(1, holder.heldCount);
   }
 
   isFree(group: number): boolean {
@@ -111,17 +119,13 @@ export class SiteRegistry {
     wanter.heldCount += isHeld ? 1 : -1;
     this.#holders[group]! += isHeld ? 1 : -1;
     if (!isHeld) return this.#enlist(group);
+    wanter.heldMs = nowMs;
     if (this.#holders[group] === 1) this.#heldSinceMs[group] = nowMs;
     const lease = this.leases.get(group);
     if (lease?.wanter !== wanter) return;
-    // The segments are small, and say nothing of how long a group takes.
-    if (group > 0) this.#brought(nowMs - lease.grantedMs);
     wanter.lapses = 0;
+    if (lease.arrived > 0) wanter.hasBrought = true;
     this.end(group);
-  }
-
-  #brought(tookMs: number): void {
-    this.#broughtMs = this.#broughtMs === 0 ? tookMs : 0.8 * this.#broughtMs + 0.2 * tookMs;
   }
 
   lease(group: number, lease: Lease): void {

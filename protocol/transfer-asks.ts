@@ -74,17 +74,28 @@ export class TransferAsks {
   askOutside(nowMs: number, stretches: readonly Stretch[] | "all" | "far"): void {
     const { wanted, sources, mayCarry } = this.#parts;
     if (wanted.length === 0 || !this.#isRoomOutside(nowMs) || !mayCarry(1)) return;
-    const tryOne = (item: number): boolean => this.#tryOutside(item, nowMs, stretches === "far");
+    const tryFresh = (item: number, isFarOnly: boolean) =>
+      !sources.hasFailedOutside(item) && this.#tryOutside(item, nowMs, isFarOnly);
+    if (this.#tryEach(stretches, tryFresh) > 0) return;
+    this.#tryEach(stretches, (item, isFarOnly) => this.#tryOutside(item, nowMs, isFarOnly));
+  }
+
+  /** Answers how many of the items that are lacking there `ask` did ask for. */
+  #tryEach(stretches: readonly Stretch[] | "all" | "far", ask: (item: number, isFarOnly: boolean) => boolean): number {
+    const { wanted, sources } = this.#parts;
+    let asked = 0;
     if (typeof stretches === "string") {
-      while (wanted.find("nobody's", tryOne) !== undefined);
-      for (const item of [...sources.claimedInVain()]) if (wanted.has(item)) tryOne(item);
-      return;
+      const tryOne = (item: number) => ask(item, stretches === "far");
+      while (wanted.find("nobody's", tryOne) !== undefined) asked++;
+      for (const item of [...sources.claimedInVain()]) if (wanted.has(item) && tryOne(item)) asked++;
+      return asked;
     }
     for (const { first, end, isFarOnly } of stretches) {
       for (let item = first; item < end; item++) {
-        if (wanted.has(item) && sources.isLacking(item)) this.#tryOutside(item, nowMs, isFarOnly);
+        if (wanted.has(item) && sources.isLacking(item) && ask(item, isFarOnly)) asked++;
       }
     }
+    return asked;
   }
 
   /** Asks a second peer for an item that another one is slow to give. Answers whether there is one. */

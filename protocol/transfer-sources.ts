@@ -29,6 +29,7 @@ export class TransferSources {
   #itemMs: number | undefined;
   /** How often a peer was asked for an item in vain. */
   readonly #vainAsks = new Map<number, number>();
+  readonly #failedOutside = new Set<number>();
 
   constructor(items: number, origins: readonly SourceName[], wanted: WantedItems, firstWindowBytes?: number) {
     this.#items = items;
@@ -198,7 +199,13 @@ export class TransferSources {
 
   /** An item was asked of a source, and did not come. */
   askedInVain(source: TransferSource, item: number): void {
-    if (!source.isOrigin) this.#vainAsks.set(item, (this.#vainAsks.get(item) ?? 0) + 1);
+    if (source.isOrigin) this.#failedOutside.add(item);
+    else this.#vainAsks.set(item, (this.#vainAsks.get(item) ?? 0) + 1);
+  }
+
+  /** Whether an origin was asked for an item in vain: others come first, or one bad file would keep all others back. */
+  hasFailedOutside(item: number): boolean {
+    return this.#failedOutside.has(item);
   }
 
   /** Items that peers only claim, and have failed to give too often. */

@@ -24,4 +24,18 @@ test("a node as a registrar leases groups by its own clock, and gives those of a
   assert.equal(ask("fourth", 3)?.peers, [], "who counts the groups otherwise is by itself");
 });
 
+test("whether it is the first for a payload is looked up once a second", () => {
+  let nowMs = 0;
+  let looks = 0;
+  const isFirstFor = () => {
+    looks++;
+    return true;
+  };
+  const registrar = registrarOf({ monotonicMs: () => nowMs, wallMs: () => 0 }, seededRandom(1), { isFirstFor });
+  for (nowMs = 0; nowMs < 2_500; nowMs += 100) {
+    registrar.registered("one", payload, { ...registerQuestion, groups: 2, held: new Uint8Array(1) });
+  }
+  assert.is(looks, 3);
+});
+
 test.run();

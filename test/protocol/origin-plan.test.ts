@@ -177,6 +177,21 @@ test("one registrar after the other goes: leases are asked for after the first w
   assert.is(questionOf(at(650, woke)).wants, 2);
 });
 
+test("who is late itself, or hears late, waits longer for what the registrar before has leased", () => {
+  const late = scene();
+  late.at(0, registrars("a", "b"));
+  late.at(450, woke);
+  late.at(500, woke, answer("b", { retryAfterMs: 5_000 }));
+  assert.equal(told(late.at(1_000, woke)), [], "eight times its 200 ms");
+  assert.is(questionOf(late.at(2_101, woke)).wants, 2);
+  const slow = scene();
+  slow.at(0, registrars("a", "b"));
+  slow.at(250, woke);
+  slow.at(450, answer("b", { retryAfterMs: 5_000 }));
+  assert.equal(told(slow.at(1_049, woke)), [], "three times the 200 ms of its answer");
+  assert.is(questionOf(slow.at(1_050, woke)).wants, 2);
+});
+
 test("where few are there the registrar is asked for more of them ever more seldom", () => {
   const { at } = scene();
   at(0, registrars("a"));
@@ -331,6 +346,20 @@ test("a registrar that has answered is waited for a second, or longer if its ans
     assert.equal(told(at(askedMs + silentMs - 1, woke)), []);
     assert.ok(told(at(askedMs + silentMs, woke)).includes("ask b"));
   }
+});
+
+test("a registrar that has answered is waited for a second also after another one was asked", () => {
+  const { at } = scene();
+  at(0, registrars("a", "b"));
+  at(1, answer("a", { leases: [lease(0)] }));
+  at(501, woke);
+  at(1_501, woke);
+  at(1_502, answer("b", { leases: [lease(0)], retryAfterMs: 5_000 }));
+  at(6_400, { kind: "stored", items: [0] });
+  at(6_421, answer("b", { retryAfterMs: 81 }));
+  assert.ok(told(at(6_502, woke)).includes("ask a"));
+  assert.equal(told(at(7_501, woke)), []);
+  assert.ok(told(at(7_502, woke)).includes("ask b"));
 });
 
 test("whoever wakes late listens once more before it takes a registrar for silent", () => {

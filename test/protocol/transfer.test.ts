@@ -73,7 +73,7 @@ test("the origin is asked once peers have had their time, whoever joins later", 
   assert.equal(asks(at(99, woke)), {});
   at(99.5, joining("another"));
   const asked = asks(at(100, woke));
-  assert.is(asked.origin?.length, 8);
+  assert.is(asked.origin?.length, 2);
   assert.is(asks(at(150, joining("one more"), stored("origin", asked.origin![0]!))).origin?.length, 1);
 });
 
@@ -98,6 +98,42 @@ test("a peer's window is 1 MiB at first, grows by steps to 3 MiB, and is halved 
   assert.equal(widths, [2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 6, 6, 6]);
   assert.equal(rest(wake()), [`cancel a ${flying.sort((a, b) => a - b).join()}`]);
   assert.is(asks(wake()).a?.length, 3);
+});
+
+test("an origin's window grows to 4 MiB while its items come within 300 ms, and shrinks to one item where they take over a second", () => {
+  for (const [tookMs, widest] of [
+    [250, 8],
+    [1_100, 1],
+    [600, 2],
+  ] as const) {
+    const { at, described } = stage({ chunks: halves(400) });
+    at(0, started);
+    let flying = asks(at(0, described)).origin!;
+    assert.is(flying.length, 2, "1 MiB at first");
+    let nowMs = 0;
+    for (let i = 0; i < 40; i++) {
+      nowMs += tookMs;
+      const came = flying;
+      flying = came.flatMap((item) => asks(at(nowMs, stored("origin", item))).origin ?? []);
+    }
+    assert.is(flying.length, widest);
+  }
+});
+
+test("an item that an origin does not give is asked of it again only when no other one is left", () => {
+  const { at, wake, described } = stage({ chunks: halves(4) });
+  at(0, started);
+  const [bad, ...rest] = asks(at(0, described)).origin!;
+  const got = new Set<number>();
+  let next = [...rest, ...(asks(at(1, failed("origin", bad!))).origin ?? [])];
+  for (let i = 0; got.size < 3 && i < 20; i++) {
+    assert.is(next.includes(bad!), false);
+    const come = next;
+    for (const item of come) got.add(item);
+    next = come.flatMap((item) => asks(at(10 + i, stored("origin", item))).origin ?? []);
+    if (next.length === 0) next = asks(wake()).origin ?? [];
+  }
+  assert.equal([got.size, next], [3, [bad]]);
 });
 
 test("one item is always allowed, however large", () => {
