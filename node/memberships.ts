@@ -82,18 +82,16 @@ export class Memberships {
   }
 
   #await(peer: PeerName, member: Membership, untilMs: number): void {
-    const { standing, clock } = this.#parts;
-    const strike = () => {
-      standing.strike(peer, "claim", clock.monotonicMs());
-      this.leave(peer);
-    };
-    member.overdue = setTimeout(strike, Math.max(0, untilMs - clock.monotonicMs())).unref();
+    const waitMs = Math.max(0, untilMs - this.#parts.clock.monotonicMs());
+    member.overdue = setTimeout(() => this.#settle(peer, member, "claim"), waitMs).unref();
   }
 
-  /** Whoever was waited for has said something, or is gone. */
-  #settle(peer: PeerName, member: Membership): void {
+  /** Whoever was waited for has said something, is gone, or has let its time pass. */
+  #settle(peer: PeerName, member: Membership, fault?: "claim"): void {
+    const { standing, clock } = this.#parts;
     if (member.overdue === undefined || this.#members.get(peer) !== member) return;
     clearTimeout(member.overdue);
+    if (fault !== undefined) standing.strike(peer, fault, clock.monotonicMs());
     this.leave(peer);
   }
 
@@ -135,7 +133,8 @@ export class Memberships {
       busy: (items: readonly number[], retryAfterMs: number) => post({ kind: "busy", source, items, retryAfterMs }),
       gone: (items: readonly number[]) => {
         if (items.length === 0) this.#lose(source, member);
-        else post({ kind: "missing", source, items });
+        else if (isCurrent()) this.#parts.post({ kind: "missing", source, items });
+        else this.#settle(source, member, "claim");
       },
       ended: () => this.#lose(source, member),
     };

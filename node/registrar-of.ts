@@ -11,7 +11,7 @@ import type { Clock, SwarmHandlers } from "./ports.ts";
 export function registrarOf(
   clock: Clock,
   random: Random,
-  { isFirstFor, onIdle }: RegistrarParts & Required<Pick<RegistrarParts, "isFirstFor">>,
+  { isFirstFor, onIdle }: Pick<RegistrarParts, "onIdle"> & Required<Pick<RegistrarParts, "isFirstFor">>,
 ): Pick<SwarmHandlers, "registered"> & { readonly left: (peer: PeerName) => void } {
   const isFirst = lookedUpSeldom(isFirstFor, clock);
   const registrar = new Registrar(random, { isFirstFor: isFirst, ...(onIdle === undefined ? {} : { onIdle }) });

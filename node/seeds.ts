@@ -46,7 +46,7 @@ export class Seeds {
   }
 
   #begin(payload: PayloadId): Seed {
-    const links = new Links(defaultLinkLimits, () => undefined, this.#random);
+    const links = new Links(defaultLinkLimits, { rating: () => undefined, holds: () => false }, this.#random);
     links.step({ kind: "complete", peer: "self" }, this.#nowMs());
     const seed = { links, joiners: new Set<PeerName>() };
     this.#seeds.set(payload, seed);

@@ -105,6 +105,7 @@ export class TransferDrive {
    */
   async run(holders: readonly PeerName[], registrars: readonly PeerName[] = []): Promise<BytesBySource> {
     const { signal, swarm, target } = this.#parts;
+    let isWhole = false;
     const onAbort = () => this.#finish(signal.reason as Error);
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) onAbort();
@@ -115,6 +116,7 @@ export class TransferDrive {
       this.#post({ kind: "started" });
       this.registrarsAre(registrars);
       await this.#end.promise;
+      isWhole = true;
       return { ...this.#bytes };
     } catch (error) {
       // What is here may soon be served no more.
@@ -124,7 +126,8 @@ export class TransferDrive {
     } finally {
       signal.removeEventListener("abort", onAbort);
       clearTimeout(this.#waking);
-      this.#members.close(this.#fetch.transfer.owing);
+      // Of a fetch that ended otherwise it is not known whose fault it was.
+      this.#members.close(isWhole ? this.#fetch.transfer.owing : new Map());
       this.#reads.close();
       await Promise.all(this.#work);
     }

@@ -82,11 +82,7 @@ export class Upkeep implements AsyncDisposable {
     const { clock, repairDelayMs = delayMs } = this.#parts;
     this.#wanted.set(variant, { failures: 0, atMs: clock.monotonicMs() + repairDelayMs });
     this.#wake();
-    if (this.#isRepairing) return;
-    this.#isRepairing = true;
-    this.#repairing = this.#repair().finally(() => {
-      this.#isRepairing = false;
-    });
+    if (!this.#isRepairing) this.#beginRepairs();
   }
 
   /** From now on all that is held is looked at in this time; 0: not at all. */
@@ -105,6 +101,15 @@ export class Upkeep implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new P2pCacheError("STOPPED", 6, "the node stops"));
     await Promise.all([this.#scrubbing, this.#repairing]);
+  }
+
+  #beginRepairs(): void {
+    this.#isRepairing = true;
+    this.#repairing = this.#repair().finally(() => {
+      this.#isRepairing = false;
+      // Somebody may have wanted one when the last had just ended.
+      if (this.#wanted.size > 0 && !this.#stop.signal.aborted) this.#beginRepairs();
+    });
   }
 
   #isBusy(): boolean {

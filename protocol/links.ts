@@ -45,6 +45,14 @@ export interface LinkLimits {
 /** DESIGN section 7, rule 3, and two links more: decision 0050. */
 export const defaultLinkLimits: LinkLimits = { wanted: 10, max: 20, far: 2 };
 
+/** What is known of linked peers. */
+export interface LinkJudgement {
+  /** How well one serves, more being better; undefined: nothing is known. */
+  readonly rating: (peer: PeerName) => number | undefined;
+  /** Whether it has something of the payload. */
+  readonly holds: (peer: PeerName) => boolean;
+}
+
 interface Link {
   readonly distance: Distance;
   readonly sinceMs: number;
@@ -55,8 +63,8 @@ interface Link {
 export class Links {
   readonly #limits: LinkLimits;
   readonly #random: Random;
-  /** How well a linked peer serves, more being better; undefined: nothing is known. */
-  readonly #rating: (peer: PeerName) => number | undefined;
+  readonly #rating: LinkJudgement["rating"];
+  readonly #holds: LinkJudgement["holds"];
   readonly #known = new Map<PeerName, Distance>();
   readonly #links = new Map<PeerName, Link>();
   readonly #connecting = new Map<PeerName, Distance>();
@@ -68,9 +76,10 @@ export class Links {
   #swapAtMs = Number.NEGATIVE_INFINITY;
   #wakeAtMs = Number.POSITIVE_INFINITY;
 
-  constructor(limits: LinkLimits, rating: (peer: PeerName) => number | undefined, random: Random) {
+  constructor(limits: LinkLimits, { rating, holds }: LinkJudgement, random: Random) {
     this.#limits = limits;
     this.#rating = rating;
+    this.#holds = holds;
     this.#random = random;
   }
 
@@ -195,13 +204,13 @@ export class Links {
   #refill(nowMs: number): LinkAction[] {
     const actions: LinkAction[] = [];
     if (this.#isComplete) return actions;
-    while (this.#links.size + this.#connecting.size < this.#limits.wanted || this.#lacksFar) {
+    while (this.#links.size + this.#connecting.size < this.#limits.wanted || this.lacksFar) {
       const peer = this.#draw(nowMs);
       if (peer === undefined) {
         actions.push({ kind: "seek" });
         break;
       }
-      const gone = this.#links.size + this.#connecting.size >= this.#limits.max ? this.#letGo() : undefined;
+      const gone = this.#placeFor(nowMs);
       if (gone !== undefined) actions.push({ kind: "part", peer: gone });
       const distance = this.#known.get(peer)!;
       this.#connecting.set(peer, distance);
@@ -211,15 +220,26 @@ export class Links {
   }
 
   /** Whoever was linked to by enough near peers before it found a far one would bring nothing from there, however long. */
-  get #lacksFar(): boolean {
-    return this.#needsFar && this.#farLinks === 0;
+  get lacksFar(): boolean {
+    if (!this.#needsFar || [...this.#connecting.values()].includes("far")) return false;
+    return !this.#farLinks().some((peer) => this.#holds(peer));
   }
 
-  get #farLinks(): number {
-    let count = 0;
-    for (const { distance } of this.#links.values()) if (distance === "far") count++;
-    for (const distance of this.#connecting.values()) if (distance === "far") count++;
-    return count;
+  #farLinks(): PeerName[] {
+    return [...this.#links].flatMap(([peer, { distance }]) => (distance === "far" ? [peer] : []));
+  }
+
+  /** A link that ends for one more, if it must: far ones that hold nothing are no more than are looked for. */
+  #placeFor(nowMs: number): PeerName | undefined {
+    const far = this.#farLinks();
+    const useless = far.find((peer) => !this.#holds(peer));
+    const isFull = this.#links.size + this.#connecting.size >= this.#limits.max;
+    if (useless !== undefined && (isFull || (this.lacksFar && far.length >= this.#limits.far))) {
+      this.#links.delete(useless);
+      this.#rest(useless, nowMs + restMs);
+      return useless;
+    }
+    return isFull ? this.#letGo() : undefined;
   }
 
   /** A link at random ends, for one that is needed more. */
@@ -237,7 +257,9 @@ export class Links {
     for (const [peer, distance] of this.#known) {
       if (this.#isFree(peer, nowMs)) (distance === "far" ? far : near).push(peer);
     }
-    const isFarDue = this.#farLinks < this.#limits.far || near.length === 0 || this.#lacksFar;
+    const farConnecting = [...this.#connecting.values()].filter((distance) => distance === "far");
+    const isFarScarce = this.#farLinks().length + farConnecting.length < this.#limits.far;
+    const isFarDue = isFarScarce || near.length === 0 || this.lacksFar;
     const isOnlyFar = this.#links.size + this.#connecting.size >= this.#limits.wanted;
     const pool = isOnlyFar || (far.length > 0 && isFarDue) ? far : near;
     if (pool.length === 0) return undefined;
@@ -267,7 +289,7 @@ export class Links {
   /** When the first of those who rest may be asked again, if that is of use. */
   #restedAtMs(nowMs: number): number {
     let atMs = Number.POSITIVE_INFINITY;
-    const areEnough = this.#links.size + this.#connecting.size >= this.#limits.wanted && !this.#lacksFar;
+    const areEnough = this.#links.size + this.#connecting.size >= this.#limits.wanted && !this.lacksFar;
     if (this.#isComplete || areEnough) return atMs;
     for (const [peer, untilMs] of this.#restUntilMs) {
       if (untilMs > nowMs && untilMs < atMs && this.#known.has(peer) && !this.#links.has(peer)) atMs = untilMs;

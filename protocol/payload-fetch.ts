@@ -103,7 +103,9 @@ export class PayloadFetch {
     this.transfer = transfer;
     this.#linkLimits = linkLimits;
     this.#noted = new Bitmap(parts.groups.items);
-    this.#links = new Links(linkLimits, (peer) => transfer.rateOf(peer), random);
+    const rating = (peer: PeerName) => transfer.rateOf(peer);
+    const holds = (peer: PeerName) => (transfer.heldBy(peer) ?? 0) > 0;
+    this.#links = new Links(linkLimits, { rating, holds }, random);
     this.#plan = new OriginPlan(
       {
         ...parts,
@@ -119,7 +121,7 @@ export class PayloadFetch {
 
   /** Whether more peers would be of use. */
   get seeks(): boolean {
-    return this.#links.count < this.#linkLimits.wanted;
+    return this.#links.count < this.#linkLimits.wanted || this.#links.lacksFar;
   }
 
   /**
@@ -219,16 +221,30 @@ export class PayloadFetch {
 
   #stepTransfer(event: TransferEvent): void {
     if (this.#isOver) return;
-    for (const action of this.transfer.step(event, this.#nowMs)) this.#routeTransfer(action);
+    const actions = this.transfer.step(event, this.#nowMs);
+    this.#noteWake("transfer", actions);
+    for (const action of actions) this.#routeTransfer(action);
   }
 
   #stepPlan(event: OriginPlanEvent): void {
     if (this.#isOver) return;
-    for (const action of this.#plan.step(event, this.#nowMs)) this.#routePlan(action);
+    const actions = this.#plan.step(event, this.#nowMs);
+    this.#noteWake("plan", actions);
+    for (const action of actions) this.#routePlan(action);
   }
 
   #stepLinks(event: LinkEvent): void {
-    for (const action of this.#links.step(event, this.#nowMs)) this.#routeLinks(action);
+    const actions = this.#links.step(event, this.#nowMs);
+    this.#noteWake("links", actions);
+    for (const action of actions) this.#routeLinks(action);
+  }
+
+  /** Before anything else: what follows may step the same machine again, and that one's time is the later word. */
+  #noteWake(
+    machine: "transfer" | "plan" | "links",
+    actions: readonly (TransferAction | OriginPlanAction | LinkAction)[],
+  ): void {
+    for (const action of actions) if (action.kind === "wakeAt") this.#wakes[machine] = action.atMs;
   }
 
   #routeTransfer(action: TransferAction): void {
@@ -252,7 +268,6 @@ export class PayloadFetch {
         this.#actions.push(action);
         return;
       case "wakeAt":
-        this.#wakes.transfer = action.atMs;
         return;
     }
   }
@@ -272,7 +287,6 @@ export class PayloadFetch {
       case "peers":
         return this.#offer(action.peers, false);
       case "wakeAt":
-        this.#wakes.plan = action.atMs;
         return;
     }
   }
@@ -296,7 +310,6 @@ export class PayloadFetch {
       case "seek":
         return this.#stepPlan({ kind: "seek" });
       case "wakeAt":
-        this.#wakes.links = action.atMs;
         return;
     }
   }

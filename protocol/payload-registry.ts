@@ -27,7 +27,7 @@ export const defaultRegistryLimits: RegistryLimits = {
   stateMs: 60_000,
   leaseMs: 5_000,
   leasesMax: 16,
-  // Seen with 20 processes on two cores, decision 0066.
+  // Seen with 20 processes on two cores, decision 0068.
   standInLeasesMax: 4,
   standInMs: 3_000,
   peersGiven: 24,
@@ -51,8 +51,10 @@ export class PayloadRegistry {
   readonly #debts = new Map<PeerName, Pick<Wanter, "lapses" | "restsUntilMs" | "lapsed">>();
   /** How long a lease goes on without an item: longer where items come slowly. */
   #termMs: number;
-  #leasesMax: number;
-  #firstAskedMs: number | undefined;
+  /** When the questions for leases began, and when the last came. */
+  #wantedSinceMs = Number.NEGATIVE_INFINITY;
+  #wantedMs = Number.NEGATIVE_INFINITY;
+  #isFirst: () => boolean = () => true;
   askedMs = 0;
 
   /** `onIdle` is told of whoever let a lease lapse without an item. */
@@ -62,7 +64,6 @@ export class PayloadRegistry {
     this.#limits = limits;
     this.#random = random;
     this.#termMs = limits.leaseMs;
-    this.#leasesMax = limits.leasesMax;
   }
 
   /** Bytes that it takes up, roughly. */
@@ -70,12 +71,14 @@ export class PayloadRegistry {
     return 15 * this.groups * this.#sites.size + this.#wanters.size * (200 + this.groups / 8);
   }
 
-  /** `isFirst`: no other registrar of this payload comes before this one. */
-  ask(peer: PeerName, question: RegisterQuestion, nowMs: number, isFirst: boolean): RegisterAnswer {
+  /** `isFirst`: whether no other registrar of this payload comes before this one; it is not asked more than need be. */
+  ask(peer: PeerName, question: RegisterQuestion, nowMs: number, isFirst: () => boolean): RegisterAnswer {
     this.askedMs = nowMs;
-    this.#firstAskedMs ??= nowMs;
-    const { leasesMax, standInLeasesMax, standInMs } = this.#limits;
-    this.#leasesMax = isFirst || nowMs - this.#firstAskedMs >= standInMs ? leasesMax : standInLeasesMax;
+    this.#isFirst = isFirst;
+    if (question.wants > 0) {
+      if (nowMs - this.#wantedMs > this.#limits.leaseMs) this.#wantedSinceMs = nowMs;
+      this.#wantedMs = nowMs;
+    }
     this.#forget(nowMs);
     const wanter = this.#see(peer, question.site, nowMs);
     this.#note(wanter, question.held, nowMs);
@@ -130,7 +133,7 @@ export class PayloadRegistry {
       site,
       held,
       leases: new Set<number>(),
-      joinedMs: nowMs,
+      activeMs: Number.POSITIVE_INFINITY,
       heldMs: nowMs,
     };
     site.join(wanter);
@@ -174,7 +177,7 @@ export class PayloadRegistry {
         // Another registrar gave it: what is under way there need not be given twice.
         const hasLapsed = nowMs < (wanter.lapsed.get(group) ?? Number.NEGATIVE_INFINITY);
         const isForIt = !question.isFarOnly || this.#isHeldElsewhere(group, wanter.site);
-        if (isForIt && wanter.site.isFree(group) && !hasLapsed && this.#mayLease(wanter, nowMs, this.#limits.leasesMax))
+        if (isForIt && wanter.site.isFree(group) && !hasLapsed && this.#mayLease(wanter, nowMs, true))
           this.#lease(wanter, group, arrived, nowMs);
         continue;
       }
@@ -185,6 +188,7 @@ export class PayloadRegistry {
         Math.max(this.#limits.leaseMs, 0.9 * this.#termMs + 0.1 * gapsPerTerm * gapMs),
       );
       lease.arrived = arrived;
+      lease.reports++;
       lease.arrivedMs = nowMs;
       lease.untilMs = Math.min(nowMs + this.#termMs, lease.grantedMs + leaseTermsMax * this.#termMs);
     }
@@ -196,12 +200,18 @@ export class PayloadRegistry {
    */
   #heed(wanter: Wanter, question: RegisterQuestion, peers: Set<PeerName>, nowMs: number): void {
     const { site } = wanter;
+    const spreads = new Map<Wanter, number>();
+    const spreadOf = (holder: Wanter) => {
+      const spreadMs = spreads.get(holder) ?? site.spreadMs(holder);
+      spreads.set(holder, spreadMs);
+      return spreadMs;
+    };
     for (const group of question.lacking) {
       if (group >= this.groups || !site.isHeld(group)) continue;
       const holder = site.holderOf(group, wanter, this.#random);
       if (holder !== undefined) peers.add(holder.peer);
       const only = site.isHeldByOne(group) ? holder : undefined;
-      const spreadMs = only === undefined || site.heldForMs(group, nowMs) <= this.#termMs ? 0 : site.spreadMs(only);
+      const spreadMs = only === undefined || site.heldForMs(group, nowMs) <= this.#termMs ? 0 : spreadOf(only);
       const isOld = site.heldForMs(group, nowMs) > Math.min(termMsMax, Math.max(this.#termMs, spreadMs));
       // Whoever kept one group to itself keeps others too.
       if (isOld && only !== undefined) only.isDoubted = true;
@@ -263,15 +273,18 @@ export class PayloadRegistry {
     return false;
   }
 
-  #mayLease(wanter: Wanter, nowMs: number, leasesMax = this.#leasesMax): boolean {
+  #mayLease(wanter: Wanter, nowMs: number, isUnderWay = false): boolean {
     if (nowMs < wanter.restsUntilMs || wanter.leases.size >= leasesPerWanterMax) return false;
-    return wanter.site.leases.size < leasesMax;
+    const { leasesMax, standInLeasesMax, standInMs } = this.#limits;
+    const { size } = wanter.site.leases;
+    if (size >= leasesMax) return false;
+    return size < standInLeasesMax || isUnderWay || nowMs - this.#wantedSinceMs >= standInMs || this.#isFirst();
   }
 
   #lease(wanter: Wanter, group: number, arrived: number, nowMs: number): void {
     const from = this.#isHeldElsewhere(group, wanter.site) ? "far" : "origin";
     const untilMs = nowMs + (group === 0 ? Math.min(firstTermMs, this.#termMs) : this.#termMs);
-    wanter.site.lease(group, { wanter, from, grantedMs: nowMs, untilMs, arrived, arrivedMs: nowMs });
+    wanter.site.lease(group, { wanter, from, grantedMs: nowMs, untilMs, arrived, arrivedMs: nowMs, reports: 0 });
   }
 
   #isHeldElsewhere(group: number, than: SiteRegistry): boolean {

@@ -3,6 +3,8 @@ export class QuestionPace {
   #nextMs = 0;
   #askedMs = Number.NEGATIVE_INFINITY;
   #wantsFromMs = Number.NEGATIVE_INFINITY;
+  /** That time has been put off for a slow answer already. */
+  #isStretched = false;
   /** A question for nothing but more peers comes so long after the last; each time it is longer. */
   #seekGapMs = gapMs;
 
@@ -41,8 +43,10 @@ export class QuestionPace {
   answered(retryAfterMs: number, tookMs: number, nowMs: number): void {
     this.#nextMs = nowMs + Math.max(gapMs, retryAfterMs);
     if (this.mayWant(nowMs)) return;
-    // Where answers take long, that of the one before may only be late.
-    this.#wantsFromMs = Math.max(this.#wantsFromMs, nowMs + Math.min(leaveMsMax, lateTimes * tookMs));
+    // Where answers take long, that of the one before may only be late. It is waited for once: others take as long.
+    if (!this.#isStretched)
+      this.#wantsFromMs = Math.max(this.#wantsFromMs, nowMs + Math.min(leaveMsMax, lateTimes * tookMs));
+    this.#isStretched = true;
     this.notAfter(this.#wantsFromMs);
   }
 
@@ -54,6 +58,7 @@ export class QuestionPace {
   leaveToOthers(nowMs: number, lateMs = 0): void {
     if (nowMs < this.#wantsFromMs + againMs) return;
     this.#wantsFromMs = nowMs + Math.min(leaveMsMax, Math.max(leaveMs, busyTimes * lateMs));
+    this.#isStretched = false;
   }
 
   /** From when on it asks for leases. */

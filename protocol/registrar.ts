@@ -36,7 +36,7 @@ export class Registrar {
       this.#payloads.get(key)?.registry ?? new PayloadRegistry(groups, this.#limits, this.#random, this.#onIdle);
     this.#payloads.delete(key);
     this.#payloads.set(key, { registry, askedBy: from });
-    const answer = registry.ask(from, question, nowMs, this.#isFirstFor(payload));
+    const answer = registry.ask(from, question, nowMs, () => this.#isFirstFor(payload));
     this.#forget(nowMs);
     return answer;
   }

@@ -5,8 +5,8 @@ export interface Wanter {
   readonly peer: string;
   readonly site: SiteRegistry;
   seenMs: number;
-  /** When it was first seen, and when it last said that it holds a group more. */
-  joinedMs: number;
+  /** When it first had a lease or held a group, and when it last said that it holds a group more. */
+  activeMs: number;
   heldMs: number;
   held: Uint8Array;
   heldCount: number;
@@ -31,6 +31,8 @@ export interface Lease {
   untilMs: number;
   arrived: number;
   arrivedMs: number;
+  /** How often it was said that more has come. */
+  reports: number;
 }
 
 /** What one site has of a payload, and who brings in the rest. */
@@ -95,7 +97,7 @@ export class SiteRegistry {
     for (let group = 0; group < this.groups; group++) {
       if (this.isHeldByOne(group) && ((holder.held[group >> 3]! >> (group & 7)) & 1) === 1) alone++;
     }
-    return (spreadTimes * alone * (holder.heldMs - holder.joinedMs)) / Math.max(1, holder.heldCount);
+    return (spreadTimes * alone * (holder.heldMs - holder.activeMs)) / Math.max(1, holder.heldCount);
   }
 
   isFree(group: number): boolean {
@@ -119,17 +121,19 @@ export class SiteRegistry {
     wanter.heldCount += isHeld ? 1 : -1;
     this.#holders[group]! += isHeld ? 1 : -1;
     if (!isHeld) return this.#enlist(group);
+    wanter.activeMs = Math.min(wanter.activeMs, nowMs);
     wanter.heldMs = nowMs;
     if (this.#holders[group] === 1) this.#heldSinceMs[group] = nowMs;
     const lease = this.leases.get(group);
     if (lease?.wanter !== wanter) return;
     wanter.lapses = 0;
-    if (lease.arrived > 0) wanter.hasBrought = true;
+    if (lease.reports > 1) wanter.hasBrought = true;
     this.end(group);
   }
 
   lease(group: number, lease: Lease): void {
     lease.wanter.leases.add(group);
+    lease.wanter.activeMs = Math.min(lease.wanter.activeMs, lease.grantedMs);
     this.leases.set(group, lease);
   }
 

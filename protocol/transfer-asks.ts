@@ -74,28 +74,32 @@ export class TransferAsks {
   askOutside(nowMs: number, stretches: readonly Stretch[] | "all" | "far"): void {
     const { wanted, sources, mayCarry } = this.#parts;
     if (wanted.length === 0 || !this.#isRoomOutside(nowMs) || !mayCarry(1)) return;
-    const tryFresh = (item: number, isFarOnly: boolean) =>
-      !sources.hasFailedOutside(item) && this.#tryOutside(item, nowMs, isFarOnly);
-    if (this.#tryEach(stretches, tryFresh) > 0) return;
+    let isFreshLeft = false;
+    const tryFresh = (item: number, isFarOnly: boolean) => {
+      if (sources.hasFailedOutside(item)) return false;
+      // It may not fit what is left of a window now: even then it comes before one that has failed.
+      isFreshLeft ||= !isFarOnly && sources.originFor(item, nowMs) !== undefined;
+      return this.#tryOutside(item, nowMs, isFarOnly);
+    };
+    this.#tryEach(stretches, tryFresh);
+    if (isFreshLeft) return;
     this.#tryEach(stretches, (item, isFarOnly) => this.#tryOutside(item, nowMs, isFarOnly));
   }
 
-  /** Answers how many of the items that are lacking there `ask` did ask for. */
-  #tryEach(stretches: readonly Stretch[] | "all" | "far", ask: (item: number, isFarOnly: boolean) => boolean): number {
+  /** Each item that is lacking there; `ask` answers whether it was asked for. */
+  #tryEach(stretches: readonly Stretch[] | "all" | "far", ask: (item: number, isFarOnly: boolean) => boolean): void {
     const { wanted, sources } = this.#parts;
-    let asked = 0;
     if (typeof stretches === "string") {
       const tryOne = (item: number) => ask(item, stretches === "far");
-      while (wanted.find("nobody's", tryOne) !== undefined) asked++;
-      for (const item of [...sources.claimedInVain()]) if (wanted.has(item) && tryOne(item)) asked++;
-      return asked;
+      while (wanted.find("nobody's", tryOne) !== undefined);
+      for (const item of [...sources.claimedInVain()]) if (wanted.has(item)) tryOne(item);
+      return;
     }
     for (const { first, end, isFarOnly } of stretches) {
       for (let item = first; item < end; item++) {
-        if (wanted.has(item) && sources.isLacking(item) && ask(item, isFarOnly)) asked++;
+        if (wanted.has(item) && sources.isLacking(item)) ask(item, isFarOnly);
       }
     }
-    return asked;
   }
 
   /** Asks a second peer for an item that another one is slow to give. Answers whether there is one. */

@@ -49,6 +49,8 @@ export class TransferSource {
   #windowBytes: number;
   readonly #windowBytesMax: number;
   #bytesPerMs = firstBytesPerMs;
+  /** How long the quickest item took that was asked for while nothing else was. */
+  #aloneMs: number | undefined;
 
   constructor(
     name: SourceName,
@@ -86,6 +88,11 @@ export class TransferSource {
     const [first] = this.inFlight.values();
     if (first === undefined || this.storedItems > 0 || this.isOrigin) return false;
     return first.askedMs < othersGaveMs && nowMs - first.askedMs >= doubtMs;
+  }
+
+  /** Whether it is doubted, and still awaited: whoever only says `busy` owes nothing. */
+  get isOwing(): boolean {
+    return this.isDoubted && this.storedItems === 0 && this.inFlight.size > 0;
   }
 
   /** Whether its window has room for an item of this size: one item is always allowed. */
@@ -137,10 +144,19 @@ export class TransferSource {
     if (asked === undefined) return undefined;
     const tookMs = Math.max(1, nowMs - asked.askedMs);
     this.#bytesPerMs = Math.max(slowestBytesPerMs, 0.7 * this.#bytesPerMs + (0.3 * asked.owedBytes) / tookMs);
-    const { soonMs, lateMs } = this.isOrigin ? originPace : peerPace;
+    if (asked.owedBytes === asked.sizeBytes) this.#aloneMs = Math.min(this.#aloneMs ?? tookMs, tookMs);
+    const { soonMs, lateMs } = this.isOrigin ? this.#originPace : peerPace;
     if (tookMs <= soonMs) this.#windowBytes = Math.min(this.#windowBytesMax, this.#windowBytes + windowStepBytes);
     else if (tookMs > lateMs) this.#windowBytes = Math.max(windowBytesMin, this.#windowBytes - windowStepBytes);
     return tookMs;
+  }
+
+  /** An origin that is only far away is asked for more; what nearly a second takes is the work of many who read it. */
+  get #originPace(): { readonly soonMs: number; readonly lateMs: number } {
+    return {
+      soonMs: Math.min(originSoonMsMax, Math.max(originSoonMs, 1.5 * (this.#aloneMs ?? 0))),
+      lateMs: originLateMs,
+    };
   }
 
   /** It failed: the window halves and it rests, longer each time. */
@@ -190,7 +206,9 @@ const peerPace = { soonMs: 60, lateMs: 150 } as const;
  * An origin may be far away, and many read it: 8 nodes with 4 MiB each over 100 Mbit/s had items on their way for 7 s, gave
  * them up and read a tenth again (decision 0067).
  */
-const originPace = { soonMs: 300, lateMs: 1_000 } as const;
+const originSoonMs = 300;
+const originSoonMsMax = 900;
+const originLateMs = 1_000;
 const windowStepBytes: number = 256 * KIB;
 /** An origin is asked item by item: eight chunks of the target size keep a filer busy. */
 const originWindowBytesMax: number = 4 * MIB;

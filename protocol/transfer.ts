@@ -118,7 +118,7 @@ export class Transfer {
    * what they were asked for should come.
    */
   get owing(): ReadonlyMap<SourceName, number> {
-    const owing = [...this.#sources].filter((source) => source.isDoubted && source.storedItems === 0);
+    const owing = [...this.#sources].filter((source) => source.isOwing);
     return new Map(owing.map(({ name, firstDeadlineMs }) => [name, firstDeadlineMs]));
   }
 

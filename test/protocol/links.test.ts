@@ -6,8 +6,11 @@ import { seededRandom } from "../../protocol/random.ts";
 import type { Distance } from "../../protocol/transfer.ts";
 
 const limits = { wanted: 3, max: 5, far: 1 };
-const links = (rating: (peer: string) => number | undefined = () => undefined) =>
-  new Links(limits, rating, seededRandom(1));
+const links = (
+  rating: (peer: string) => number | undefined = () => undefined,
+  holds: (peer: string) => boolean = () => true,
+) => new Links(limits, { rating, holds }, seededRandom(1));
+const unknown = { rating: () => undefined, holds: () => false };
 const peers = (distance: Distance, ...names: string[]) => names.map((peer) => ({ peer, distance }));
 const offered = (...list: { peer: string; distance: Distance }[]): LinkEvent => ({ kind: "offered", peers: list });
 const asked = (peer: string, distance: Distance = "site"): LinkEvent => ({ kind: "asked", by: { peer, distance } });
@@ -42,6 +45,17 @@ test("where something is to be brought from another site, a far peer is linked t
   assert.is(named(own.step({ kind: "lost", peer: far! }, 5), "connect").length, 1, "another one takes its place");
 });
 
+test("far peers that hold nothing do not stand for one that is needed, and make place for others", () => {
+  const own = new Links({ ...limits, max: 4 }, { ...unknown, holds: (peer) => peer === "holder" }, seededRandom(1));
+  for (const peer of ["a", "b", "c"]) own.step(asked(peer), 0);
+  own.step(asked("idle", "far"), 0);
+  own.step({ kind: "far", isNeeded: true }, 1);
+  const actions = own.step(offered(...peers("far", "holder")), 2);
+  assert.equal([named(actions, "part"), named(actions, "connect")], [["idle"], ["holder"]]);
+  own.step({ kind: "linked", peer: "holder" }, 3);
+  assert.is(own.lacksFar, false);
+});
+
 test("a far peer that is needed and not known is sought, until it is not needed any more", () => {
   const own = links();
   for (const peer of ["a", "b", "c"]) own.step(asked(peer), 0);
@@ -53,7 +67,7 @@ test("a far peer that is needed and not known is sought, until it is not needed 
 test("of two near peers one of the same rack is preferred", () => {
   let near = 0;
   for (let seed = 0; seed < 200; seed++) {
-    const own = new Links({ wanted: 1, max: 5, far: 0 }, () => undefined, seededRandom(seed));
+    const own = new Links({ wanted: 1, max: 5, far: 0 }, unknown, seededRandom(seed));
     const [first] = named(own.step(offered(...peers("site", "a"), ...peers("rack", "r")), 0), "connect");
     if (first === "r") near++;
   }
@@ -107,7 +121,7 @@ test("a link that nobody asked for is parted from, and one that is here is accep
 });
 
 test("when there are enough links a newcomer takes the place of another, but not more often than every 20 ms", () => {
-  const own = new Links(defaultLinkLimits, () => undefined, seededRandom(1));
+  const own = new Links(defaultLinkLimits, unknown, seededRandom(1));
   for (let i = 0; i < 14; i++) assert.equal(named(own.step(asked(`p${i}`), i), "part"), []);
   const actions = own.step(asked("newcomer"), 100);
   assert.is(named(actions, "part").length, 1);

@@ -192,6 +192,27 @@ test("who is late itself, or hears late, waits longer for what the registrar bef
   assert.is(questionOf(slow.at(1_050, woke)).wants, 2);
 });
 
+test("registrars that always take long, or are to be asked at once again, do not keep a wanter from leases for ever", () => {
+  for (const [tookMs, retryAfterMs] of [
+    [300, 500],
+    [30, 0],
+  ] as const) {
+    const { at } = scene();
+    const first = at(0, registrars("a", "b"));
+    let asked = [...first, ...at(250, woke)].filter((action) => action.kind === "register").at(-1);
+    let nowMs = 250;
+    let wants = 0;
+    while (wants === 0 && nowMs < 5_000) {
+      nowMs += tookMs;
+      const actions =
+        asked === undefined ? at(nowMs, woke) : at(nowMs, answer(asked.to, { peers: ["p"], retryAfterMs }));
+      asked = [...actions, ...at(nowMs, woke)].filter((action) => action.kind === "register").at(-1);
+      wants = asked?.question.wants ?? 0;
+    }
+    assert.ok(nowMs < 2_500, `${nowMs} ms`);
+  }
+});
+
 test("where few are there the registrar is asked for more of them ever more seldom", () => {
   const { at } = scene();
   at(0, registrars("a"));

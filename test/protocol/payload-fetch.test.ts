@@ -169,6 +169,23 @@ test("whoever has enough near peers links to a far one under a lease for what is
   assert.equal(joins(at(600, woke, answer([{ group: 0, from: "far" }]))), ["f"]);
 });
 
+test("questions for more peers come ever more seldom, however many are named meanwhile", () => {
+  const { at } = scene();
+  const askedMs: number[] = [];
+  let wakeMs = 0;
+  for (let nowMs = 0; nowMs < 1_000; nowMs++) {
+    if (nowMs > 0 && nowMs < wakeMs) continue;
+    const events = nowMs === 0 ? [started, registrars("r")] : [woke];
+    for (const action of at(nowMs, ...events)) {
+      if (action.kind !== "register") continue;
+      askedMs.push(nowMs);
+      at(nowMs, answer([], { peers: ["p"], retryAfterMs: 5_000 }));
+    }
+    wakeMs = nowMs + 1;
+  }
+  assert.equal(askedMs, [0, 40, 120, 280, 600]);
+});
+
 test("whoever may not read the origin asks far peers for what they have, with a registrar or without", () => {
   const first = scene({ policy: "never", far: "f" });
   const [asked] = first.at(0, started, registrars("r"));

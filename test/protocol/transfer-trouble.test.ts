@@ -74,6 +74,13 @@ test("who was doubted and gives the item after all, when it is here already, is 
   assert.ok(nowMs() === 1_500 && asks(again).a !== undefined);
 });
 
+test("who says busy for long is doubted, and owes nothing", () => {
+  const { at, described, transfer } = stage({ chunks: halves(4) });
+  at(0, joined("a"), started, described);
+  at(10, busy("a", 20_000, 1, 2));
+  assert.is(transfer.owing.size, 0);
+});
+
 test("a peer that was doubted and gives something after all is asked again as before", () => {
   const { at, wake, described, transfer } = stage({ chunks: halves(4), origins: [] });
   at(0, joined("a"), started, described);

@@ -100,11 +100,14 @@ test("a peer's window is 1 MiB at first, grows by steps to 3 MiB, and is halved 
   assert.is(asks(wake()).a?.length, 3);
 });
 
-test("an origin's window grows to 4 MiB while its items come within 300 ms, and shrinks to one item where they take over a second", () => {
+test("an origin's window grows to 4 MiB while its items come soon for where it is, and shrinks to one where they take over a second", () => {
   for (const [tookMs, widest] of [
-    [250, 8],
-    [1_100, 1],
-    [600, 2],
+    [() => 250, 8],
+    // It is far away: what nobody waited for took as long.
+    [() => 550, 8],
+    [() => 1_100, 1],
+    // It stays as it was after the first round.
+    [(round: number) => (round === 0 ? 20 : 600), 3],
   ] as const) {
     const { at, described } = stage({ chunks: halves(400) });
     at(0, started);
@@ -112,7 +115,7 @@ test("an origin's window grows to 4 MiB while its items come within 300 ms, and 
     assert.is(flying.length, 2, "1 MiB at first");
     let nowMs = 0;
     for (let i = 0; i < 40; i++) {
-      nowMs += tookMs;
+      nowMs += tookMs(i);
       const came = flying;
       flying = came.flatMap((item) => asks(at(nowMs, stored("origin", item))).origin ?? []);
     }
@@ -134,6 +137,22 @@ test("an item that an origin does not give is asked of it again only when no oth
     if (next.length === 0) next = asks(wake()).origin ?? [];
   }
   assert.equal([got.size, next], [3, [bad]]);
+});
+
+test("a small item that an origin does not give is not asked for in what others leave of the window", () => {
+  const { at, described } = stage({ chunks: [10, ...Array<number>(8).fill(0.6 * MIB)] });
+  at(0, started);
+  let flying = asks(at(0, described)).origin!;
+  assert.ok(flying.includes(1));
+  at(1, failed("origin", 1));
+  flying = flying.filter((item) => item !== 1);
+  let nowMs = 600;
+  for (let come = 0; come < 6; come++) {
+    for (let i = 0; i < 5; i++)
+      flying.push(...(asks(at(nowMs++, has("a"))).origin ?? []), ...(asks(at(nowMs++, woke)).origin ?? []));
+    assert.is(flying.includes(1), false, `after ${come}`);
+    flying.push(...(asks(at(nowMs++, stored("origin", flying.shift()!))).origin ?? []));
+  }
 });
 
 test("one item is always allowed, however large", () => {

@@ -14,6 +14,11 @@ import { Studio } from "../support/studio.ts";
 import { listTree, makeTree } from "../support/trees.ts";
 
 const variant = { kind: "rez", repository: "studio", name: "crowd", version: "1.0.0" } as const;
+/** The gate has a small form; twenty nodes are for `npm run bench -- flash-crowd`. */
+const isLong = process.env.P2PCACHE_LONG !== undefined;
+const form = isLong
+  ? { nodes: 8, largeMib: 48, copies: 1.1, surplus: 0.02 }
+  : { nodes: 4, largeMib: 16, copies: 1.2, surplus: 0.05 };
 /** The bars are for a machine that does nothing else: the nodes share it with whatever runs beside them. */
 const slowness = Math.max(1, loadavg()[0]! / availableParallelism() / 2);
 const things = [{ kind: "variant", variant }] as const;
@@ -76,8 +81,8 @@ class Rush implements AsyncDisposable {
 }
 
 if (needs("nginx", "nginx-light")) {
-  test("eight nodes that want one cold payload at once read the origin about once, and all have it", async () => {
-    await using rush = await Rush.open(8, 48);
+  test(`${form.nodes} nodes that want one cold payload at once read the origin about once, and all have it`, async () => {
+    await using rush = await Rush.open(form.nodes, form.largeMib);
     const arrivals = await rush.crowd.fetch({ things });
     for (const { variant } of arrivals) {
       assert.is(variant.outcome, "fetched", JSON.stringify(variant));
@@ -87,16 +92,16 @@ if (needs("nginx", "nginx-light")) {
     const copies = sent.reduce((sum, { bytes }) => sum + bytes, 0) / rush.neededBytes;
     const allBytes = copies * rush.neededBytes + (await rush.crowd.bytesBetween());
     const surplus = allBytes / (arrivals.length * rush.neededBytes) - 1;
-    assert.ok(copies <= 1.1 + 0.3 * (slowness - 1), `${copies} copies were read`);
-    assert.ok(surplus <= 0.02 * slowness, `${surplus} of what was needed came twice`);
-    assert.equal(await rush.crowd.stop(), Array(8).fill(0));
+    assert.ok(copies <= form.copies + 0.3 * (slowness - 1), `${copies} copies were read`);
+    assert.ok(surplus <= form.surplus * slowness, `${surplus} of what was needed came twice`);
+    assert.equal(await rush.crowd.stop(), Array(form.nodes).fill(0));
     console.log(
       `${copies.toFixed(3)} copies, surplus ${surplus.toFixed(4)}, ${arrivals.at(-1)!.seconds.toFixed(1)} s; bars x ${slowness.toFixed(1)} for the load`,
     );
   });
 
   test("an origin that dies when it has given everything once is not missed", async () => {
-    await using rush = await Rush.open(4, 48);
+    await using rush = await Rush.open(4, form.largeMib);
     let ended = 0;
     const fetching = rush.crowd.fetch({ things }).finally(() => ended++);
     await until("everything has been given", () => rush.givenBytes === rush.neededBytes, 60_000 * slowness);
@@ -109,7 +114,7 @@ if (needs("nginx", "nginx-light")) {
   });
 
   test("an origin that dies before ends the fetches by their deadline with what is missing, and the next ones go on", async () => {
-    await using rush = await Rush.open(4, 48, "limit_rate 1m;");
+    await using rush = await Rush.open(3, form.largeMib, "limit_rate 1m;");
     const fetching = rush.crowd.fetch({ things, timeoutMs: 12_000 * slowness });
     await until("a third has been given", () => rush.givenBytes > rush.neededBytes / 3, 60_000 * slowness);
     await rush.server[Symbol.asyncDispose]();
