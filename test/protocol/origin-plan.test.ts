@@ -2,73 +2,8 @@ import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ItemGroups } from "../../protocol/item-groups.ts";
-import { MIB } from "../../protocol/limits.ts";
-import {
-  defaultOriginPlanLimits,
-  OriginPlan,
-  type OriginPlanAction,
-  type OriginPlanEvent,
-  type OriginPlanParts,
-} from "../../protocol/origin-plan.ts";
-import { seededRandom } from "../../protocol/random.ts";
-import type { RegisterAnswer } from "../../protocol/register-messages.ts";
-
-/** One segment, and 64 chunks of 1 MiB: five groups. */
-const groups = new ItemGroups({ segments: 1, items: 65, bytes: 64 * MIB });
-
-function scene(more: Partial<OriginPlanParts> = {}, seed = 1) {
-  const stored = new Set<number>();
-  const parts: OriginPlanParts = {
-    ...{ self: "me", key: "k", site: "s", groups, policy: "auto", holdsSlot: () => true, seeks: () => true },
-    hasStored: (item) => stored.has(item),
-    lacks: (first, end) => Array.from({ length: end - first }, (_, i) => first + i).some((item) => !stored.has(item)),
-    wanters: () => ["other"],
-    ...more,
-  };
-  const plan = new OriginPlan(parts, defaultOriginPlanLimits, seededRandom(seed));
-  const at = (nowMs: number, ...events: readonly OriginPlanEvent[]) =>
-    events.flatMap((event) => {
-      if (event.kind === "stored") for (const item of event.items) stored.add(item);
-      return plan.step(event, nowMs);
-    });
-  return { at, stored };
-}
-
-const registrars = (...members: string[]): OriginPlanEvent => ({ kind: "registrars", members });
-const woke: OriginPlanEvent = { kind: "woke" };
-const answer = (from: string, more: Partial<RegisterAnswer> = {}): OriginPlanEvent => {
-  return { kind: "answer", from, answer: { peers: [], leases: [], leaseMs: 2500, retryAfterMs: 500, ...more } };
-};
-const lease = (group: number, from: "origin" | "far" = "origin") => ({ group, from });
-
-function told(actions: readonly OriginPlanAction[]): string[] {
-  return actions.map(textOf).filter((text) => text !== "");
-}
-
-function textOf(action: OriginPlanAction): string {
-  switch (action.kind) {
-    case "register":
-      return `ask ${action.to}`;
-    case "leased":
-      return `${action.isFarOnly ? "far" : "leased"} ${action.first}-${action.end}`;
-    case "lapsed":
-      return `lapsed ${action.first}-${action.end}`;
-    case "peers":
-      return `peers ${action.peers.join()}`;
-    case "opened":
-      return action.isFarOnly ? "opened far" : "opened";
-    case "closed":
-    case "searchNeighbours":
-      return action.kind;
-    case "wakeAt":
-      return "";
-  }
-}
-
-const questionOf = (actions: readonly OriginPlanAction[]) => {
-  for (const action of actions) if (action.kind === "register") return action.question;
-  throw new Error("nothing was asked");
-};
+import type { OriginPlanEvent } from "../../protocol/origin-plan.ts";
+import { answer, groups, lease, questionOf, registrars, scene, told, woke } from "../support/plan-scene.ts";
 
 test("groups are the segments, then stretches of 16 MiB, cut the same way by everybody", () => {
   const stretches = Array.from({ length: groups.count }, (_, group) => [groups.first(group), groups.end(group)]);
@@ -136,81 +71,6 @@ test("a registrar that cannot be reached costs no waiting", () => {
   const { at } = scene();
   at(0, registrars("a", "b"));
   assert.ok(told(at(1, { kind: "unreachable", from: "a" })).includes("ask b"));
-});
-
-test("when a registrar goes, the next is told at once what is leased, and asked for more a little later", () => {
-  for (const [lost, lostMs] of [
-    [{ kind: "unreachable", from: "a" }, 560],
-    [registrars("b"), 560],
-    // Nothing is heard of it.
-    [woke, 1_501],
-  ] as const) {
-    const { at } = scene();
-    at(0, registrars("a", "b"));
-    at(1, answer("a", { leases: [lease(0)] }));
-    assert.is(questionOf(at(501, woke)).wants, 1);
-    const question = questionOf(at(lostMs, lost));
-    assert.equal([question.wants, question.leases], [0, [{ group: 0, arrived: 0 }]]);
-    at(lostMs + 1, answer("b", { leases: [lease(0)], leaseMs: 20_000, retryAfterMs: 5_000 }));
-    assert.equal(told(at(lostMs + 399, woke)), []);
-    assert.is(questionOf(at(lostMs + 400, woke)).wants, 1);
-  }
-});
-
-test("who waits for others to tell a registrar of their leases does not take it for useless meanwhile", () => {
-  const { at } = scene();
-  at(0, registrars("a", "b", "c"));
-  const asked = [...at(250, woke), ...at(251, answer("b", { retryAfterMs: 5_000 })), ...at(649, woke)];
-  assert.equal(told(asked), ["ask b", "searchNeighbours"]);
-  assert.is(questionOf(at(650, woke)).wants, 2);
-  at(651, answer("b", { retryAfterMs: 5_000 }));
-  assert.equal(told(at(1_399, woke)), [], "its time begins then");
-  assert.equal(told(at(1_400, woke)), ["ask c"]);
-});
-
-test("one registrar after the other goes: leases are asked for after the first wait", () => {
-  const { at } = scene();
-  at(0, registrars("a", "b", "c"));
-  at(250, woke);
-  at(500, woke);
-  at(501, answer("c", { retryAfterMs: 5_000 }));
-  assert.is(questionOf(at(650, woke)).wants, 2);
-});
-
-test("who is late itself, or hears late, waits longer for what the registrar before has leased", () => {
-  const late = scene();
-  late.at(0, registrars("a", "b"));
-  late.at(450, woke);
-  late.at(500, woke, answer("b", { retryAfterMs: 5_000 }));
-  assert.equal(told(late.at(1_000, woke)), [], "eight times its 200 ms");
-  assert.is(questionOf(late.at(2_101, woke)).wants, 2);
-  const slow = scene();
-  slow.at(0, registrars("a", "b"));
-  slow.at(250, woke);
-  slow.at(450, answer("b", { retryAfterMs: 5_000 }));
-  assert.equal(told(slow.at(1_049, woke)), [], "three times the 200 ms of its answer");
-  assert.is(questionOf(slow.at(1_050, woke)).wants, 2);
-});
-
-test("registrars that always take long, or are to be asked at once again, do not keep a wanter from leases for ever", () => {
-  for (const [tookMs, retryAfterMs] of [
-    [300, 500],
-    [30, 0],
-  ] as const) {
-    const { at } = scene();
-    const first = at(0, registrars("a", "b"));
-    let asked = [...first, ...at(250, woke)].filter((action) => action.kind === "register").at(-1);
-    let nowMs = 250;
-    let wants = 0;
-    while (wants === 0 && nowMs < 5_000) {
-      nowMs += tookMs;
-      const actions =
-        asked === undefined ? at(nowMs, woke) : at(nowMs, answer(asked.to, { peers: ["p"], retryAfterMs }));
-      asked = [...actions, ...at(nowMs, woke)].filter((action) => action.kind === "register").at(-1);
-      wants = asked?.question.wants ?? 0;
-    }
-    assert.ok(nowMs < 2_500, `${nowMs} ms`);
-  }
 });
 
 test("where few are there the registrar is asked for more of them ever more seldom", () => {
@@ -367,20 +227,6 @@ test("a registrar that has answered is waited for a second, or longer if its ans
     assert.equal(told(at(askedMs + silentMs - 1, woke)), []);
     assert.ok(told(at(askedMs + silentMs, woke)).includes("ask b"));
   }
-});
-
-test("a registrar that has answered is waited for a second also after another one was asked", () => {
-  const { at } = scene();
-  at(0, registrars("a", "b"));
-  at(1, answer("a", { leases: [lease(0)] }));
-  at(501, woke);
-  at(1_501, woke);
-  at(1_502, answer("b", { leases: [lease(0)], retryAfterMs: 5_000 }));
-  at(6_400, { kind: "stored", items: [0] });
-  at(6_421, answer("b", { retryAfterMs: 81 }));
-  assert.ok(told(at(6_502, woke)).includes("ask a"));
-  assert.equal(told(at(7_501, woke)), []);
-  assert.ok(told(at(7_502, woke)).includes("ask b"));
 });
 
 test("whoever wakes late listens once more before it takes a registrar for silent", () => {
