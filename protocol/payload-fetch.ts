@@ -1,6 +1,5 @@
 import { Bitmap } from "./bitmap.ts";
 import type { PeerName } from "./directory.ts";
-import type { ItemGroups } from "./item-groups.ts";
 import { defaultLinkLimits, type LinkAction, type LinkEvent, type LinkLimits, Links } from "./links.ts";
 import {
   defaultOriginPlanLimits,
@@ -8,21 +7,15 @@ import {
   type OriginPlanAction,
   type OriginPlanEvent,
   type OriginPlanLimits,
-  type OriginPolicy,
+  type OriginPlanParts,
 } from "./origin-plan.ts";
 import type { Random } from "./random.ts";
 import type { RegisterAnswer, RegisterQuestion } from "./register-messages.ts";
 import type { ChunkDescription, Distance, Transfer, TransferAction, TransferEvent } from "./transfer.ts";
 
-export interface PayloadFetchParts {
-  readonly self: PeerName;
-  readonly site: string;
-  /** Names the payload, the same at every member. */
-  readonly key: string;
-  readonly groups: ItemGroups;
-  readonly policy: OriginPolicy;
-  /** Of `limited`: whether this node is among those that may read from the origin now; asked anew each time. */
-  readonly holdsSlot: () => boolean;
+/** Its `key` names the payload, the same at every member. */
+export interface PayloadFetchParts
+  extends Pick<OriginPlanParts, "self" | "site" | "key" | "groups" | "policy" | "holdsSlot"> {
   readonly distanceTo: (peer: PeerName) => Distance;
   /** What is asked of whom. Its origins are none where the policy is `never`. */
   readonly transfer: Transfer;

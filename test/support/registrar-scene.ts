@@ -3,6 +3,7 @@ import { defaultRegistryLimits } from "../../protocol/payload-registry.ts";
 import { seededRandom } from "../../protocol/random.ts";
 import type { RegisterAnswer, RegisterQuestion } from "../../protocol/register-messages.ts";
 import { Registrar } from "../../protocol/registrar.ts";
+import { registerQuestion } from "./swarm-member.ts";
 
 export const payload = "11".repeat(32) as PayloadId;
 export const groups = 6;
@@ -14,18 +15,7 @@ export function bits(...held: number[]): Uint8Array {
 }
 
 export const question = (more: Partial<RegisterQuestion> = {}): RegisterQuestion => {
-  return {
-    groups,
-    site: "",
-    held: bits(),
-    leases: [],
-    wants: 2,
-    isFarOnly: false,
-    isReady: true,
-    lacking: [],
-    seeks: true,
-    ...more,
-  };
+  return { ...registerQuestion, groups, site: "", held: bits(), ...more };
 };
 
 /** A registrar that is asked as a sentence reads: `ask("a", 0, …)`. */
