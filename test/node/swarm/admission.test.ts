@@ -4,23 +4,12 @@ import { networkPrologue } from "../../../node/keys.ts";
 import { FrameStream } from "../../../node/swarm/frame-stream.ts";
 import { nextFrame } from "../../../node/swarm/frames.ts";
 import { protocols } from "../../../node/swarm/protocols.ts";
-import { LoopbackWorld, networkKey } from "../../support/libp2p-world.ts";
+import { loopbackRules, networkKey } from "../../support/libp2p-world.ts";
 import { RawPeer, rightHello } from "../../support/raw-peer.ts";
-import { Events, failureOf, Member, variantNamed, within } from "../../support/swarm-member.ts";
+import { Events, failureOf, Member, variantNamed } from "../../support/swarm-member.ts";
 
 const test = suite("who is let in");
-
-/** A world that is closed at the end, whatever comes. */
-function rule(text: string, check: (world: LoopbackWorld) => Promise<void>): void {
-  test(text, async () => {
-    const world = new LoopbackWorld();
-    try {
-      await within(20_000, text, check(world));
-    } finally {
-      await within(10_000, "closing", world.close());
-    }
-  });
-}
+const rule = loopbackRules(test);
 
 for (const [what, prologue] of [
   ["another network key", networkPrologue(new Uint8Array(32).fill(8), "studio")],

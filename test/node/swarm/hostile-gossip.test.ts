@@ -6,23 +6,13 @@ import * as assert from "uvu/assert";
 import { openAnnouncement } from "../../../node/swarm/envelope.ts";
 import { FrameStream } from "../../../node/swarm/frame-stream.ts";
 import { protocols } from "../../../node/swarm/protocols.ts";
-import { LoopbackWorld } from "../../support/libp2p-world.ts";
+import { loopbackRules } from "../../support/libp2p-world.ts";
 import { announced, RawGossiper } from "../../support/raw-gossiper.ts";
 import { RawPeer } from "../../support/raw-peer.ts";
-import { Events, eventually, Member, payloadNamed, variantNamed, within } from "../../support/swarm-member.ts";
+import { Events, eventually, Member, payloadNamed, variantNamed } from "../../support/swarm-member.ts";
 
 const test = suite("hostile gossip");
-
-function rule(text: string, check: (world: LoopbackWorld) => Promise<void>): void {
-  test(text, async () => {
-    const world = new LoopbackWorld();
-    try {
-      await within(40_000, text, check(world));
-    } finally {
-      await within(10_000, "closing", world.close());
-    }
-  });
-}
+const rule = loopbackRules(test, 40_000);
 
 const held = [[variantNamed("aa"), payloadNamed("bb")]] as const;
 

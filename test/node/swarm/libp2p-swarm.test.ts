@@ -4,7 +4,7 @@ import { Libp2pSwarm } from "../../../node/swarm/libp2p-swarm.ts";
 import { UnreachableError, UsageError } from "../../../protocol/errors.ts";
 import { testCrowd } from "../../conformance/crowd-conformance.ts";
 import { testSwarm } from "../../conformance/swarm-conformance.ts";
-import { LoopbackWorld, swarmOptions } from "../../support/libp2p-world.ts";
+import { LoopbackWorld, loopbackRules, swarmOptions } from "../../support/libp2p-world.ts";
 import {
   Events,
   eventually,
@@ -21,17 +21,7 @@ testSwarm("libp2p", async () => new LoopbackWorld());
 testCrowd("libp2p", async () => new LoopbackWorld());
 
 const test = suite("the libp2p swarm");
-
-function rule(text: string, check: (world: LoopbackWorld) => Promise<void>): void {
-  test(text, async () => {
-    const world = new LoopbackWorld();
-    try {
-      await within(20_000, text, check(world));
-    } finally {
-      await within(10_000, "closing", world.close());
-    }
-  });
-}
+const rule = loopbackRules(test);
 
 const payload = payloadNamed("bb");
 const chunk = new Uint8Array(1_000_000);

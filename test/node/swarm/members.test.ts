@@ -4,22 +4,12 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Admission, PolicyHandlers } from "../../../node/ports.ts";
 import type { PolicyHead } from "../../../protocol/messages.ts";
-import { LoopbackWorld } from "../../support/libp2p-world.ts";
+import { loopbackRules } from "../../support/libp2p-world.ts";
 import { RawPeer } from "../../support/raw-peer.ts";
-import { Events, Member, payloadNamed, variantNamed, within } from "../../support/swarm-member.ts";
+import { Events, Member, payloadNamed, variantNamed } from "../../support/swarm-member.ts";
 
 const test = suite("members by policy");
-
-function rule(text: string, check: (world: LoopbackWorld) => Promise<void>): void {
-  test(text, async () => {
-    const world = new LoopbackWorld();
-    try {
-      await within(20_000, text, check(world));
-    } finally {
-      await within(10_000, "closing", world.close());
-    }
-  });
-}
+const rule = loopbackRules(test);
 
 /** What a member's policy says of others, and what it heard. */
 class Gatekeeper implements PolicyHandlers {

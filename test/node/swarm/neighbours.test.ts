@@ -4,7 +4,7 @@ import * as assert from "uvu/assert";
 import type { Libp2pSwarm } from "../../../node/swarm/libp2p-swarm.ts";
 import type { SwarmOptions } from "../../../node/swarm/swarm-options.ts";
 import { UnreachableError } from "../../../protocol/errors.ts";
-import { LoopbackWorld } from "../../support/libp2p-world.ts";
+import { type LoopbackWorld, loopbackRules } from "../../support/libp2p-world.ts";
 import { announced, RawGossiper } from "../../support/raw-gossiper.ts";
 import {
   eventually,
@@ -14,21 +14,10 @@ import {
   payloadNamed,
   servedPayload,
   variantNamed,
-  within,
 } from "../../support/swarm-member.ts";
 
 const test = suite("neighbours");
-
-function rule(text: string, check: (world: LoopbackWorld) => Promise<void>): void {
-  test(text, async () => {
-    const world = new LoopbackWorld();
-    try {
-      await within(40_000, text, check(world));
-    } finally {
-      await within(10_000, "closing", world.close());
-    }
-  });
-}
+const rule = loopbackRules(test, 40_000);
 
 const variant = variantNamed("aa");
 const payload = payloadNamed("bb");
