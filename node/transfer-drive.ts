@@ -194,7 +194,7 @@ export class TransferDrive {
   }
 
   #newFetch(): PayloadFetch {
-    const { target, swarm, random, limits, policy = "auto", isHeldBack, pace } = this.#parts;
+    const { target, swarm, random, limits, policy = "auto", isHeldBack, pace, standing } = this.#parts;
     const { root, index, payload } = target;
     const origins = this.#reads.names;
     const plan = {
@@ -203,6 +203,7 @@ export class TransferDrive {
       storedSegments: target.storedSegments(),
       origins,
       access: "leased" as const,
+      hasGivenSince: (peer: PeerName, sinceMs: number) => standing.hasServedSince(peer, sinceMs),
       bytes: root.bytes,
       ...(isHeldBack === undefined ? {} : { isHeldBack }),
       ...(pace === undefined ? {} : { pace }),
@@ -324,7 +325,7 @@ export class TransferDrive {
       await target.put(item, bytes);
       if (this.#isOver) return;
       const isOrigin = this.#reads.has(source);
-      if (!isOrigin) standing.served(source, sizeBytes);
+      if (!isOrigin) standing.served(source, sizeBytes, this.#parts.clock.monotonicMs());
       this.#bytes[isOrigin ? "origin" : "peers"] += sizeBytes;
       onProgress({ ...this.#bytes });
       this.#post({ kind: "stored", source, item });

@@ -57,6 +57,13 @@ export const defaultServiceLimits: ServiceLimits = {
   queuedPerStreamMax: 64,
 };
 
+/** What peers got of one payload since anybody had to wait. */
+interface Given {
+  readonly bytes: Map<PeerName, number>;
+  /** What the peer that was served last had got before: whoever comes now begins there, not at nothing. */
+  levelBytes: number;
+}
+
 /** What is being sent of one payload. */
 interface Sending {
   items: number;
@@ -71,9 +78,8 @@ export class Service {
   readonly #limits: ServiceLimits;
   readonly #politeness: Politeness | undefined;
   readonly #queues = new Map<number, ServiceRequest[]>();
-  readonly #givenBytes = new Map<PeerName, number>();
-  /** What the peer that was served last had got before: whoever comes now begins there, not at nothing. */
-  #levelBytes = 0;
+  /** By payload: what each peer got of it. What it got of others says nothing of how long it may wait for this one. */
+  readonly #given = new Map<string, Given>();
   /** Slots in use, by stream. */
   readonly #held = new Map<number, number>();
   readonly #sending = new Map<string, Sending>();
@@ -113,9 +119,9 @@ export class Service {
         refused.push(request);
         continue;
       }
+      if (queue.every(({ payload }) => payload !== request.payload)) this.#begin(request);
       queue.push(request);
       this.#queues.set(request.stream, queue);
-      if (queue.length === 1) this.#begin(request);
     }
     return refused.length === 0 ? [] : [{ kind: "refuse", requests: refused, retryAfterMs }];
   }
@@ -124,9 +130,10 @@ export class Service {
    * A stream has something to wait for again. Its peer goes before those that were served meanwhile, but need not be
    * given all that they got before the others have their turn again.
    */
-  #begin(request: ServiceRequest): void {
-    const given = this.#givenBytes.get(request.peer) ?? 0;
-    this.#givenBytes.set(request.peer, Math.max(given, this.#levelBytes));
+  #begin({ peer, payload = "" }: ServiceRequest): void {
+    const given = this.#given.get(payload) ?? { bytes: new Map(), levelBytes: 0 };
+    this.#given.set(payload, given);
+    given.bytes.set(peer, Math.max(given.bytes.get(peer) ?? 0, given.levelBytes));
   }
 
   #cancel(stream: number, number: number, items: readonly number[]): void {
@@ -160,8 +167,9 @@ export class Service {
       queue.splice(queue.indexOf(request), 1);
       if (queue.length === 0) this.#queues.delete(request.stream);
       this.#count(request, 1);
-      this.#levelBytes = this.#givenBytes.get(request.peer)!;
-      this.#givenBytes.set(request.peer, this.#levelBytes + sizeBytes);
+      const given = this.#given.get(request.payload ?? "")!;
+      given.levelBytes = given.bytes.get(request.peer) ?? given.levelBytes;
+      given.bytes.set(request.peer, given.levelBytes + sizeBytes);
       actions.push({ kind: "send", request });
     }
     for (const traffic of spent.keys()) actions.push(...this.#refuseLate(traffic, nowMs));
@@ -169,10 +177,7 @@ export class Service {
     // A rate of nothing has no end but another rate; and nobody may wait for it any more.
     if (Number.isFinite(wakeAtMs) && this.#queues.size > 0) actions.push({ kind: "wakeAt", atMs: wakeAtMs });
     // Nobody waits: nobody is behind.
-    if (this.#queues.size === 0) {
-      this.#givenBytes.clear();
-      this.#levelBytes = 0;
-    }
+    if (this.#queues.size === 0) this.#given.clear();
     return actions;
   }
 
@@ -224,13 +229,14 @@ export class Service {
   #next(spent: ReadonlyMap<TrafficClass, number>): ServiceRequest | undefined {
     let best: { request: ServiceRequest; has: number; given: number } | undefined;
     for (const [stream, queue] of this.#queues) {
-      const request = spent.size === 0 ? queue[0] : queue.find(({ traffic = "interactive" }) => !spent.has(traffic));
-      if (request === undefined) continue;
-      if ((this.#held.get(stream) ?? 0) >= this.#limits.slotsPerStreamMax || !this.#hasSlot(request)) continue;
-      const given = this.#givenBytes.get(request.peer) ?? 0;
-      const has = request.peerItems ?? 0;
-      if (best === undefined || has < best.has || (has === best.has && given < best.given))
-        best = { request, has, given };
+      if ((this.#held.get(stream) ?? 0) >= this.#limits.slotsPerStreamMax) continue;
+      for (const request of firstOfEach(queue, spent)) {
+        if (!this.#hasSlot(request)) continue;
+        const given = this.#given.get(request.payload ?? "")?.bytes.get(request.peer) ?? 0;
+        const has = request.peerItems ?? 0;
+        if (best === undefined || has < best.has || (has === best.has && given < best.given))
+          best = { request, has, given };
+      }
     }
     return best?.request;
   }
@@ -240,6 +246,19 @@ export class Service {
     if (sending === undefined) return true;
     const { slots, slotsWhileRare = slots } = this.#limits;
     return sending.items < (isRare === true || sending.rare > 0 ? slotsWhileRare : slots);
+  }
+}
+
+/** The first of each payload: what a peer wants of a small one does not wait behind what it wants of a large one. */
+function* firstOfEach(
+  queue: readonly ServiceRequest[],
+  spent: ReadonlyMap<TrafficClass, number>,
+): IterableIterator<ServiceRequest> {
+  const seen: (string | undefined)[] = [];
+  for (const request of queue) {
+    if (seen.includes(request.payload) || spent.has(request.traffic ?? "interactive")) continue;
+    seen.push(request.payload);
+    yield request;
   }
 }
 

@@ -63,13 +63,19 @@ export class Standing {
   }
 
   /** A peer gave us an item that was right: what it claims counts again. */
-  served(peer: PeerName, bytes: number): void {
+  served(peer: PeerName, bytes: number, nowMs: number): void {
     const experience = this.#of(peer);
+    experience.servedMs = nowMs;
     experience.bytesFrom += bytes;
     experience.claimsForgiven = experience.strikes.claim;
     experience.silenceForgiven = experience.strikes.silent;
     experience.emptyUntilMs = Number.NEGATIVE_INFINITY;
     experience.timesEmpty = 0;
+  }
+
+  /** Whether a peer has given us an item, of whatever payload, since a time. */
+  hasServedSince(peer: PeerName, sinceMs: number): boolean {
+    return (this.#peers.get(peer)?.servedMs ?? Number.NEGATIVE_INFINITY) >= sinceMs;
   }
 
   /** We gave a peer an item. */
@@ -117,6 +123,7 @@ interface Experience {
   emptyUntilMs: number;
   /** In a row, without an item between. */
   timesEmpty: number;
+  servedMs: number;
   bytesFrom: number;
   bytesTo: number;
 }
@@ -142,6 +149,7 @@ function newExperience(): Experience {
     quarantinedUntilMs: Number.NEGATIVE_INFINITY,
     emptyUntilMs: Number.NEGATIVE_INFINITY,
     timesEmpty: 0,
+    servedMs: Number.NEGATIVE_INFINITY,
     bytesFrom: 0,
     bytesTo: 0,
   };

@@ -19,6 +19,8 @@ export interface TransferPlan {
   readonly pace?: Pace;
   /** Whether it has to wait for something that time alone brings, as its turn at an origin: that is no lack of progress. */
   readonly isHeldBack?: () => boolean;
+  /** Whether a peer has given us anything of any payload since a time: then it is busy, and not silent. */
+  readonly hasGivenSince?: (peer: SourceName, sinceMs: number) => boolean;
 }
 
 /** What the segments say, once all of them are here and the manifest has been checked. */

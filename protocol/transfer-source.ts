@@ -1,4 +1,5 @@
 import { KIB, MIB, streamInFlightBytesMax } from "./limits.ts";
+import type { TransferPlan } from "./transfer-events.ts";
 
 /** Names a source of items: a peer's name, or an origin's. */
 export type SourceName = string;
@@ -84,9 +85,14 @@ export class TransferSource {
   }
 
   /** Whether it has given nothing at all while others did: it was asked so long ago that it cannot give what it claims. */
-  hasOnlyClaimed(othersGaveMs: number, nowMs: number, doubtMs: number): boolean {
+  hasOnlyClaimed(
+    othersGaveMs: number,
+    { nowMs, doubtMs }: { readonly nowMs: number; readonly doubtMs: number },
+    hasGivenSince: TransferPlan["hasGivenSince"],
+  ): boolean {
     const [first] = this.inFlight.values();
     if (first === undefined || this.storedItems > 0 || this.isOrigin) return false;
+    if (hasGivenSince?.(this.name, first.askedMs) === true) return false;
     return first.askedMs < othersGaveMs && nowMs - first.askedMs >= doubtMs;
   }
 

@@ -297,7 +297,8 @@ export class Transfer {
       if (nowMs >= source.doubtAtMs(this.#sources.doubtMs)) this.#doubt(source, actions);
       if (nowMs < source.soonestDeadlineMs || nowMs < source.firstDeadlineMs) continue;
       const items = [...source.inFlight.keys()];
-      if (source.hasOnlyClaimed(this.#storedMs, nowMs, this.#sources.doubtMs)) {
+      const { doubtMs } = this.#sources;
+      if (source.hasOnlyClaimed(this.#storedMs, { nowMs, doubtMs }, this.#plan.hasGivenSince)) {
         actions.push({ kind: "strike", source: source.name, fault: "claim", item: items[0]! });
       }
       for (const item of items) this.#giveBack(source, item);

@@ -50,6 +50,7 @@ export class VirtualFetch implements Happening {
     this.#given = world.policies.graph?.(world, member.number);
     const origins = policy === "never" || (this.#given?.length ?? 0) > 0 ? [] : ["origin"];
     const { transfer, access } = world.policies;
+    const hasGivenSince = (peer: string, sinceMs: number) => member.standing.hasServedSince(peer, sinceMs);
     this.machine = new PayloadFetch(
       {
         self: name,
@@ -59,7 +60,10 @@ export class VirtualFetch implements Happening {
         policy,
         holdsSlot: () => true,
         distanceTo: (peer) => member.distanceTo(world.numberOf(peer)),
-        transfer: transfer({ items, segmentSizesBytes, storedSegments: [], origins, bytes, access }, random),
+        transfer: transfer(
+          { items, segmentSizesBytes, storedSegments: [], origins, bytes, access, hasGivenSince },
+          random,
+        ),
       },
       random,
     );
@@ -119,7 +123,7 @@ export class VirtualFetch implements Happening {
       this.outcome.surplusBytes += bytes;
       return this.post({ kind: "corrupt", source, item });
     }
-    standing.served(source, bytes);
+    standing.served(source, bytes, world.nowMs);
     this.outcome.peerBytes += bytes;
     this.#store(source, item);
   }

@@ -9,7 +9,7 @@ import { eventually, payloadNamed } from "../support/swarm-member.ts";
 /** One peer that has joined, and what it owes at the end of the transfer for so many milliseconds more. */
 async function ended(owesMs: number | undefined, gaveBytes = 0) {
   const standing = new Standing();
-  if (gaveBytes > 0) standing.served("a", gaveBytes);
+  if (gaveBytes > 0) standing.served("a", gaveBytes, 0);
   let listener: JoinListener | undefined;
   let hasLeft = false;
   const join = { have: "all", request: () => undefined, cancel: () => undefined, leave: () => (hasLeft = true) };

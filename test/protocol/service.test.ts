@@ -49,6 +49,29 @@ test("an item that is waiting already is not queued twice", () => {
   assert.equal(sent(service.step(done(request("a", 1)))), []);
 });
 
+test("what a peer wants of one payload does not wait behind what it wants of another", () => {
+  const service = new Service({ ...limits, slots: 1, queuedPerStreamMax: 9 });
+  const of = (payload: string, peer: string, item: number, peerItems: number) => ({
+    ...request(peer, item),
+    payload,
+    peerItems,
+  });
+  service.step(requested(of("large", "b", 7, 3)));
+  assert.equal(sent(service.step(requested(of("large", "a", 1, 50), of("large", "a", 2, 50)))), []);
+  assert.equal(sent(service.step(requested(of("small", "a", 3, 0)))), ["a3"]);
+});
+
+test("what a peer got of one payload does not make it wait for another", () => {
+  const service = new Service({ ...limits, slots: 1, queuedPerStreamMax: 9 });
+  const of = (payload: string, peer: string, item: number) => ({ ...request(peer, item), payload });
+  service.step(requested(of("one", "a", 0), of("one", "a", 1)));
+  service.step(done(of("one", "a", 0)));
+  service.step(requested(of("two", "b", 0)));
+  service.step(requested(of("two", "c", 1), of("two", "a", 2), of("two", "c", 3)));
+  assert.equal(sent(service.step(done(of("two", "b", 0)))), ["c1"]);
+  assert.equal(sent(service.step(done(of("two", "c", 1)))), ["a2"]);
+});
+
 test("who got least goes first", () => {
   const service = new Service({ ...limits, slots: 1, queuedPerStreamMax: 9 });
   service.step(requested(...[0, 1, 2, 3].map((item) => request("a", item))));

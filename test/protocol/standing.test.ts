@@ -35,7 +35,7 @@ test("right items do not make up for corrupt ones", () => {
   const standing = new Standing();
   standing.strike("a", "corrupt", 0);
   standing.strike("a", "corrupt", 0);
-  standing.served("a", 1000);
+  standing.served("a", 1000, 0);
   assert.is(standing.strike("a", "corrupt", 0), "quarantined");
 });
 
@@ -49,7 +49,7 @@ test("three claims that it cannot keep make a peer count as empty for half a min
     assert.is(standing.level("a", nowMs + emptyMs), "good");
     nowMs += emptyMs + 20_000;
   }
-  standing.served("a", 1);
+  standing.served("a", 1, 0);
   for (const ms of [-10_000, -5_000, 0]) standing.strike("a", "claim", nowMs + ms);
   assert.is(standing.level("a", nowMs + 30_000), "good");
 });
@@ -58,7 +58,7 @@ test("a right item makes what a peer claims count again", () => {
   const standing = new Standing();
   for (const ms of [0, 5_000, 10_000]) standing.strike("a", "claim", ms);
   assert.is(standing.level("a", 10_000), "empty");
-  standing.served("a", 10);
+  standing.served("a", 10, 0);
   assert.is(standing.level("a", 10_001), "good");
   standing.strike("a", "claim", 20_000);
   assert.is(standing.strike("a", "claim", 30_000), "good");
@@ -100,8 +100,8 @@ test("both kinds of strikes are shown, but only their own kind counts against th
 
 test("bytes are counted in both directions, and one peer's faults are not another's", () => {
   const standing = new Standing();
-  standing.served("a", 10);
-  standing.served("a", 5);
+  standing.served("a", 10, 0);
+  standing.served("a", 5, 0);
   standing.gave("a", 7);
   for (let i = 0; i < 3; i++) standing.strike("b", "corrupt", 0);
   assert.equal(standing.summary("a"), { strikes: 0, bytesFrom: 15, bytesTo: 7 });

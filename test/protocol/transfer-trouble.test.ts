@@ -74,6 +74,21 @@ test("who was doubted and gives the item after all, when it is here already, is 
   assert.ok(nowMs() === 1_500 && asks(again).a !== undefined);
 });
 
+test("who gives something of another payload meanwhile is busy, and dropped without a strike", () => {
+  const hasGivenSince = (_peer: string, sinceMs: number) => sinceMs === 0;
+  const { at, wake, described } = stage({ chunks: halves(4), hasGivenSince });
+  at(0, joined("a"), started, described);
+  const [cancelled] = rest(wake());
+  const kept = 3 - Number(cancelled!.slice("cancel a ".length));
+  at(1_010, stored("origin", kept));
+  let late = rest(wake());
+  while (!late.includes("drop a")) late = rest(wake());
+  assert.equal(
+    late.filter((text) => text.startsWith("strike")),
+    [],
+  );
+});
+
 test("who says busy for long is doubted, and owes nothing", () => {
   const { at, described, transfer } = stage({ chunks: halves(4) });
   at(0, joined("a"), started, described);

@@ -20,6 +20,7 @@ export interface Scene {
   readonly bytes?: number;
   readonly pace?: Pace;
   readonly isHeldBack?: () => boolean;
+  readonly hasGivenSince?: (peer: string, sinceMs: number) => boolean;
 }
 
 export const limits: TransferLimits = {
@@ -54,6 +55,7 @@ export function stage(scene: Scene): Staged {
     ...(scene.bytes === undefined ? {} : { bytes: scene.bytes }),
     ...(scene.pace === undefined ? {} : { pace: scene.pace }),
     ...(scene.isHeldBack === undefined ? {} : { isHeldBack: scene.isHeldBack }),
+    ...(scene.hasGivenSince === undefined ? {} : { hasGivenSince: scene.hasGivenSince }),
   };
   const transfer = new Transfer(plan, { ...limits, ...scene.limits }, seededRandom(seed));
   const sizesBytes = Uint32Array.from([...segments, ...chunks]);
