@@ -271,9 +271,9 @@ async function apply(
     await applySimple(author, change, nowMs);
     return [];
   }
-  const key = changes.publisherKey(author, change.who);
-  const { records, unlisted } = await recordsAtOrigins(settings, key, openHashEngine().hash);
-  changes.retirePublisher(author, keyId(key), records, nowMs);
+  const publisher = changes.publisherRule(author, change.who);
+  const { records, unlisted } = await recordsAtOrigins(settings, publisher, openHashEngine().hash);
+  changes.retirePublisher(author, keyId(publisher.key), records, nowMs);
   return unlisted.map(({ name, reason }) => {
     return `the records at ${name} were not listed (${reason}): those that lie nowhere else count no more`;
   });

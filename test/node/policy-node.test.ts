@@ -47,6 +47,19 @@ rule("a retired publisher's releases of before stay, and later ones are refused"
   assert.is(node.holdings().length, 1);
 });
 
+rule("a publisher's retirement makes nothing valid that was outside its patterns, nor lists it", async (scene) => {
+  await scene.begin();
+  const key = await scene.publisher();
+  await scene.change({ kind: "add-publisher", key, names: ["studio:rig_*"], label: "" });
+  const rig = { ...variant, name: "rig_face" };
+  await scene.studio.publish(rig, scene.tree);
+  await scene.change({ kind: "retire-publisher", who: await scene.publisherId() });
+  const node = await scene.following("machine");
+  const error = await failureOf(node.fetch(thing));
+  assert.equal([error.code, error.exit], ["PUBLISHER_RETIRED", 5]);
+  assert.is((await node.fetch({ kind: "variant", variant: rig })).outcome, "fetched");
+});
+
 rule(
   "who retires a publisher lists its releases at every folder, and hears which origins were not listed",
   async (scene) => {
