@@ -109,10 +109,23 @@ export class RecordTrust implements PublisherKeys {
 
   /** Why a record does not count although its signatures by these keys are right; undefined where it does. */
   faultOf(keyids: readonly string[], record: SignedRecord, body: Uint8Array): NotTrustedError | undefined {
+    return (record.withdrawn ? undefined : this.deniedError(record)) ?? this.#signerFault(keyids, record, body);
+  }
+
+  /** The same publishers for whom it is no matter what is denied: who denies a release, or allows it, must be able to name it. */
+  get signers(): PublisherKeys {
+    return {
+      takesAnybody: this.takesAnybody,
+      has: (keyid) => this.has(keyid),
+      get: (keyid) => this.get(keyid),
+      stranger: (keyids) => this.stranger(keyids),
+      faultOf: (keyids, record, body) => this.#signerFault(keyids, record, body),
+    };
+  }
+
+  #signerFault(keyids: readonly string[], record: SignedRecord, body: Uint8Array): NotTrustedError | undefined {
     if (this.#inForce === undefined) return undefined;
     const { policy } = this.#inForce;
-    const denied = record.withdrawn ? undefined : this.deniedError(record);
-    if (denied !== undefined) return denied;
     const name = `${record.variant.repository}:${record.variant.name}`;
     const digest = bytesToHex(this.#hasher(body));
     const verdicts = keyids.map((keyid) => [keyid, policy.signer(keyid, name, digest)] as const);
