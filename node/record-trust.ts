@@ -8,6 +8,7 @@ import type { Settings } from "./settings/schema.ts";
 import { policyContent } from "./trust/policy-content.ts";
 import { effectiveMs, type PolicyTerm, storedContents, termOf } from "./trust/policy-facts.ts";
 import { PolicyState, type StoredPolicy } from "./trust/policy-state.ts";
+import { TrustFloor } from "./trust/trust-floor.ts";
 
 /** A policy as decisions need it. */
 export interface PolicyInForce {
@@ -41,7 +42,8 @@ export class RecordTrust implements PublisherKeys {
   static async look(settings: Settings, hasher: Hasher): Promise<RecordTrust> {
     const trust = new RecordTrust(settings.trust, hasher, Date.now);
     const stored = await newestPolicy(settings.node.state);
-    if (stored !== undefined || settings.trust.rootFile !== undefined) trust.awaitPolicy();
+    const isAwaited = stored !== undefined || settings.trust.rootFile !== undefined;
+    if (isAwaited || (await TrustFloor.isAt(settings.cache.path))) trust.awaitPolicy();
     trust.follow(stored);
     return trust;
   }

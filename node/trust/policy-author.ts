@@ -5,7 +5,7 @@ import type { PublisherKey } from "../keys.ts";
 import type { KeyRing } from "./key-ring.ts";
 import { findPending } from "./pending-roles.ts";
 import { policyContent } from "./policy-content.ts";
-import { checkFloor, rememberPolicy, trustedRootOf } from "./policy-floor.ts";
+import { checkFloor, floorOf, rememberPolicy, trustedRootOf } from "./policy-floor.ts";
 import type { PolicyFolder } from "./policy-folder.ts";
 import { contentPath, metadataName, targetName, timestampName } from "./policy-names.ts";
 import type { PolicyState } from "./policy-state.ts";
@@ -76,7 +76,7 @@ export class PolicyAuthor {
   static async open(parts: AuthorParts): Promise<PolicyAuthor> {
     const { folder, state } = parts;
     const base = await verifyPolicy(trustedRootOf(state.stored), (name) => folder.read(name));
-    checkFloor(state.stored, base);
+    checkFloor(floorOf(state.stored), base);
     const author = new PolicyAuthor(parts, base);
     for (const { role, metadata, contents } of await findPending(folder, base, author.#warnings)) {
       author.#delegated.set(role, metadata);

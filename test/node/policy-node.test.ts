@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { publish } from "../../node/publish.ts";
-import { changePolicy } from "../../node/trust-admin.ts";
+import { changePolicy, deniedPayload } from "../../node/trust-admin.ts";
+import { resetTrust } from "../../node/trust-look.ts";
 import { PolicyScene, thing, variant } from "../support/policy-scene.ts";
 import { failureOf, within } from "../support/swarm-member.ts";
 
@@ -189,5 +190,44 @@ rule("a node keeps its policy over a restart, also without its first copy and wi
   assert.is((await node.fetch(thing)).outcome, "local");
   assert.ok(readFileSync(join(settings.node.state, "policy", "verified.json")).length > 0);
 });
+
+rule(
+  "a state directory that is deleted takes no denial back; a trust reset does, and is written down",
+  async (scene) => {
+    await scene.begin();
+    const settings = scene.settings("machine");
+    const timestamp = join(scene.studio.path, "origin", "policy", "timestamp.json");
+    const old = readFileSync(timestamp);
+    const first = await scene.nodeToClose("machine");
+    await scene.heard("policy-followed", "machine");
+    const payload = await deniedPayload(scene.settings("admin"), thing);
+    scene.forget();
+    await scene.change({ kind: "deny", payload, by: "ana", reason: "" });
+    await scene.heard("policy-followed", "machine");
+    await first[Symbol.asyncDispose]();
+    rmSync(settings.node.state, { recursive: true });
+    writeFileSync(timestamp, old);
+    // Neither by the first root, nor by publishers that the policy may have revoked.
+    const without = { ...settings.trust, rootFile: undefined, publishers: [await scene.publisher()] };
+    for (const trust of [settings.trust, without]) {
+      scene.forget();
+      await using node = await scene.nodeToClose("machine", { ...settings, trust });
+      assert.match(String((await scene.heard("store-problem", "machine")).problem), "gone from the state directory");
+      if (trust.rootFile !== undefined) {
+        assert.is((await scene.heard("policy-refused", "machine")).code, "POLICY_ROLLBACK");
+      }
+      assert.is((await failureOf(node.fetch(thing))).code, "NOT_TRUSTED");
+      await node[Symbol.asyncDispose]();
+      rmSync(settings.node.state, { recursive: true });
+    }
+    mkdirSync(settings.node.state);
+    const { log } = await resetTrust(settings, {});
+    assert.equal(JSON.parse(readFileSync(log, "utf8")).forgotten, { root: 1, timestamp: 3 });
+    scene.forget();
+    const node = await scene.node("machine");
+    await scene.heard("policy-followed", "machine");
+    assert.is((await node.fetch(thing)).outcome, "fetched");
+  },
+);
 
 test.run();
