@@ -1,8 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NotTrustedError, P2pCacheError } from "../protocol/errors.ts";
+import { compareBytes } from "../protocol/hash.ts";
 import {
   checkNewer,
+  decodeKeepList,
   decodePolicyList,
   isExpired,
   isToolset,
@@ -21,9 +23,13 @@ import { keyId, parsePublicKey, verifySignature } from "./keys.ts";
 import type { Clock, KeepAliveSource } from "./ports.ts";
 import { writeDurably } from "./store/record-objects.ts";
 import { makeDirectory } from "./store/rez-guard.ts";
+import { sealBytes, unsealBytes } from "./store/sealed.ts";
 
 export interface KeepListsParts {
-  /** Where the newest list of each toolset is kept: it counts until a newer one comes, through restarts and offline. */
+  /**
+   * Where the newest list of each toolset is kept: it counts until a newer one comes, through restarts and offline. Beside
+   * it, in `<directory>.copy`, lies the same: no loss of one file makes an older version count (P6).
+   */
   readonly directory: string;
   readonly place: KeepPlace;
   readonly clock: Clock;
@@ -51,7 +57,7 @@ export class KeepLists {
   /** Reads what is kept; nobody is asked. */
   static async open(keys: ReadonlyMap<string, string>, parts: KeepListsParts): Promise<KeepLists> {
     const lists = new KeepLists(parts);
-    makeDirectory(parts.directory);
+    for (const directory of directoriesOf(parts)) makeDirectory(directory);
     await lists.follow(keys);
     return lists;
   }
@@ -148,7 +154,7 @@ export class KeepLists {
       const list = this.#verified(toolset, envelope, this.#keys);
       const known = this.#envelopes.get(toolset);
       if (!checkNewer(known === undefined ? undefined : bodyOf(known), bodyOf(envelope))) return false;
-      await writeDurably(this.#pathOf(toolset), envelope);
+      await this.#write(toolset, envelope);
       this.#envelopes.set(toolset, envelope);
       this.#lists = new Map(this.#lists).set(toolset, list);
       this.#refused.delete(toolset);
@@ -188,19 +194,51 @@ export class KeepLists {
     this.#parts.onRefused(toolset, reason);
   }
 
+  /** The newest of the two copies that are whole; whichever is not, or is missing or older, is made anew. */
   async #read(toolset: string): Promise<Uint8Array | undefined> {
-    try {
-      const bytes = await readFile(this.#pathOf(toolset));
-      return bytes.length > keepListBytesMax ? undefined : bytes;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-      throw error;
+    const copies = await Promise.all(this.#pathsOf(toolset).map(readCopy));
+    const [first, second] = copies.map((copy) => (copy === "broken" ? undefined : copy));
+    const newest = second === undefined || versionOf(first) >= versionOf(second) ? first : second;
+    if (newest === undefined) {
+      if (copies.includes("broken")) this.#refuse(toolset, "the one that is kept here is damaged, and so is its copy");
+    } else if (first === undefined || second === undefined || compareBytes(first, second) !== 0) {
+      await this.#write(toolset, newest);
     }
+    return newest;
   }
 
-  #pathOf(toolset: string): string {
+  /** One after the other: a crash leaves at least one of them whole. */
+  async #write(toolset: string, envelope: Uint8Array): Promise<void> {
+    for (const path of this.#pathsOf(toolset)) await writeDurably(path, sealBytes(envelope));
+  }
+
+  #pathsOf(toolset: string): string[] {
     if (!isToolset(toolset)) throw new Error("broken promise: settings name toolsets only");
-    return join(this.#parts.directory, `${toolset}.dsse.json`);
+    return directoriesOf(this.#parts).map((directory) => join(directory, `${toolset}.dsse.json`));
+  }
+}
+
+function directoriesOf({ directory }: KeepListsParts): string[] {
+  return [directory, `${directory}.copy`];
+}
+
+async function readCopy(path: string): Promise<Uint8Array | "broken" | undefined> {
+  try {
+    const bytes = unsealBytes(await readFile(path));
+    return bytes === undefined || bytes.length > keepListBytesMax ? "broken" : bytes;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** -1 for what is none that this program can read. */
+function versionOf(envelope: Uint8Array | undefined): number {
+  try {
+    return envelope === undefined ? -1 : decodeKeepList(bodyOf(envelope)).version;
+  } catch (error) {
+    if (error instanceof P2pCacheError) return -1;
+    throw error;
   }
 }
 

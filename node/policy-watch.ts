@@ -5,6 +5,7 @@ import type { Clock, Origin } from "./ports.ts";
 import type { RecordTrust } from "./record-trust.ts";
 import type { Settings } from "./settings/schema.ts";
 import { PolicyState } from "./trust/policy-state.ts";
+import { type PolicyFloor, TrustFloor } from "./trust/trust-floor.ts";
 
 export interface PolicyWatchParts {
   readonly settings: Settings;
@@ -32,6 +33,7 @@ export type PolicySource = (name: string, signal: AbortSignal) => Promise<Uint8A
 export class PolicyWatch implements AsyncDisposable {
   readonly #parts: PolicyWatchParts;
   readonly #state: PolicyState;
+  readonly #floor: TrustFloor;
   readonly #stop = new AbortController();
   #partners: PolicyPartners | undefined;
   #running: Promise<void> = Promise.resolve();
@@ -43,8 +45,9 @@ export class PolicyWatch implements AsyncDisposable {
   /** By source: what was said of it last, so that it is said once. */
   readonly #refused = new Map<string, string>();
 
-  private constructor(parts: PolicyWatchParts, state: PolicyState) {
+  private constructor(parts: PolicyWatchParts, state: PolicyState, floor: TrustFloor) {
     this.#parts = parts;
+    this.#floor = floor;
     this.#state = state;
   }
 
@@ -56,17 +59,22 @@ export class PolicyWatch implements AsyncDisposable {
   static async open(parts: PolicyWatchParts): Promise<PolicyWatch | undefined> {
     const { settings, trust, log, clock } = parts;
     const { rootFile } = settings.trust;
+    const noteProblem = (problem: string) => log("warn", "store-problem", { problem });
+    const floor = await TrustFloor.open(settings.cache.path, noteProblem);
     let state = await PolicyState.open(settings.node.state);
     if (state.stored === undefined) {
+      if (floor.isThere) noteProblem(stateGone(floor.floor));
+      // A policy was followed here before, and trust.publishers may name keys that it has revoked.
+      if (rootFile === undefined && floor.isThere) trust.awaitPolicy();
       if (rootFile === undefined) return undefined;
       // What knows TUF is loaded by whoever needs it: most starts do not.
       const { openNodeState } = await import("./trust/first-contact.ts");
-      state = await openNodeState({ statePath: settings.node.state, rootFile, nowMs: clock.wallMs() });
+      state = await openNodeState({ statePath: settings.node.state, rootFile, nowMs: clock.wallMs(), floor });
     }
     trust.awaitPolicy();
     trust.follow(state.stored);
     if (trust.inForce === undefined) log("warn", "policy-root-trusted", { since: state.stored?.since });
-    return new PolicyWatch(parts, state);
+    return new PolicyWatch(parts, state, floor);
   }
 
   get state(): PolicyState {
@@ -100,7 +108,8 @@ export class PolicyWatch implements AsyncDisposable {
       signal.throwIfAborted();
       const { followPolicy } = await import("./trust/policy-follower.ts");
       const { settings, clock, trust, log } = this.#parts;
-      const parts = { state: this.#state, workPath: settings.node.state, nowMs: clock.wallMs() };
+      const own = { state: this.#state, floor: this.#floor };
+      const parts = { ...own, workPath: settings.node.state, nowMs: clock.wallMs() };
       const read = async (name: string) => {
         signal.throwIfAborted();
         return await source(name, signal);
@@ -169,6 +178,11 @@ export class PolicyWatch implements AsyncDisposable {
     this.#isWarned = true;
     this.#parts.log("warn", "policy-ending", { reason: warning });
   }
+}
+
+function stateGone(floor: PolicyFloor | undefined): string {
+  const seen = floor === undefined ? "" : ` older than its timestamp ${floor.timestamp}`;
+  return `what was verified of the policy is gone from the state directory: nothing${seen} counts before a trust reset`;
 }
 
 /** All files of a policy from one source: a few round trips, and megabytes at most. */

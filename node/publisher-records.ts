@@ -1,6 +1,7 @@
-import { UnreachableError, UsageError } from "../protocol/errors.ts";
+import { P2pCacheError, UnreachableError, UsageError } from "../protocol/errors.ts";
 import { bytesToHex, type Hasher } from "../protocol/hash.ts";
-import { decodeEnvelope, signedBytes } from "../protocol/record.ts";
+import { mayRelease, type PublisherRule } from "../protocol/policy.ts";
+import { decodeEnvelope, decodeRecord, signedBytes } from "../protocol/record.ts";
 import { keyId, verifySignature } from "./keys.ts";
 import { FolderRepository } from "./origins/folder-origin.ts";
 import { readRevisions } from "./origins/folder-records.ts";
@@ -17,12 +18,19 @@ interface SignedRecords {
   readonly unlisted: readonly { readonly name: string; readonly reason: string }[];
 }
 
+/** Whose records are listed: of variants that the key may release. */
+export type ListedPublisher = Pick<PublisherRule, "key" | "names">;
+
 /**
- * What a publisher has signed so far at every configured origin whose records can be listed: folders that are there.
+ * What a publisher has signed so far, and was allowed to, at every configured origin whose records can be listed: folders that are there.
  * @throws {FormatError} where a record cannot be read: one that is missed would be void; {UnreachableError} where the
  * origin that releases go to cannot be listed.
  */
-export async function recordsAtOrigins(settings: Settings, rawKey: Uint8Array, hasher: Hasher): Promise<SignedRecords> {
+export async function recordsAtOrigins(
+  settings: Settings,
+  publisher: ListedPublisher,
+  hasher: Hasher,
+): Promise<SignedRecords> {
   const network = requireNetwork(settings);
   const own = publishingOrigin(settings).name;
   const records = new Set<string>();
@@ -37,7 +45,7 @@ export async function recordsAtOrigins(settings: Settings, rawKey: Uint8Array, h
       const { path } = origin;
       const repository = await FolderRepository.open({ name, path, network, publishes: false });
       await repository.check();
-      for (const digest of await recordsSignedBy(path, rawKey, hasher)) records.add(digest);
+      for (const digest of await recordsSignedBy(path, publisher, hasher)) records.add(digest);
     } catch (error) {
       const isAway = error instanceof UnreachableError || error instanceof UsageError;
       if (!isAway || name === own) throw error;
@@ -48,17 +56,28 @@ export async function recordsAtOrigins(settings: Settings, rawKey: Uint8Array, h
 }
 
 /** Of one folder, every revision. */
-async function recordsSignedBy(originPath: string, rawKey: Uint8Array, hasher: Hasher): Promise<string[]> {
-  const keyid = keyId(rawKey);
+async function recordsSignedBy(originPath: string, publisher: ListedPublisher, hasher: Hasher): Promise<string[]> {
+  const keyid = keyId(publisher.key);
   const digests = new Set<string>();
   for await (const variant of walkVariants(originPath)) {
     for (const { bytes } of await readRevisions(originPath, variant)) {
       const { body, signatures } = decodeEnvelope(bytes);
       const isTheirs = signatures.some((each) => {
-        return each.keyid === keyid && verifySignature(rawKey, signedBytes(body), each.sig);
+        return each.keyid === keyid && verifySignature(publisher.key, signedBytes(body), each.sig);
       });
-      if (isTheirs) digests.add(bytesToHex(hasher(body)));
+      if (isTheirs && !isOfOthers(body, publisher, hasher)) digests.add(bytesToHex(hasher(body)));
     }
   }
   return [...digests];
+}
+
+/** Whether a body is of a variant that the key may not release; one that this program cannot read may be of any. */
+function isOfOthers(body: Uint8Array, publisher: ListedPublisher, hasher: Hasher): boolean {
+  try {
+    const { variant } = decodeRecord(body, hasher);
+    return !mayRelease(publisher, `${variant.repository}:${variant.name}`);
+  } catch (error) {
+    if (error instanceof P2pCacheError) return false;
+    throw error;
+  }
 }

@@ -8,6 +8,7 @@ import type { Settings } from "./settings/schema.ts";
 import { policyContent } from "./trust/policy-content.ts";
 import { effectiveMs, type PolicyTerm, storedContents, termOf } from "./trust/policy-facts.ts";
 import { PolicyState, type StoredPolicy } from "./trust/policy-state.ts";
+import { TrustFloor } from "./trust/trust-floor.ts";
 
 /** A policy as decisions need it. */
 export interface PolicyInForce {
@@ -41,7 +42,8 @@ export class RecordTrust implements PublisherKeys {
   static async look(settings: Settings, hasher: Hasher): Promise<RecordTrust> {
     const trust = new RecordTrust(settings.trust, hasher, Date.now);
     const stored = await newestPolicy(settings.node.state);
-    if (stored !== undefined || settings.trust.rootFile !== undefined) trust.awaitPolicy();
+    const isAwaited = stored !== undefined || settings.trust.rootFile !== undefined;
+    if (isAwaited || (await TrustFloor.isAt(settings.cache.path))) trust.awaitPolicy();
     trust.follow(stored);
     return trust;
   }
@@ -109,10 +111,23 @@ export class RecordTrust implements PublisherKeys {
 
   /** Why a record does not count although its signatures by these keys are right; undefined where it does. */
   faultOf(keyids: readonly string[], record: SignedRecord, body: Uint8Array): NotTrustedError | undefined {
+    return (record.withdrawn ? undefined : this.deniedError(record)) ?? this.#signerFault(keyids, record, body);
+  }
+
+  /** The same publishers for whom it is no matter what is denied: who denies a release, or allows it, must be able to name it. */
+  get signers(): PublisherKeys {
+    return {
+      takesAnybody: this.takesAnybody,
+      has: (keyid) => this.has(keyid),
+      get: (keyid) => this.get(keyid),
+      stranger: (keyids) => this.stranger(keyids),
+      faultOf: (keyids, record, body) => this.#signerFault(keyids, record, body),
+    };
+  }
+
+  #signerFault(keyids: readonly string[], record: SignedRecord, body: Uint8Array): NotTrustedError | undefined {
     if (this.#inForce === undefined) return undefined;
     const { policy } = this.#inForce;
-    const denied = record.withdrawn ? undefined : this.deniedError(record);
-    if (denied !== undefined) return denied;
     const name = `${record.variant.repository}:${record.variant.name}`;
     const digest = bytesToHex(this.#hasher(body));
     const verdicts = keyids.map((keyid) => [keyid, policy.signer(keyid, name, digest)] as const);

@@ -1,22 +1,31 @@
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { NotFoundError } from "../protocol/errors.ts";
+import { NotFoundError, NotTrustedError } from "../protocol/errors.ts";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { PayloadId } from "../protocol/hash.ts";
 import type { MemberLine } from "../protocol/policy-files.ts";
-import { decodeEnvelope, decodeRecord } from "../protocol/record.ts";
-import { variantHash } from "../protocol/variant.ts";
+import { decodeEnvelope, type SignedRecord, trustedRecord } from "../protocol/record.ts";
+import { variantHash, variantText } from "../protocol/variant.ts";
 import { openHashEngine } from "./hasher.ts";
-import { generatePublisherKey, keyId, loadPublisherKey, type PublisherKey, parsePublicKey } from "./keys.ts";
+import {
+  generatePublisherKey,
+  keyId,
+  loadPublisherKey,
+  type PublisherKey,
+  parsePublicKey,
+  verifySignature,
+} from "./keys.ts";
 import { FileLock } from "./origins/file-lock.ts";
 import { folderError } from "./origins/folder-walk.ts";
 import { recordsAtOrigins } from "./publisher-records.ts";
 import { openPublishing, publishingOrigin } from "./publishing.ts";
+import { RecordTrust } from "./record-trust.ts";
 import type { Settings } from "./settings/schema.ts";
 import { openAuthorState, readRoot } from "./trust/first-contact.ts";
 import { KeyRing } from "./trust/key-ring.ts";
 import { type AuthorParts, PolicyAuthor, type WrittenPolicy } from "./trust/policy-author.ts";
 import * as changes from "./trust/policy-changes.ts";
+import { factsOf } from "./trust/policy-floor.ts";
 import { PolicyFolder } from "./trust/policy-folder.ts";
 import { contentPath, metadataName, parseRole, timestampName } from "./trust/policy-names.ts";
 import { firstRoot } from "./trust/role-files.ts";
@@ -215,17 +224,42 @@ export async function policyToolset(
   return { keys: author.keysOf(role), version: author.versionOf(role), list, isInForce };
 }
 
-/** The payload that a handle means: by its id, or what its newest record at the origin names. @throws {NotFoundError} */
-export async function deniedPayload(settings: Settings, thing: NamedThing): Promise<PayloadId> {
+/**
+ * The payload that a handle means: by its id, or what its newest record at the origin names, if a publisher has signed it
+ * whom the policy there lets release it: nothing else may have an admin sign a denial, or take one back.
+ * @throws {NotFoundError}; {NotTrustedError} {FormatError}; what `PolicyAuthor.open` throws.
+ */
+export async function deniedPayload(
+  settings: Settings,
+  thing: NamedThing,
+  options: TrustOptions = {},
+): Promise<PayloadId> {
   if (thing.kind === "payload") return thing.payload;
   const { hash } = openHashEngine();
   const { repository } = await openPublishing(settings, { publishes: false });
   const variant = thing.kind === "variant" ? variantHash(thing.variant, hash) : thing.hash;
-  const envelope = await repository.latestRecord(variant);
-  if (envelope === undefined) throw new NotFoundError(`${repository.name} has no release of it`);
-  const record = decodeRecord(decodeEnvelope(envelope).body, hash);
+  const bytes = await repository.latestRecord(variant);
+  if (bytes === undefined) throw new NotFoundError(`${repository.name} has no release of it`);
+  const { base } = await PolicyAuthor.open(await authorParts(settings, options, await policyFolder(settings)));
+  const trust = new RecordTrust(settings.trust, hash, Date.now);
+  trust.follow({ sequence: 0, newestSignedMs: 0, since: "", files: base.files, facts: factsOf(base) });
+  const record = signedRecord(() => trustedRecord(decodeEnvelope(bytes), trust.signers, verifySignature, hash));
+  if (variantHash(record.variant, hash) !== variant) {
+    throw new NotTrustedError(`a record of ${variantText(record.variant)} lies in its place`, { hint: namePayload });
+  }
   return record.withdrawn ? record.supersedes : record.payload;
 }
+
+function signedRecord(read: () => SignedRecord): SignedRecord {
+  try {
+    return read();
+  } catch (cause) {
+    if (!(cause instanceof NotTrustedError)) throw cause;
+    throw new NotTrustedError(cause.message, { code: cause.code, cause, hint: namePayload });
+  }
+}
+
+const namePayload = "nothing was signed; name the payload that is meant as payload:<hex>, once you know which it is";
 
 /**
  * One admin after the other, on whatever machine: each builds upon what the one before has written.
@@ -235,17 +269,21 @@ async function takeTurn(
   settings: Settings,
   { begins = false }: { readonly begins?: boolean } = {},
 ): Promise<AsyncDisposable & { readonly folder: PolicyFolder }> {
-  const folder = new PolicyFolder(publishingOrigin(settings).path);
+  const folder = begins ? new PolicyFolder(publishingOrigin(settings).path) : await policyFolder(settings);
   if (begins) await folder.prepare();
-  else if ((await folder.read(timestampName)) === undefined) {
-    throw new NotFoundError(`there is no policy in ${folder.path}`, {
-      hint: "see that it is mounted, or begin one with `p2pcache trust init`",
-    });
-  }
   const lock = await FileLock.take(join(folder.path, ".lock")).catch((error: unknown) => {
     throw folderError(folder.path, error);
   });
   return { folder, [Symbol.asyncDispose]: () => lock[Symbol.asyncDispose]() };
+}
+
+/** @throws {NotFoundError} where there is no policy. */
+async function policyFolder(settings: Settings): Promise<PolicyFolder> {
+  const folder = new PolicyFolder(publishingOrigin(settings).path);
+  if ((await folder.read(timestampName)) !== undefined) return folder;
+  throw new NotFoundError(`there is no policy in ${folder.path}`, {
+    hint: "see that it is mounted, or begin one with `p2pcache trust init`",
+  });
 }
 
 async function authorParts(
@@ -271,9 +309,9 @@ async function apply(
     await applySimple(author, change, nowMs);
     return [];
   }
-  const key = changes.publisherKey(author, change.who);
-  const { records, unlisted } = await recordsAtOrigins(settings, key, openHashEngine().hash);
-  changes.retirePublisher(author, keyId(key), records, nowMs);
+  const publisher = changes.publisherRule(author, change.who);
+  const { records, unlisted } = await recordsAtOrigins(settings, publisher, openHashEngine().hash);
+  changes.retirePublisher(author, keyId(publisher.key), records, nowMs);
   return unlisted.map(({ name, reason }) => {
     return `the records at ${name} were not listed (${reason}): those that lie nowhere else count no more`;
   });

@@ -14,9 +14,10 @@ import { openAuthorState, readRoot, trustRoot } from "./trust/first-contact.ts";
 import { KeyRing } from "./trust/key-ring.ts";
 import { policyContent } from "./trust/policy-content.ts";
 import { effectiveMs, type PolicyFacts, storedContents, termOf } from "./trust/policy-facts.ts";
-import { checkFloor, factsOf, trustedRootOf } from "./trust/policy-floor.ts";
+import { checkFloor, factsOf, floorOf, trustedRootOf } from "./trust/policy-floor.ts";
 import { PolicyState } from "./trust/policy-state.ts";
 import { sha256 } from "./trust/sha256.ts";
+import { TrustFloor } from "./trust/trust-floor.ts";
 import { policyRefused, rootOf } from "./trust/tuf.ts";
 import { verifyPolicy } from "./trust/verify-policy.ts";
 import { policyKeysPath } from "./trust-admin.ts";
@@ -109,7 +110,7 @@ export async function verifyOrigins(settings: Settings, nowMs: number = Date.now
       throw new NotFoundError(`the origin ${origin.name} has no policy`);
     }
     const policy = await verifyPolicy(root, async (name) => await origin.policyFile?.(name));
-    checkFloor(state.stored, policy);
+    checkFloor(floorOf(state.stored), policy);
     const facts = factsOf(policy);
     const { expiresMs, role } = termOf(facts)!;
     if (effectiveMs(state.stored, nowMs) >= expiresMs) {
@@ -151,9 +152,17 @@ export async function resetTrust(
   }
   const { version } = rootOf(bytes).signed;
   const { state } = settings.node;
+  const forgotten = await TrustFloor.clear(settings.cache.path);
   for (const name of ["policy", "policy-author"]) await trustRoot(await PolicyState.open(state, name), bytes, nowMs);
   const log = join(state, "trust-resets.log");
-  const line = { at: isoOf(nowMs), by: userInfo().username, root: version, sha256: sha256(bytes), firstContact };
+  const line = {
+    at: isoOf(nowMs),
+    by: userInfo().username,
+    root: version,
+    sha256: sha256(bytes),
+    firstContact,
+    ...(forgotten === undefined ? {} : { forgotten: { root: forgotten.root.version, timestamp: forgotten.timestamp } }),
+  };
   await appendFile(log, `${JSON.stringify(line)}\n`, { mode: 0o600 });
   return { version, sha256: line.sha256, log };
 }

@@ -108,13 +108,11 @@ export class Policy {
     const revoked = this.#revoked.get(keyid);
     if (revoked !== undefined) return { kind: "revoked", at: revoked.at, reason: revoked.reason };
     const publisher = this.#publishers.get(keyid);
-    if (publisher !== undefined) {
-      if (publisher.names.some((pattern) => matchesGlob(name, pattern))) return { kind: "trusted" };
-      return { kind: "otherNames", names: publisher.names };
-    }
+    if (publisher !== undefined) return verdictByName(publisher, name);
     const retired = this.#retired.get(keyid);
     if (retired === undefined) return { kind: "unknown" };
-    return retired.records.has(digest) ? { kind: "trusted" } : { kind: "retired", at: retired.at };
+    // What it was never allowed to release does not become valid by its leaving.
+    return retired.records.has(digest) ? verdictByName(retired, name) : { kind: "retired", at: retired.at };
   }
 
   /** Whether a peer belongs to the network at a time. */
@@ -129,6 +127,15 @@ export class Policy {
   denial(payload: PayloadId): Denial | undefined {
     return this.#denied.get(payload);
   }
+}
+
+/** Whether a rule's patterns let its key release a variant of this name, as `studio:maya`. */
+export function mayRelease({ names }: Pick<PublisherRule, "names">, name: string): boolean {
+  return names.some((pattern) => matchesGlob(name, pattern));
+}
+
+function verdictByName(rule: PublisherRule, name: string): SignerVerdict {
+  return mayRelease(rule, name) ? { kind: "trusted" } : { kind: "otherNames", names: rule.names };
 }
 
 function byKeyid<Rule extends { readonly keyid: string }>(rules: readonly Rule[]): ReadonlyMap<string, Rule> {

@@ -3,6 +3,7 @@ import { UsageError } from "../../protocol/errors.ts";
 import { policyFileBytesMax } from "../../protocol/limits.ts";
 import { metadataName } from "./policy-names.ts";
 import { PolicyState } from "./policy-state.ts";
+import type { TrustFloor } from "./trust-floor.ts";
 import { rootOf } from "./tuf.ts";
 import { checkSigned } from "./verify-policy.ts";
 
@@ -12,15 +13,19 @@ export interface FirstContact {
   /** `trust.root`; undefined where none is configured. */
   readonly rootFile: string | undefined;
   readonly nowMs: number;
+  /** What was seen before, also where the state directory has gone. */
+  readonly floor?: TrustFloor;
 }
 
 /**
  * What this machine has verified as a node; without anything the configured root, and without that nothing.
- * @throws {UsageError} for a root that is none; {UnusableError}.
+ * @throws {UsageError} for a root that is none; {UnusableError}, also where what was seen before cannot be told.
  */
-export async function openNodeState({ statePath, rootFile, nowMs }: FirstContact): Promise<PolicyState> {
+export async function openNodeState({ statePath, rootFile, nowMs, floor }: FirstContact): Promise<PolicyState> {
   const state = await PolicyState.open(statePath);
-  if (state.stored === undefined && rootFile !== undefined) await trustRoot(state, await readRoot(rootFile), nowMs);
+  if (state.stored !== undefined || rootFile === undefined) return state;
+  floor?.checkReadable();
+  await trustRoot(state, await readRoot(rootFile), nowMs, floor?.floor?.newestSignedMs);
   return state;
 }
 
@@ -34,13 +39,21 @@ export async function openAuthorState({ statePath, rootFile, nowMs }: FirstConta
   return state;
 }
 
-/** Takes a root for right from now on, whatever was known before: nothing leads to it but the caller's word. */
-export async function trustRoot(state: PolicyState, root: Uint8Array, nowMs: number): Promise<void> {
+/**
+ * Takes a root for right from now on, whatever was known before: nothing leads to it but the caller's word.
+ * @param newestSignedMs the newest time that a timestamp was signed at, where that is known.
+ */
+export async function trustRoot(
+  state: PolicyState,
+  root: Uint8Array,
+  nowMs: number,
+  newestSignedMs = 0,
+): Promise<void> {
   const metadata = rootOf(root);
   checkSigned(metadata, "root", metadata);
   const files = new Map([[metadataName("root", metadata.signed.version), root]]);
   const since = new Date(nowMs).toISOString();
-  await state.save({ files, newestSignedMs: 0, since, facts: { roles: [] } });
+  await state.save({ files, newestSignedMs, since, facts: { roles: [] } });
 }
 
 /** @throws {UsageError} where there is no such file. */

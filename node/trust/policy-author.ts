@@ -5,7 +5,7 @@ import type { PublisherKey } from "../keys.ts";
 import type { KeyRing } from "./key-ring.ts";
 import { findPending } from "./pending-roles.ts";
 import { policyContent } from "./policy-content.ts";
-import { checkFloor, rememberPolicy, trustedRootOf } from "./policy-floor.ts";
+import { rememberPolicy } from "./policy-floor.ts";
 import type { PolicyFolder } from "./policy-folder.ts";
 import { contentPath, metadataName, targetName, timestampName } from "./policy-names.ts";
 import type { PolicyState } from "./policy-state.ts";
@@ -22,6 +22,7 @@ import {
 } from "./role-files.ts";
 import { sha256 } from "./sha256.ts";
 import { fileBytes, signAll, signedAtMs } from "./tuf.ts";
+import { checkStaysInForce, openBase } from "./unfinished-root.ts";
 import { checkSigned, isOptional, type VerifiedPolicy, verifyPolicy } from "./verify-policy.ts";
 
 export interface AuthorParts {
@@ -62,6 +63,8 @@ export class PolicyAuthor {
   /** What is to be written, the timestamp aside. */
   readonly #files = new Map<string, Uint8Array>();
   readonly #signed = new Map<string, number>();
+  /** Names of files that are there, also those that a crash has left before they were in force. */
+  #taken: ReadonlySet<string> = new Set();
 
   private constructor(parts: AuthorParts, base: VerifiedPolicy) {
     this.#parts = parts;
@@ -74,15 +77,16 @@ export class PolicyAuthor {
 
   /** @throws {NotTrustedError} POLICY_… when what lies there is not what it should be; {UsageError} without a root to trust. */
   static async open(parts: AuthorParts): Promise<PolicyAuthor> {
-    const { folder, state } = parts;
-    const base = await verifyPolicy(trustedRootOf(state.stored), (name) => folder.read(name));
-    checkFloor(state.stored, base);
+    const { folder } = parts;
+    const { base, unfinished } = await openBase(folder, parts.state);
     const author = new PolicyAuthor(parts, base);
+    author.#taken = new Set(await folder.names());
     for (const { role, metadata, contents } of await findPending(folder, base, author.#warnings)) {
       author.#delegated.set(role, metadata);
       for (const [path, bytes] of contents) author.#contents.set(path, bytes);
       author.#signed.set(role, metadata.signed.version);
     }
+    if (unfinished !== undefined) author.replaceRoot(unfinished);
     return author;
   }
 
@@ -185,7 +189,7 @@ export class PolicyAuthor {
       throw new UsageError(`nobody may sign ${role} yet`, { hint: `p2pcache trust delegate ${role}` });
     }
     const keys = this.#parts.ring.enoughFor(role, { keyIDs: delegation.keyids, threshold: delegation.threshold });
-    const { version = this.versionOf(role) + 1, expiresMs } = term;
+    const { version = this.#nextVersion(role, this.versionOf(role)), expiresMs } = term;
     const metadata = newTargets(version, this.#parts.nowMs, contents, expiresMs === undefined ? {} : { expiresMs });
     signAll(metadata, keys);
     for (const [path, bytes] of contents) {
@@ -218,6 +222,7 @@ export class PolicyAuthor {
 
   /** Puts a new root into force, which may have other keys. @throws {NotTrustedError} unless both roots' keys have signed it. */
   replaceRoot(root: Metadata<Root>): void {
+    if (sha256(fileBytes(root)) === sha256(fileBytes(this.#root))) return;
     checkSigned(this.#root, "root", root);
     checkSigned(root, "root", root);
     if (root.signed.version !== this.#root.signed.version + 1) {
@@ -285,6 +290,9 @@ export class PolicyAuthor {
     const online = isOnline
       ? this.#signOnline(ring.enoughFor("snapshot", forSnapshot!), ring.enoughFor("timestamp", forTimestamp!))
       : undefined;
+    if (online === undefined) checkStaysInForce(this.base, this.#root);
+    // Whoever crashes between a new root and its timestamp goes on from here.
+    if (this.#root !== this.base.root) await rememberPolicy(state, this.base, nowMs);
     // The root after all else but the timestamp, since its keys may end what was in force.
     for (const [name, bytes] of [...this.#files].filter(([name]) => !isRoot(name))) await folder.create(name, bytes);
     for (const [name, bytes] of [...this.#files].filter(([name]) => isRoot(name))) await folder.create(name, bytes);
@@ -330,7 +338,8 @@ export class PolicyAuthor {
     const { nowMs } = this.#parts;
     let { snapshot } = this.base;
     if (this.#signed.size > 0 || isPastHalf(snapshot.signed, "snapshot", nowMs)) {
-      snapshot = newSnapshot(snapshot, nowMs, [["targets", this.#targets], ...this.#delegated]);
+      const version = this.#nextVersion("snapshot", snapshot.signed.version);
+      snapshot = newSnapshot(snapshot, nowMs, [["targets", this.#targets], ...this.#delegated], version);
       signAll(snapshot, snapshotKeys);
       this.#write("snapshot", snapshot);
     }
@@ -343,11 +352,18 @@ export class PolicyAuthor {
   #signTargets(targets: Metadata<Targets>): void {
     const { ring, nowMs } = this.#parts;
     // One new version a change, however many delegations it is about.
-    const version = this.base.targets.signed.version + 1;
+    const version = this.#nextVersion("targets", this.base.targets.signed.version);
     const next = newTargets(version, nowMs, new Map(), { like: targets });
     signAll(next, ring.enoughFor("targets", this.#root.signed.roles.targets!));
     this.#targets = next;
     this.#write("targets", next);
+  }
+
+  /** What a crash has left is never written again: the next version is one whose name is free. */
+  #nextVersion(role: string, version: number): number {
+    let next = version + 1;
+    while (this.#taken.has(metadataName(role, next))) next++;
+    return next;
   }
 
   #contentsOf({ signed }: Metadata<Targets>): Map<string, Uint8Array> {

@@ -1,6 +1,7 @@
 import { NotFoundError, NotTrustedError, UsageError } from "../../protocol/errors.ts";
 import type { PayloadId } from "../../protocol/hash.ts";
 import { retiredRecordsPerFileMax } from "../../protocol/limits.ts";
+import type { PublisherRule } from "../../protocol/policy.ts";
 import {
   denyPath,
   encodePolicyFile,
@@ -149,11 +150,14 @@ export function beginContents(author: PolicyAuthor, publishers: readonly string[
   author.putContent("deny", encodePolicyFile({ denied: [] }));
 }
 
-/** The raw key of a publisher, named by its key's text, or by 8 or more digits of its key id. @throws {NotFoundError} */
-export function publisherKey(author: PolicyAuthor, who: string): Uint8Array {
+/**
+ * The raw key of a publisher, named by its key's text, or by 8 or more digits of its key id, and what it may release.
+ * @throws {NotFoundError}
+ */
+export function publisherRule(author: PolicyAuthor, who: string): Pick<PublisherRule, "key" | "names"> {
   const line = publishersOf(author).publishers.find(({ key }) => isKey(key, who));
   if (line === undefined) throw new NotFoundError(`the policy has no publisher ${who}`);
-  return parsePublicKey(line.key);
+  return { key: parsePublicKey(line.key), names: line.names };
 }
 
 function publishersOf(author: PolicyAuthor): PublishersFile {

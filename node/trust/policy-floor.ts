@@ -1,8 +1,10 @@
 import { UsageError } from "../../protocol/errors.ts";
 import type { PolicyFacts, RoleFacts } from "./policy-facts.ts";
-import { timestampName } from "./policy-names.ts";
+import { metadataName, timestampName } from "./policy-names.ts";
 import type { PolicyState, StoredPolicy } from "./policy-state.ts";
-import { policyRefused, signedAtMs, snapshotOf, timestampOf } from "./tuf.ts";
+import { sha256 } from "./sha256.ts";
+import type { PolicyFloor } from "./trust-floor.ts";
+import { policyRefused, rootOf, signedAtMs, snapshotOf, timestampOf } from "./tuf.ts";
 import { isOptional, type VerifiedPolicy } from "./verify-policy.ts";
 
 /** The newest root that was found right. @throws {UsageError} where there is none. */
@@ -23,29 +25,46 @@ function rootVersion(name: string): number | undefined {
   return digits === undefined ? undefined : Number(digits);
 }
 
-/** @throws {NotTrustedError} POLICY_ROLLBACK where something newer was seen before (P6). */
-export function checkFloor(stored: StoredPolicy | undefined, policy: VerifiedPolicy): void {
+/** What nothing may be older than; undefined while nothing has been followed. */
+export function floorOf(stored: StoredPolicy | undefined): PolicyFloor | undefined {
   const bytes = stored?.files.get(timestampName);
-  if (stored === undefined || bytes === undefined) return;
-  const seen = timestampOf(bytes);
-  // A root that has taken the key away has taken its word away too (TUF, section 5.3.11).
-  const isOutdated = (role: "timestamp" | "snapshot") => {
-    const keyids = policy.root.signed.roles[role]?.keyIDs ?? [];
-    return !keyids.some((keyid) => keyid in seen.signatures);
+  if (stored === undefined || bytes === undefined) return undefined;
+  const root = trustedRootOf(stored);
+  const { signed, signatures } = timestampOf(bytes);
+  const snapshot = signed.snapshotMeta.version;
+  const snapshotBytes = stored.files.get(metadataName("snapshot", snapshot));
+  const named = snapshotBytes === undefined ? {} : snapshotOf(snapshotBytes).signed.meta;
+  return {
+    root: { version: rootOf(root).signed.version, sha256: sha256(root) },
+    signers: Object.keys(signatures),
+    timestamp: signed.version,
+    snapshot,
+    meta: Object.fromEntries(Object.entries(named).map(([name, { version }]) => [name, version])),
+    newestSignedMs: stored.newestSignedMs,
   };
-  if (isOutdated("timestamp")) return;
+}
+
+/** @throws {NotTrustedError} POLICY_ROLLBACK where something newer was seen before (P6). */
+export function checkFloor(floor: PolicyFloor | undefined, policy: VerifiedPolicy): void {
+  if (floor === undefined) return;
+  const { version, sha256: digest } = floor.root;
+  const root = policy.root.signed.version;
+  if (root < version) throw policyRefused("POLICY_ROLLBACK", `its root is version ${root}, and ${version} was seen`);
+  const same = policy.files.get(metadataName("root", version));
+  if (same !== undefined && sha256(same) !== digest) {
+    throw policyRefused("POLICY_ROLLBACK", `its root ${version} is not the one that was seen`);
+  }
+  // A root that has taken the key away has taken its word away too (TUF, section 5.3.11).
+  if (!policy.root.signed.roles.timestamp?.keyIDs.some((keyid) => floor.signers.includes(keyid))) return;
   const versions = [
-    ["timestamp", seen.signed.version, policy.timestamp.signed.version],
-    ["snapshot", seen.signed.snapshotMeta.version, policy.snapshot.signed.version],
+    ["timestamp", floor.timestamp, policy.timestamp.signed.version],
+    ["snapshot", floor.snapshot, policy.snapshot.signed.version],
+    ...Object.entries(floor.meta).map(([name, before]) => {
+      return [name, before, policy.snapshot.signed.meta[name]?.version ?? 0] as const;
+    }),
   ] as const;
   for (const [role, before, now] of versions) {
     if (now < before) throw policyRefused("POLICY_ROLLBACK", `its ${role} is version ${now}, and ${before} was seen`);
-  }
-  const old = stored.files.get(`${seen.signed.snapshotMeta.version}.snapshot.json`);
-  if (old === undefined) return;
-  for (const [name, { version }] of Object.entries(snapshotOf(old).signed.meta)) {
-    const now = policy.snapshot.signed.meta[name]?.version ?? 0;
-    if (now < version) throw policyRefused("POLICY_ROLLBACK", `its ${name} is version ${now}, and ${version} was seen`);
   }
 }
 

@@ -5,15 +5,18 @@ import { NotFoundError, NotTrustedError, P2pCacheError } from "../../protocol/er
 import { policyContent } from "./policy-content.ts";
 import { effectiveMs, termOf } from "./policy-facts.ts";
 import { PolicyFetcher, policyUrl } from "./policy-fetcher.ts";
-import { checkFloor, factsOf, rememberPolicy, trustedRootOf } from "./policy-floor.ts";
+import { checkFloor, factsOf, floorOf, rememberPolicy, trustedRootOf } from "./policy-floor.ts";
 import { contentPath, metadataName, timestampName } from "./policy-names.ts";
 import type { PolicyState, StoredPolicy } from "./policy-state.ts";
 import { sha256 } from "./sha256.ts";
+import type { TrustFloor } from "./trust-floor.ts";
 import { type PolicyFault, policyRefused } from "./tuf.ts";
 import { isOptional, type ReadPolicyFile, type VerifiedPolicy, verifyPolicy } from "./verify-policy.ts";
 
 export interface FollowParts {
   readonly state: PolicyState;
+  /** What was seen with this cache, and is to be kept there. */
+  readonly floor?: TrustFloor;
   /** A directory in which tuf-js has one for itself for a moment; one call at a time. */
   readonly workPath: string;
   /** Milliseconds since 1970. */
@@ -28,7 +31,7 @@ export interface FollowParts {
  * throws.
  */
 export async function followPolicy(parts: FollowParts, source: ReadPolicyFile): Promise<boolean> {
-  const { state, nowMs } = parts;
+  const { state, floor, nowMs } = parts;
   const { stored } = state;
   const root = trustedRootOf(stored);
   const taken = new Map<string, Uint8Array>();
@@ -43,7 +46,8 @@ export async function followPolicy(parts: FollowParts, source: ReadPolicyFile): 
   if ((await read(timestampName)) === undefined) throw new NotFoundError("it has no policy");
   await runUpdater(parts, root, read);
   const policy = await verifyPolicy(root, read);
-  checkFloor(stored, policy);
+  checkFloor(floorOf(stored), policy);
+  checkFloor(floor?.floor, policy);
   const term = termOf(factsOf(policy))!;
   if (effectiveMs(stored, nowMs) >= term.expiresMs) {
     throw policyRefused(
@@ -54,10 +58,13 @@ export async function followPolicy(parts: FollowParts, source: ReadPolicyFile): 
       },
     );
   }
-  if (isSame(stored, policy)) return false;
-  policyContent(policy); // What nobody here could read must not be kept: nothing would lead back.
-  await rememberPolicy(state, policy, nowMs);
-  return true;
+  const isNew = !isSame(stored, policy);
+  if (isNew) {
+    policyContent(policy); // What nobody here could read must not be kept: nothing would lead back.
+    await rememberPolicy(state, policy, nowMs);
+  }
+  await floor?.keep(floorOf(state.stored)!);
+  return isNew;
 }
 
 /** Lets tuf-js follow the roots, and verify every role's metadata, in a directory of its own. */

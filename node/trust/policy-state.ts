@@ -108,7 +108,8 @@ async function read(path: string): Promise<StoredPolicy | undefined> {
   }
 }
 
-async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
+/** Replaces a file whole, and lasts. */
+export async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const beside = `${path}.new`;
   const file = await open(beside, "w", 0o600);

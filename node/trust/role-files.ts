@@ -145,11 +145,12 @@ export function newSnapshot(
   before: Metadata<Snapshot> | undefined,
   nowMs: number,
   roles: Iterable<readonly [role: string, metadata: Metadata<Targets>]>,
+  version: number = (before?.signed.version ?? 0) + 1,
 ): Metadata<Snapshot> {
   const named = [...roles].map(([role, metadata]) => [`${role}.json`, describe(metadata)] as const);
   const kept = Object.entries(before?.signed.meta ?? {}).map(([name, meta]) => [name, meta.toJSON()] as const);
   const meta = Object.fromEntries([...kept, ...named]);
-  return new Metadata(Snapshot.fromJSON({ ...head("snapshot", (before?.signed.version ?? 0) + 1, nowMs), meta }));
+  return new Metadata(Snapshot.fromJSON({ ...head("snapshot", version, nowMs), meta }));
 }
 
 /** It says when it was signed, so that a clock that was set back brings nothing old into force again. */

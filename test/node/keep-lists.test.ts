@@ -171,11 +171,46 @@ rule("a source that cannot be asked keeps no other from being asked", async ({ o
 });
 
 rule(
-  "what is kept and was spoilt on the disk counts for nothing, and is told",
+  "a list that was spoilt on the disk, or has gone, is taken from its copy: nothing older counts (P6)",
+  async (scene) => {
+    const { open, key, directory, refused } = scene;
+    await (await open()).refresh([sourceOf(sealed(key, 7, ["studio:nuke"]))]);
+    for (const place of ["lists", "lists.copy"]) {
+      const file = join(directory, place, "fx.dsse.json");
+      const whole = readFileSync(file);
+      // The version as it is written: a list by this number would be newer than all others.
+      const text = whole.toString().replace(/"payload":"([^"]+)"/, (_, body) => {
+        const changed = Buffer.from(body, "base64")
+          .toString()
+          .replace(/"listVersion":7/, '"listVersion":9');
+        return `"payload":"${Buffer.from(changed).toString("base64")}"`;
+      });
+      assert.is.not(text, whole.toString());
+      for (const spoil of [
+        () => writeFileSync(file, whole.subarray(0, 100)),
+        () => writeFileSync(file, text),
+        () => rmSync(file),
+      ]) {
+        spoil();
+        const lists = await open();
+        assert.is(lists.index().best(nuke)?.version, 7);
+        assert.equal(readFileSync(file), whole, "it is made anew");
+        refused.length = 0;
+        assert.not(await lists.refresh([sourceOf(sealed(key, 3, ["studio:maya"]))]));
+        assert.match(refused[0]!, /version 3, but 7 was seen already/);
+      }
+    }
+  },
+);
+
+rule(
+  "what is kept and was spoilt on the disk with its copy counts for nothing, and is told",
   async ({ open, key, directory, refused }) => {
     await (await open()).refresh([sourceOf(sealed(key, 7, ["studio:nuke"]))]);
-    const file = join(directory, "lists", "fx.dsse.json");
-    writeFileSync(file, readFileSync(file).subarray(0, 100));
+    for (const place of ["lists", "lists.copy"]) {
+      const file = join(directory, place, "fx.dsse.json");
+      writeFileSync(file, readFileSync(file).subarray(0, 100));
+    }
     const lists = await open();
     assert.equal([lists.all().length, refused.length], [0, 1]);
     assert.ok(await lists.refresh([sourceOf(sealed(key, 8, ["studio:nuke"]))]));

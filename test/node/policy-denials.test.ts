@@ -1,11 +1,15 @@
 // runs unprivileged
-import { chmodSync, existsSync, utimesSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { generatePublisherKey, publicKeyText } from "../../node/keys.ts";
+import { openHashEngine } from "../../node/hasher.ts";
+import { generatePublisherKey, keyId, publicKeyText, sign } from "../../node/keys.ts";
 import { deniedPayload } from "../../node/trust-admin.ts";
-import { PolicyScene, thing } from "../support/policy-scene.ts";
+import type { P2pCacheError } from "../../protocol/errors.ts";
+import { decodeEnvelope, encodeEnvelope, signedBytes } from "../../protocol/record.ts";
+import { type Variant, variantHash } from "../../protocol/variant.ts";
+import { PolicyScene, thing, variant } from "../support/policy-scene.ts";
 import { isForChunk, StaticServer } from "../support/static-server.ts";
 import { failureOf, within } from "../support/swarm-member.ts";
 
@@ -42,6 +46,37 @@ rule("a fetch under way ends when its payload is denied, and nothing is placed",
   assert.match(error.message, "denied by ana");
   assert.equal([node.holdings(), existsSync(join(settings.cache.path, "foo"))], [[], false]);
 });
+
+rule(
+  "a handle means only what a publisher of the policy has signed, also where that is denied already",
+  async (scene) => {
+    await scene.begin();
+    const admin = scene.settings("admin");
+    const payload = await deniedPayload(admin, thing);
+    await scene.change({ kind: "deny", payload, by: "ana", reason: "" });
+    assert.is(await deniedPayload(admin, thing), payload, "by this name it can be allowed again");
+    const bar = { ...variant, name: "bar" };
+    await scene.studio.publish(bar, scene.tree);
+    const path = recordPath(scene, variant);
+    const own = readFileSync(path);
+    // One that is signed, of another variant.
+    replace(path, readFileSync(recordPath(scene, bar)));
+    const misplaced = await failureOf(deniedPayload(admin, thing));
+    assert.equal([misplaced.code, misplaced.exit], ["NOT_TRUSTED", 5]);
+    assert.match((misplaced as P2pCacheError).hint ?? "", "payload:<hex>");
+    // One of the right variant, that nobody has signed, or somebody else.
+    const { body } = decodeEnvelope(own);
+    const thief = await generatePublisherKey(join(scene.studio.path, "thief.pem"));
+    const sig = sign(thief, signedBytes(body));
+    const keyids = { NOT_TRUSTED: keyId(thief.rawPublic), BAD_SIGNATURE: await scene.publisherId() };
+    for (const [code, keyid] of Object.entries(keyids)) {
+      replace(path, encodeEnvelope({ body, signatures: [{ keyid, sig }] }));
+      assert.is((await failureOf(deniedPayload(admin, thing))).code, code);
+    }
+    replace(path, encodeEnvelope({ body, signatures: [] }));
+    assert.is((await failureOf(deniedPayload(admin, thing))).code, "NOT_TRUSTED");
+  },
+);
 
 rule("once a denial is taken back the payload is fetched again", async (scene) => {
   await scene.begin();
@@ -134,3 +169,13 @@ rule(
 );
 
 test.run();
+
+function recordPath({ studio }: PolicyScene, of: Variant): string {
+  const hash = variantHash(of, openHashEngine().hash);
+  return join(studio.path, "origin", "variants", hash.slice(0, 2), hash, "0.dsse.json");
+}
+
+function replace(path: string, bytes: Uint8Array): void {
+  rmSync(path);
+  writeFileSync(path, bytes);
+}

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { publish } from "../../node/publish.ts";
-import { changePolicy } from "../../node/trust-admin.ts";
+import { changePolicy, deniedPayload } from "../../node/trust-admin.ts";
+import { resetTrust } from "../../node/trust-look.ts";
 import { PolicyScene, thing, variant } from "../support/policy-scene.ts";
 import { failureOf, within } from "../support/swarm-member.ts";
 
@@ -45,6 +46,19 @@ rule("a retired publisher's releases of before stay, and later ones are refused"
   const error = await failureOf(node.fetch({ kind: "variant", variant: later }));
   assert.equal([error.code, error.exit], ["PUBLISHER_RETIRED", 5]);
   assert.is(node.holdings().length, 1);
+});
+
+rule("a publisher's retirement makes nothing valid that was outside its patterns, nor lists it", async (scene) => {
+  await scene.begin();
+  const key = await scene.publisher();
+  await scene.change({ kind: "add-publisher", key, names: ["studio:rig_*"], label: "" });
+  const rig = { ...variant, name: "rig_face" };
+  await scene.studio.publish(rig, scene.tree);
+  await scene.change({ kind: "retire-publisher", who: await scene.publisherId() });
+  const node = await scene.following("machine");
+  const error = await failureOf(node.fetch(thing));
+  assert.equal([error.code, error.exit], ["PUBLISHER_RETIRED", 5]);
+  assert.is((await node.fetch({ kind: "variant", variant: rig })).outcome, "fetched");
 });
 
 rule(
@@ -176,5 +190,44 @@ rule("a node keeps its policy over a restart, also without its first copy and wi
   assert.is((await node.fetch(thing)).outcome, "local");
   assert.ok(readFileSync(join(settings.node.state, "policy", "verified.json")).length > 0);
 });
+
+rule(
+  "a state directory that is deleted takes no denial back; a trust reset does, and is written down",
+  async (scene) => {
+    await scene.begin();
+    const settings = scene.settings("machine");
+    const timestamp = join(scene.studio.path, "origin", "policy", "timestamp.json");
+    const old = readFileSync(timestamp);
+    const first = await scene.nodeToClose("machine");
+    await scene.heard("policy-followed", "machine");
+    const payload = await deniedPayload(scene.settings("admin"), thing);
+    scene.forget();
+    await scene.change({ kind: "deny", payload, by: "ana", reason: "" });
+    await scene.heard("policy-followed", "machine");
+    await first[Symbol.asyncDispose]();
+    rmSync(settings.node.state, { recursive: true });
+    writeFileSync(timestamp, old);
+    // Neither by the first root, nor by publishers that the policy may have revoked.
+    const without = { ...settings.trust, rootFile: undefined, publishers: [await scene.publisher()] };
+    for (const trust of [settings.trust, without]) {
+      scene.forget();
+      await using node = await scene.nodeToClose("machine", { ...settings, trust });
+      assert.match(String((await scene.heard("store-problem", "machine")).problem), "gone from the state directory");
+      if (trust.rootFile !== undefined) {
+        assert.is((await scene.heard("policy-refused", "machine")).code, "POLICY_ROLLBACK");
+      }
+      assert.is((await failureOf(node.fetch(thing))).code, "NOT_TRUSTED");
+      await node[Symbol.asyncDispose]();
+      rmSync(settings.node.state, { recursive: true });
+    }
+    mkdirSync(settings.node.state);
+    const { log } = await resetTrust(settings, {});
+    assert.equal(JSON.parse(readFileSync(log, "utf8")).forgotten, { root: 1, timestamp: 3 });
+    scene.forget();
+    const node = await scene.node("machine");
+    await scene.heard("policy-followed", "machine");
+    assert.is((await node.fetch(thing)).outcome, "fetched");
+  },
+);
 
 test.run();

@@ -40,6 +40,15 @@ test("each verdict about a signer comes from its own list", () => {
   assert.equal([policy.keyOf("a")?.length, policy.keyOf("b")?.length, policy.keyOf("c")], [32, 32, undefined]);
 });
 
+test("a retired publisher's listed records count only where its patterns let it release them", () => {
+  const retired = [{ ...publishers.retired[0], names: ["studio:rig_*"] }];
+  const files = { [publishersPath]: { ...publishers, retired }, [retiredPath("b", 0)]: { records: [digest] } };
+  const policy = new Policy(parse(files));
+  assert.is(policy.signer("b", "studio:rig_face", digest).kind, "trusted");
+  assert.equal(policy.signer("b", "studio:maya", digest), { kind: "otherNames", names: ["studio:rig_*"] });
+  assert.is(policy.signer("b", "studio:maya", "1f".repeat(32)).kind, "retired");
+});
+
 test("a machine of two sites is a member for as long as either says", () => {
   const policy = new Policy(
     parse({

@@ -3,10 +3,12 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { keyId, parsePublicKey } from "../../../node/keys.ts";
+import type { Settings } from "../../../node/settings/schema.ts";
 import { readRoot } from "../../../node/trust/first-contact.ts";
 import { policyContent } from "../../../node/trust/policy-content.ts";
+import { PolicyFolder } from "../../../node/trust/policy-folder.ts";
 import { type VerifiedPolicy, verifyPolicy } from "../../../node/trust/verify-policy.ts";
-import { beginPolicy, changePolicy, rotatePolicyKey, signRoot } from "../../../node/trust-admin.ts";
+import { beginPolicy, changePolicy, policyKeysPath, rotatePolicyKey, signRoot } from "../../../node/trust-admin.ts";
 import type { P2pCacheError } from "../../../protocol/errors.ts";
 import { parsePayloadId } from "../../../protocol/hash.ts";
 import { Policy } from "../../../protocol/policy.ts";
@@ -220,6 +222,66 @@ test("a targets key that others had to rotate out has no say in what was delegat
   assert.equal([root.signed.version, keyids.some((keyid) => before.includes(keyid))], [2, false]);
 });
 
+for (const name of ["targets", "online"]) {
+  test(`a crash between a new ${name} key's root and its timestamp is made good by the next change`, async ({
+    world,
+  }) => {
+    await world.begin({}, [(await world.key("publisher")).text]);
+    // The last change before was another admin's.
+    world.nowMs += 60_000;
+    await changePolicy(machine(world, "other"), { kind: "refresh" }, { keyFiles: own(world), nowMs: world.nowMs });
+    const before = await world.folder.read("timestamp.json");
+    await crashing(() => rotatePolicyKey(world.settings(), name, { nowMs: world.nowMs }));
+    assert.equal(await world.folder.read("timestamp.json"), before);
+    await fails(read(world), "POLICY_UNSIGNED", 5);
+    world.nowMs += 60_000;
+    const { isInForce } = await world.change({ kind: "refresh" });
+    assert.equal([isInForce, (await read(world)).root.signed.version], [true, 2]);
+    world.nowMs += 60_000;
+    await crashing(() => rotatePolicyKey(world.settings(), name, { nowMs: world.nowMs }));
+    world.nowMs += 60_000;
+    await rotatePolicyKey(world.settings(), name, { nowMs: world.nowMs });
+    const policy = await read(world);
+    assert.equal([policy.root.signed.version, policyContent(policy).publishers.length], [4, 1]);
+  });
+}
+
+test("after such a crash nothing is built upon another timestamp than the one that was in force", async ({ world }) => {
+  await world.begin();
+  const old = await world.folder.read("timestamp.json");
+  await world.change({ kind: "refresh" });
+  await crashing(() => rotatePolicyKey(world.settings(), "online", { nowMs: world.nowMs }));
+  await world.folder.replace("timestamp.json", old!);
+  await fails(world.change({ kind: "refresh" }), "POLICY_UNSIGNED", 5);
+});
+
+test("a crash before the timestamp is in no later change's way", async ({ world }) => {
+  await world.begin();
+  const deny = (byte: string) => {
+    world.nowMs += 60_000;
+    return world.change({ kind: "deny", payload: parsePayloadId(byte.repeat(32)), by: "", reason: "" });
+  };
+  await crashing(() => deny("ab"));
+  await deny("cd");
+  assert.ok(new Policy(policyContent(await read(world))).denial(parsePayloadId("cd".repeat(32))));
+});
+
+test("a root with another online key is not put into force where that key is not", async ({ world }) => {
+  const holders = [await world.key("a"), await world.key("b")];
+  const draft = join(world.path, "draft.json");
+  await world.begin({ rootKeys: holders.map(({ text }) => text), threshold: 2, draftFile: draft });
+  const keyFiles = holders.map(({ path }) => path);
+  await signRoot(world.settings(), draft, { keyFiles });
+  await world.begin({ rootFile: draft });
+  const rotated = await rotatePolicyKey(world.settings(), "online", { nowMs: world.nowMs });
+  await signRoot(world.settings(), rotated.draft!, { keyFiles });
+  const change = { kind: "refresh", rootFile: rotated.draft! } as const;
+  await fails(changePolicy(machine(world, "other"), change, { keyFiles, nowMs: world.nowMs }), "KEY_MISSING", 2);
+  assert.is(await world.folder.read("2.root.json"), undefined);
+  assert.is((await world.change(change)).isInForce, true);
+  assert.is((await read(world)).root.signed.version, 2);
+});
+
 test("an admin builds upon nothing older than what it has seen", async ({ world }) => {
   await world.begin();
   const old = await world.folder.read("timestamp.json");
@@ -270,6 +332,32 @@ test.run();
 
 async function read(world: PolicyWorld): Promise<VerifiedPolicy> {
   return await verifyPolicy(await readRoot(join(world.folder.path, "1.root.json")), (name) => world.folder.read(name));
+}
+
+/** An admin's other machine: it has no keys of its own. */
+function machine(world: PolicyWorld, name: string): Settings {
+  const rootFile = join(world.folder.path, "1.root.json");
+  return { ...world.settings(name), trust: { ...world.settings().trust, rootFile } };
+}
+
+function own(world: PolicyWorld): string[] {
+  return ["root", "targets", "online"].map((name) => join(policyKeysPath(world.settings()), `${name}.pem`));
+}
+
+/** Ends as a crash does, after all is written but the timestamp. */
+async function crashing(work: () => Promise<unknown>): Promise<void> {
+  const { replace } = PolicyFolder.prototype;
+  PolicyFolder.prototype.replace = async () => {
+    throw new Error("it crashes here");
+  };
+  try {
+    await work();
+    assert.unreachable();
+  } catch (error) {
+    assert.match((error as Error).message, "it crashes here");
+  } finally {
+    PolicyFolder.prototype.replace = replace;
+  }
 }
 
 function idOf(text: string): string {

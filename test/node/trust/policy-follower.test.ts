@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -9,6 +9,7 @@ import { followPolicy } from "../../../node/trust/policy-follower.ts";
 import { PolicyState } from "../../../node/trust/policy-state.ts";
 import { newSnapshot, newTargets, newTimestamp } from "../../../node/trust/role-files.ts";
 import { sha256 } from "../../../node/trust/sha256.ts";
+import { TrustFloor } from "../../../node/trust/trust-floor.ts";
 import { fileBytes, rootOf, signAll, snapshotOf, targetsOf, timestampOf } from "../../../node/trust/tuf.ts";
 import type { ReadPolicyFile } from "../../../node/trust/verify-policy.ts";
 import { policyKeysPath, rotatePolicyKey } from "../../../node/trust-admin.ts";
@@ -226,6 +227,52 @@ test("both copies deleted: without a configured root nothing is trusted, and wit
   assert.is(await follow({ ...scene, state }), true);
 });
 
+test("state directory deleted: the floor in the cache is never gone behind, and what is as new is followed", async (scene) => {
+  const [rootFile, old] = [join(scene.world.folder.path, "1.root.json"), await scene.origin("timestamp.json")];
+  await deny(scene);
+  await rotatePolicyKey(scene.world.settings(), "root", { nowMs: scene.world.nowMs });
+  await follow({ ...scene, floor: await openFloor(scene) });
+  rmSync(scene.statePath, { recursive: true });
+  const floor = await openFloor(scene);
+  const state = await openNodeState({ statePath: scene.statePath, rootFile, nowMs: 0, floor });
+  assert.is(
+    effectiveMs(state.stored, 0),
+    Math.floor(scene.world.nowMs / 1000) * 1000,
+    "no clock goes behind it either",
+  );
+  const anew = { ...scene, state, floor };
+  await refused(anew, { "timestamp.json": old! }, "POLICY_ROLLBACK");
+  await refused(anew, { "2.root.json": undefined }, "POLICY_ROLLBACK");
+  // Who has the first root's key, which was rotated out, signs a second root and all that they like below it.
+  const other = rootOf((await scene.origin("2.root.json"))!);
+  const json = other.toJSON() as { signed: { expires: string } };
+  json.signed.expires = new Date(scene.world.nowMs + 700 * dayMs).toISOString().replace(/\.\d+/, "");
+  const fork = rootOf(bytesOf(json));
+  for (const name of ["root", "root.2"]) {
+    signAll(fork, [await loadPublisherKey(join(policyKeysPath(scene.world.settings()), `${name}.pem`))]);
+  }
+  await refused(anew, { "2.root.json": fileBytes(fork) }, "POLICY_ROLLBACK");
+  assert.is(await follow(anew), true);
+  assert.match(denials(state), "ab".repeat(32));
+});
+
+test("a floor that is broken trusts no first root, and one beside a policy that is known is made anew", async (scene) => {
+  await follow({ ...scene, floor: await openFloor(scene) });
+  const path = join(scene.world.path, "cache", ".sys", "p2pcache", "trust-floor.json");
+  const whole = readFileSync(path);
+  writeFileSync(path, whole.subarray(0, 100));
+  const rootFile = join(scene.world.folder.path, "1.root.json");
+  const lost = {
+    statePath: join(scene.world.path, "lost"),
+    rootFile,
+    nowMs: Date.now(),
+    floor: await openFloor(scene),
+  };
+  await fails(openNodeState(lost), "UNUSABLE");
+  await follow({ ...scene, floor: await openFloor(scene) });
+  assert.equal(readFileSync(path), whole);
+});
+
 test("clock set back: what had expired by the newest signed time does not count again", async (scene) => {
   const { world } = scene;
   const other = await world.key("deny");
@@ -280,11 +327,19 @@ test("a source that fails says so, and changes nothing", async (scene) => {
 test.run();
 
 async function follow(
-  { state, statePath, origin }: Scene,
+  { state, statePath, origin, floor }: Scene & { readonly floor?: TrustFloor },
   forged: Record<string, Uint8Array | undefined> = {},
 ): Promise<boolean> {
   const read: ReadPolicyFile = async (name) => (name in forged ? forged[name] : await origin(name));
-  return await followPolicy({ state, workPath: statePath, nowMs: Date.now() }, read);
+  const parts = { state, workPath: statePath, nowMs: Date.now(), ...(floor === undefined ? {} : { floor }) };
+  return await followPolicy(parts, read);
+}
+
+/** With the directories that the store makes. */
+async function openFloor({ world }: Scene): Promise<TrustFloor> {
+  const cache = join(world.path, "cache");
+  mkdirSync(join(cache, ".sys", "p2pcache"), { recursive: true });
+  return await TrustFloor.open(cache, (problem) => assert.unreachable(problem));
 }
 
 async function refused(scene: Scene, forged: Record<string, Uint8Array | undefined>, code: string): Promise<void> {
