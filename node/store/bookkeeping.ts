@@ -4,8 +4,9 @@ import { variantText } from "../../protocol/variant.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
 import { type Holdings, pathOf } from "./holdings.ts";
 import type { ItemWorkers } from "./item-workers.ts";
+import type { ObjectsCollector } from "./objects-collector.ts";
 import { loadRecordOf } from "./record-objects.ts";
-import { type RecoveryPlace, removeRootless, takeUp } from "./recovery.ts";
+import { type RecoveryPlace, removeRootless, strangersIn, takeUp } from "./recovery.ts";
 import type { RezCache } from "./rez-cache.ts";
 import type { VariantPlaces } from "./variant-places.ts";
 
@@ -14,6 +15,7 @@ export interface BookkeepingParts {
   readonly holdings: Holdings;
   readonly places: Pick<VariantPlaces, "isThere">;
   readonly workers: ItemWorkers;
+  readonly objects: Pick<ObjectsCollector, "without">;
   /** Checks all that must be before it counts. */
   readonly checkUnsure: () => Promise<void>;
 }
@@ -64,12 +66,19 @@ export class Bookkeeping {
       });
     }
     await this.#takeUpAll();
+    await this.#parts.checkUnsure();
   }
 
   /** Makes the database anew from the cache and `objects/`; all that is held is checked before it counts again. */
   async rebuild(): Promise<void> {
-    await this.#parts.place.catalogue.renew();
-    await this.#takeUpAll();
+    const { place, objects } = this.#parts;
+    // A removal beside it would take what is not taken up yet for something that nobody holds.
+    await objects.without(async () => {
+      await place.catalogue.renew();
+      await this.#takeUpAll();
+      return strangersIn(place);
+    });
+    await this.#parts.checkUnsure();
   }
 
   async #takeUpAll(): Promise<void> {
@@ -79,11 +88,12 @@ export class Bookkeeping {
       if (found.kind === "rootless") await removeRootless(place, found, AbortSignal.timeout(lockWaitMs));
       else if (variant !== undefined) {
         await holdings.change(variant, async () => {
-          if (await takeUp(place, found)) holdings.doubt(variant);
+          // It may have been removed since it was listed.
+          const now = place.rez.ownEntriesIn(found.directory).find(({ suffix }) => suffix === found.suffix);
+          if (now?.variant === variant && (await takeUp(place, now))) holdings.doubt(variant);
         });
       }
     }
-    await this.#parts.checkUnsure();
   }
 
   async #objectsFault({ hash, payload }: CatalogueEntry): Promise<string | undefined> {

@@ -95,7 +95,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const [tidied, verify] = [() => this.#tidied, this.verify.bind(this)];
     this.repairs = new Repairs({ place, holdings, workers, space, objects, places: this.#places, tidied, verify });
     const checkUnsure = this.verifyUnsure.bind(this);
-    this.bookkeeping = new Bookkeeping({ place, holdings, places: this.#places, workers, checkUnsure });
+    this.bookkeeping = new Bookkeeping({ place, holdings, places: this.#places, workers, objects, checkUnsure });
     const positionPath = join(options.statePath, "scrub.json");
     this.scrub = new Scrub({ objectsPath: place.objectsPath, positionPath, holdings, workers, verify });
   }

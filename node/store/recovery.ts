@@ -62,8 +62,16 @@ export async function recoverStore(place: RecoveryPlace): Promise<ReadonlySet<Pa
     if (each.kind === "rootless") await removeRootless(place, each, signal);
     else await takeUp(place, each);
   }
-  const payloads = [...found.values()].flatMap(({ payload }) => payload ?? []);
-  return new Set(payloads.filter((payload) => place.catalogue.byPayload(payload).length === 0));
+  return strangersIn(place, found.values());
+}
+
+/** Payloads that lie in the cache as ours and are not in the catalogue. */
+export function strangersIn(
+  { rez, catalogue }: Pick<RecoveryPlace, "rez" | "catalogue">,
+  found: Iterable<Found> = rez.ownEntries(),
+): ReadonlySet<PayloadId> {
+  const payloads = Array.from(found, ({ payload }) => payload).filter((payload) => payload !== undefined);
+  return new Set(payloads.filter((payload) => catalogue.byPayload(payload).length === 0));
 }
 
 /**

@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import type { PayloadStore } from "../../../node/store/payload-store.ts";
+import { systemTiming } from "../../../node/store/rez-lock.ts";
 import { fill, type Payload, release, variantOf, writeSampleTree } from "../../support/payloads.ts";
 import { fetch, rejects, type StoreContext, stage, storeSuite } from "./store-fixture.ts";
 
@@ -115,6 +116,27 @@ test("what earlier removals left under objects is gone after the next start, and
   await third.remove(orphan.hash);
   assert.equal(objects(context), [...namesOf(payload), `${"0".repeat(64)}.dsse.json`].sort());
   assert.equal(await third.verify(payload.hash), []);
+});
+
+test("while the database is made anew, removals take nothing of what is held", async ({ open, source }) => {
+  const store = await open({ lock: systemTiming });
+  const payloads: Payload[] = [];
+  for (let i = 0; i < 30; i++) payloads.push(await release(source, { variant: variantOf(`held${i}`) }));
+  for (const payload of payloads) await fetch(store, payload);
+  const [first, second, third, ...others] = payloads;
+  let rebuilt: Promise<void> | undefined;
+  const onHidden = () => {
+    rebuilt ??= store.bookkeeping.rebuild();
+  };
+  await Promise.all([first!, second!, third!].map(({ hash }) => store.remove(hash, { onHidden })));
+  await rebuilt!;
+  await store.remove(first!.hash);
+  assert.equal((await store.check()).faults, []);
+  const held = new Set(store.holdings().map(({ variant }) => variant));
+  for (const { hash, record } of others) {
+    assert.ok(held.has(hash), record.variant.name);
+    assert.equal(await store.verify(hash), []);
+  }
 });
 
 test("what lies in the cache and cannot be taken up just now keeps its record", async (context) => {
