@@ -1,8 +1,10 @@
 import { existsSync } from "node:fs";
 import type { VariantHash } from "../../protocol/hash.ts";
+import type { ReleaseRecord } from "../../protocol/record.ts";
 import { variantText } from "../../protocol/variant.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
 import { type Holdings, pathOf } from "./holdings.ts";
+import type { IndexFiles } from "./index-files.ts";
 import type { ItemWorkers } from "./item-workers.ts";
 import type { ObjectsCollector } from "./objects-collector.ts";
 import { loadRecordOf } from "./record-objects.ts";
@@ -15,6 +17,7 @@ export interface BookkeepingParts {
   readonly holdings: Holdings;
   readonly places: Pick<VariantPlaces, "isThere">;
   readonly workers: ItemWorkers;
+  readonly indexFiles: IndexFiles;
   readonly objects: Pick<ObjectsCollector, "without">;
   /** Checks all that must be before it counts. */
   readonly checkUnsure: () => Promise<void>;
@@ -44,6 +47,9 @@ export class Bookkeeping {
     const faults = checkEntries(place.rez, entries);
     const damaged: VariantHash[] = [];
     for (const entry of entries) {
+      if (this.#parts.indexFiles.isRotten(entry, await this.#recordOf(entry))) {
+        faults.push(`${pathOf(entry)}.json: the index file is damaged`);
+      }
       const fault = holdings.isDamaged(entry.hash) ? "it is damaged" : await this.#objectsFault(entry);
       if (fault === undefined) continue;
       faults.push(`${variantText(entry.variant)}: ${fault}`);
@@ -59,6 +65,7 @@ export class Bookkeeping {
   async mend(): Promise<void> {
     const { place, holdings, places } = this.#parts;
     for (const entry of place.catalogue.all()) {
+      await this.#parts.indexFiles.mend(entry.hash);
       if (places.isThere(entry)) continue;
       await holdings.change(entry.hash, async () => {
         const now = place.catalogue.get(entry.hash);
@@ -96,10 +103,15 @@ export class Bookkeeping {
     }
   }
 
-  async #objectsFault({ hash, payload }: CatalogueEntry): Promise<string | undefined> {
+  #recordOf({ hash, payload }: CatalogueEntry): Promise<ReleaseRecord | undefined> {
+    const { objectsPath, hasher } = this.#parts.place;
+    return loadRecordOf(objectsPath, hash, payload, hasher);
+  }
+
+  async #objectsFault(entry: CatalogueEntry): Promise<string | undefined> {
     const { place, workers } = this.#parts;
     const { objectsPath } = place;
-    const record = await loadRecordOf(objectsPath, hash, payload, place.hasher);
+    const record = await this.#recordOf(entry);
     if (record === undefined) return "its release record has gone";
     const hashes = record.root.segments.map((segment) => segment.hash);
     const job = { kind: "checkSegments", objectsPath, hashes, mayChange: false } as const;

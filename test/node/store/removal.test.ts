@@ -64,6 +64,17 @@ test("what cannot be removed stays held, and is served again", async ({ open, pa
   fs.unlinkSync(join(cachePath, ".sys/.lock.lock"));
 });
 
+test("what has a rotten index file is removed like all else", async ({ open, payload, cachePath }) => {
+  const store = await open();
+  const path = await fetch(store, payload);
+  fs.writeFileSync(`${path}.json`, "{");
+  assert.is((await store.remove(payload.hash))?.path, path);
+  assert.equal(
+    fs.readdirSync(cachePath).filter((name) => name !== ".sys"),
+    [],
+  );
+});
+
 test("segments that another variant names stay", async (context) => {
   const { open, payload, source } = context;
   const store = await open();
