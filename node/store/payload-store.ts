@@ -4,7 +4,7 @@ import { ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { ItemIndex } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
-import type { Variant } from "../../protocol/variant.ts";
+import { type Variant, variantText } from "../../protocol/variant.ts";
 import type { CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
 import { Adoption } from "./adoption.ts";
 import { Bookkeeping } from "./bookkeeping.ts";
@@ -19,7 +19,7 @@ import { CacheOwner } from "./owner.ts";
 import { placeTree } from "./placing.ts";
 import { loadRecord, RecordKeeper } from "./record-objects.ts";
 import { endIntent, entryOf, type RecoveryPlace, recoverStore } from "./recovery.ts";
-import { beingCopied, type RemoveOptions, takeOut, tidy } from "./removal.ts";
+import { beingCopied, leasedBy, type RemoveOptions, takeOut, tidy } from "./removal.ts";
 import { Repairs } from "./repairs.ts";
 import { Retention } from "./retention.ts";
 import { type Found, RezCache } from "./rez-cache.ts";
@@ -202,7 +202,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   /**
    * Reserves room for a payload and makes its staging tree, or takes up an earlier one. While another transfer works on
    * the same payload, waits until that one leaves it.
-   * @throws {NoSpaceError} before anything is written; {BusyError} when an earlier commit of it cannot be ended.
+   * @throws {NoSpaceError} before anything is written; {BusyError} LEASED, or when an earlier commit cannot be ended.
    */
   async stage(
     hash: VariantHash,
@@ -218,6 +218,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     try {
       // Before room is made for it, which costs others their place.
       await this.#records.unlessOutdated(hash, record, async () => undefined);
+      const held = this.#catalogue.get(hash);
+      if (held !== undefined && this.#places.isThere(held)) this.#mayReplace(held);
       const isNew = this.#catalogue.get(hash) === undefined;
       const staged = await this.#staging.open(record, this.space, { prepare, signal, isNew });
       // The record that names its segments may be replaced by a later one while it comes in.
@@ -237,7 +239,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
 
   /**
    * Puts a complete staged tree where Rez finds it, and records the holding, in the place of what was held before.
-   * @throws {BusyError} REZ_LOCK_HELD, with the tree kept in staging and what was held before as it was; {NotTrustedError}
+   * @throws {BusyError} REZ_LOCK_HELD or LEASED, with the tree kept in staging and what was held before as it was; {NotTrustedError}
    * RECORD_OUTDATED when a later record was seen since it was staged; {UsageError} REPOSITORY_NOT_CONFIGURED.
    */
   async commit(hash: VariantHash, staged: StagedPayload, signal?: AbortSignal): Promise<CommitResult> {
@@ -341,8 +343,9 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     await this.#tidied;
     await this.#indexFiles.mend(hash, signal);
     let taken: Found | undefined;
+    const replaces = () => this.#mayReplace({ hash, variant: record.variant });
     const place = async () => {
-      const result = await placeTree(this.#place, staged, { hash, handle, signal, replaces: () => true });
+      const result = await placeTree(this.#place, staged, { hash, handle, signal, replaces });
       if (result.kind === "placed") return entryOf(hash, record, { directory: join(result.path, ".."), ...result });
       taken = result.found;
       return undefined;
@@ -352,6 +355,13 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     // Its intent goes last with it: a crash before leads to the same end.
     await this.#staging.throwAway(staged).catch((error: unknown) => this.#place.onProblem(String(error)));
     return { kind: "placed", holding: holdingOf(entry) };
+  }
+
+  /** A tree goes when another takes its place, but not from under a program. @throws {BusyError} LEASED. */
+  #mayReplace({ hash, variant }: Pick<CatalogueEntry, "hash" | "variant">): true {
+    const by = this.retention.runnerOf(hash);
+    if (by === undefined) return true;
+    throw leasedBy(`the tree of ${variantText(variant)} that is to be replaced`, by);
   }
 
   async #leaveTaken(hash: VariantHash, staged: StagedPayload, found: Found): Promise<CommitResult> {

@@ -1,6 +1,10 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
+import { Leases } from "../../../node/leases.ts";
+import { processMark } from "../../../node/store/owner.ts";
 import type { PayloadStore } from "../../../node/store/payload-store.ts";
 import { systemTiming } from "../../../node/store/rez-lock.ts";
 import { fill, type Payload, release, variantOf, writeSampleTree } from "../../support/payloads.ts";
@@ -73,6 +77,35 @@ test("what has a rotten index file is removed like all else", async ({ open, pay
     fs.readdirSync(cachePath).filter((name) => name !== ".sys"),
     [],
   );
+});
+
+test("what a program runs from is not replaced by a newer revision until it has ended (P5)", async (context) => {
+  const { open, payload, source } = context;
+  const store = await open();
+  const path = await fetch(store, payload);
+  const newer = await release(source, { revision: 1, supersedes: payload.record });
+  const staged = await stage(store, newer);
+  await fill(staged, newer);
+  const [leases, child] = [await Leases.open(store.retention, assert.unreachable), spawn("sleep", ["60"])];
+  await once(child, "spawn");
+  const lease = await leases.hold({ variants: [payload.hash], name: "maya", process: processMark(child.pid!) });
+  await lease.leave();
+  // `run` takes one before it fetches.
+  await leases.hold({ variants: [payload.hash], name: "run" });
+  const isRefused = async (work: Promise<unknown>) => {
+    assert.match((await rejects(work, "LEASED")).message, `leased by pid ${child.pid} (maya)`);
+    assert.equal([store.holding(payload.hash)?.path, await store.verify(payload.hash)], [path, []]);
+  };
+  try {
+    await isRefused(store.commit(newer.hash, staged));
+    await store.leave(staged);
+    await isRefused(stage(store, newer));
+  } finally {
+    child.kill();
+    await once(child, "exit");
+  }
+  assert.not.equal(await fetch(store, newer), path);
+  assert.not(fs.existsSync(path));
 });
 
 test("segments that another variant names stay", async (context) => {
