@@ -18,6 +18,8 @@ export interface LeaseRequest {
 export interface LeaseStore {
   leases(): Promise<Map<string, unknown>>;
   noteLease(id: string, lease: object | undefined): Promise<void>;
+  /** Set by the leases: what runs from a variant. Whoever replaces its tree asks first. */
+  runnerOf?: (variant: VariantHash) => string | undefined;
 }
 
 /** A lease that is held. */
@@ -47,6 +49,7 @@ export class Leases {
       else leases.#held.set(id, { ...lease, isConnected: false });
     }
     await leases.prune();
+    store.runnerOf = (variant) => leases.runnerOf(variant);
     return leases;
   }
 
@@ -70,11 +73,21 @@ export class Leases {
   /** Who holds each variant that is leased, for people; as of the last `prune`. */
   holders(): Map<VariantHash, string> {
     const holders = new Map<VariantHash, string>();
-    for (const { variants, name, process: mark } of this.#held.values()) {
-      const holder = mark === undefined ? name : `pid ${mark.pid} (${name})`;
-      for (const variant of variants) holders.set(variant, holder);
+    for (const lease of this.#held.values()) {
+      for (const variant of lease.variants) holders.set(variant, holderOf(lease));
     }
     return holders;
+  }
+
+  /**
+   * The program that runs from a variant now, for people. A lease without a process does not count: `p2pcache run` takes
+   * one before it fetches, and would forbid itself the newest release.
+   */
+  runnerOf(variant: VariantHash): string | undefined {
+    for (const lease of this.#held.values()) {
+      if (lease.process !== undefined && lease.variants.includes(variant) && !hasEnded(lease)) return holderOf(lease);
+    }
+    return undefined;
   }
 
   /** Ends the leases whose process and connection have gone. Never rejects. */
@@ -97,6 +110,10 @@ export class Leases {
       this.#onProblem(`a lease that has ended is still written down: ${String(error)}`);
     });
   }
+}
+
+function holderOf({ name, process: mark }: LeaseRequest): string {
+  return mark === undefined ? name : `pid ${mark.pid} (${name})`;
 }
 
 function hasEnded({ process: mark, isConnected }: LeaseRequest & { readonly isConnected: boolean }): boolean {

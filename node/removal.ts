@@ -5,6 +5,7 @@ import type { PayloadId, VariantHash } from "../protocol/hash.ts";
 import { variantText } from "../protocol/variant.ts";
 import type { Holding } from "./ports.ts";
 import type { PayloadStore } from "./store/payload-store.ts";
+import { leasedBy } from "./store/removal.ts";
 
 export interface RemovalParts {
   readonly store: Pick<PayloadStore, "holdings" | "remove" | "foreign">;
@@ -43,10 +44,7 @@ export async function removeHeld(parts: RemovalParts, thing: NamedThing, signal?
   }
   const hold = await parts.holdOf(variant);
   if (hold?.kind === "leased") {
-    throw new BusyError(`${handle} is leased by ${hold.by}`, {
-      code: "LEASED",
-      hint: "it is free once that has ended",
-    });
+    throw leasedBy(handle, hold.by);
   }
   if (hold?.kind === "pinned") {
     throw new BusyError(`${handle} is pinned on this machine`, { code: "PINNED", hint: "p2pcache unpin it first" });

@@ -21,7 +21,6 @@ export interface AdoptionParts {
   readonly workers: ItemWorkers;
   readonly space: SpaceLedger;
   readonly objects: ObjectsCollector;
-  readonly indexMode: number;
   /** Keeps the newest record of a variant. */
   readonly keep: (hash: VariantHash, envelope: Uint8Array) => Promise<void>;
   /** Puts a release in force unless a later record was seen. @throws {NotTrustedError} RECORD_OUTDATED */
@@ -69,7 +68,7 @@ export class Adoption implements AdoptionStore {
 
   /** Marks it in its index file, under Rez's lock, and then in the catalogue: after a crash between, the next start does. */
   async adopt(hash: VariantHash, copy: RezCopy, signal?: AbortSignal): Promise<Holding> {
-    const { place, holdings, workers, indexMode } = this.#parts;
+    const { place, holdings, workers } = this.#parts;
     const { record, found } = copy;
     const { segments } = record.root;
     const hashes = segments.map((segment) => segment.hash);
@@ -78,7 +77,7 @@ export class Adoption implements AdoptionStore {
       const key = { payload: record.payload, variant: hash, adopted: true } as const;
       const isMarked = await place.rez.mark(found, {
         p2pcache: key,
-        indexMode,
+        indexMode: place.indexMode,
         ...(signal === undefined ? {} : { signal }),
       });
       if (!isMarked) throw new NotAdoptedError("it has changed meanwhile");

@@ -1,11 +1,14 @@
 import { existsSync } from "node:fs";
 import type { VariantHash } from "../../protocol/hash.ts";
+import type { ReleaseRecord } from "../../protocol/record.ts";
 import { variantText } from "../../protocol/variant.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
 import { type Holdings, pathOf } from "./holdings.ts";
+import type { IndexFiles } from "./index-files.ts";
 import type { ItemWorkers } from "./item-workers.ts";
+import type { ObjectsCollector } from "./objects-collector.ts";
 import { loadRecordOf } from "./record-objects.ts";
-import { type RecoveryPlace, removeRootless, takeUp } from "./recovery.ts";
+import { type RecoveryPlace, removeRootless, strangersIn, takeUp } from "./recovery.ts";
 import type { RezCache } from "./rez-cache.ts";
 import type { VariantPlaces } from "./variant-places.ts";
 
@@ -14,6 +17,8 @@ export interface BookkeepingParts {
   readonly holdings: Holdings;
   readonly places: Pick<VariantPlaces, "isThere">;
   readonly workers: ItemWorkers;
+  readonly indexFiles: IndexFiles;
+  readonly objects: Pick<ObjectsCollector, "without">;
   /** Checks all that must be before it counts. */
   readonly checkUnsure: () => Promise<void>;
 }
@@ -42,6 +47,9 @@ export class Bookkeeping {
     const faults = checkEntries(place.rez, entries);
     const damaged: VariantHash[] = [];
     for (const entry of entries) {
+      if (this.#parts.indexFiles.isRotten(entry, await this.#recordOf(entry))) {
+        faults.push(`${pathOf(entry)}.json: the index file is damaged`);
+      }
       const fault = holdings.isDamaged(entry.hash) ? "it is damaged" : await this.#objectsFault(entry);
       if (fault === undefined) continue;
       faults.push(`${variantText(entry.variant)}: ${fault}`);
@@ -57,6 +65,7 @@ export class Bookkeeping {
   async mend(): Promise<void> {
     const { place, holdings, places } = this.#parts;
     for (const entry of place.catalogue.all()) {
+      await this.#parts.indexFiles.mend(entry.hash);
       if (places.isThere(entry)) continue;
       await holdings.change(entry.hash, async () => {
         const now = place.catalogue.get(entry.hash);
@@ -64,12 +73,19 @@ export class Bookkeeping {
       });
     }
     await this.#takeUpAll();
+    await this.#parts.checkUnsure();
   }
 
   /** Makes the database anew from the cache and `objects/`; all that is held is checked before it counts again. */
   async rebuild(): Promise<void> {
-    await this.#parts.place.catalogue.renew();
-    await this.#takeUpAll();
+    const { place, objects } = this.#parts;
+    // A removal beside it would take what is not taken up yet for something that nobody holds.
+    await objects.without(async () => {
+      await place.catalogue.renew();
+      await this.#takeUpAll();
+      return strangersIn(place);
+    });
+    await this.#parts.checkUnsure();
   }
 
   async #takeUpAll(): Promise<void> {
@@ -79,17 +95,23 @@ export class Bookkeeping {
       if (found.kind === "rootless") await removeRootless(place, found, AbortSignal.timeout(lockWaitMs));
       else if (variant !== undefined) {
         await holdings.change(variant, async () => {
-          if (await takeUp(place, found)) holdings.doubt(variant);
+          // It may have been removed since it was listed.
+          const now = place.rez.ownEntriesIn(found.directory).find(({ suffix }) => suffix === found.suffix);
+          if (now?.variant === variant && (await takeUp(place, now))) holdings.doubt(variant);
         });
       }
     }
-    await this.#parts.checkUnsure();
   }
 
-  async #objectsFault({ hash, payload }: CatalogueEntry): Promise<string | undefined> {
+  #recordOf({ hash, payload }: CatalogueEntry): Promise<ReleaseRecord | undefined> {
+    const { objectsPath, hasher } = this.#parts.place;
+    return loadRecordOf(objectsPath, hash, payload, hasher);
+  }
+
+  async #objectsFault(entry: CatalogueEntry): Promise<string | undefined> {
     const { place, workers } = this.#parts;
     const { objectsPath } = place;
-    const record = await loadRecordOf(objectsPath, hash, payload, place.hasher);
+    const record = await this.#recordOf(entry);
     if (record === undefined) return "its release record has gone";
     const hashes = record.root.segments.map((segment) => segment.hash);
     const job = { kind: "checkSegments", objectsPath, hashes, mayChange: false } as const;

@@ -19,6 +19,7 @@ import type {
   StagedTree,
 } from "../ports.ts";
 import { MemoryForeignTree, MemoryStagedTree } from "./memory-staged-tree.ts";
+import { leasedBy } from "./removal.ts";
 import { type DiskSpace, SpaceLedger, type SpaceLimits } from "./space.ts";
 
 export interface MemoryStoreOptions {
@@ -51,6 +52,8 @@ export class MemoryPayloadStore implements FetchStore {
     mend: async (hash, tree) => this.#mend(hash, tree),
     leave: async () => undefined,
   };
+  /** The program that runs from a variant now. */
+  runnerOf: (variant: VariantHash) => string | undefined = () => undefined;
   /** What is at hand while Rez's lock is held by somebody else. */
   isLocked = false;
 
@@ -112,6 +115,7 @@ export class MemoryPayloadStore implements FetchStore {
     const { root, payload } = record;
     if (this.#active.has(payload)) throw new BusyError(`${payload} is being worked on`);
     this.#checkNotOutdated(hash, record);
+    this.#checkNotRun(hash);
     const need = { bytes: root.bytes, totalBytes: root.bytes, inodes: root.entries };
     const reservation = await this.space.reserve(variantText(record.variant), need);
     await this.noteRecord(hash, envelope);
@@ -134,6 +138,7 @@ export class MemoryPayloadStore implements FetchStore {
     signal?.throwIfAborted();
     const files = tree.files();
     this.#checkNotOutdated(hash, tree.record);
+    this.#checkNotRun(hash);
     if (this.isLocked) throw new BusyError("Rez's lock was not free", { code: "REZ_LOCK_HELD" });
     await this.leave(staged);
     const foreign = this.foreign(tree.record.variant);
@@ -199,6 +204,11 @@ export class MemoryPayloadStore implements FetchStore {
   #checkNotOutdated(hash: VariantHash, { revision }: SignedRecord): void {
     if ((this.#known(hash)?.revision ?? 0) <= revision) return;
     throw new NotTrustedError(`revision ${revision} is outdated`, { code: "RECORD_OUTDATED" });
+  }
+
+  #checkNotRun(hash: VariantHash): void {
+    const by = this.#held.has(hash) ? this.runnerOf(hash) : undefined;
+    if (by !== undefined) throw leasedBy(hash, by);
   }
 
   #openDamaged(hash: VariantHash, record: ReleaseRecord): StagedTree | undefined {

@@ -24,12 +24,14 @@ export class ObjectsCollector {
   readonly #parts: CollectorParts;
   /** Those that are being staged or worked on just now. */
   readonly #users = new Set<{ readonly variant: VariantHash; readonly record: ReleaseRecord }>();
+  #strangers: ReadonlySet<PayloadId>;
   /** What the collection under way must leave: names of segments, and variants. */
   #kept: Set<string> | undefined;
   #last: Promise<void> = Promise.resolve();
 
   constructor(parts: CollectorParts) {
     this.#parts = parts;
+    this.#strangers = parts.strangers;
   }
 
   /** Keeps a payload's objects from now on, before anybody relies on what lies there. Answers how to let go of them. */
@@ -52,12 +54,24 @@ export class ObjectsCollector {
     return collection;
   }
 
+  /**
+   * Lets the catalogue be emptied and filled again while nothing is collected, since meanwhile it names nothing. Answers
+   * with what `work` does: it says which payloads are strangers from then on.
+   */
+  without(work: () => Promise<ReadonlySet<PayloadId>>): Promise<void> {
+    const done = this.#last.then(work).then((strangers) => {
+      this.#strangers = strangers;
+    });
+    this.#last = done.catch(() => undefined);
+    return done;
+  }
+
   async #collect(signal: AbortSignal | undefined): Promise<void> {
     const kept = new Set<string>();
     this.#kept = kept;
     try {
       for (const { variant, record } of this.#users) keep(kept, variant, record);
-      const left = new Set<string>([...namesIn(this.#parts.stagingPath), ...this.#parts.strangers]);
+      const left = new Set<string>([...namesIn(this.#parts.stagingPath), ...this.#strangers]);
       const [records, segments]: [string[], string[]] = [[], []];
       for (const directory of namesIn(this.#parts.objectsPath)) {
         for (const name of namesIn(join(this.#parts.objectsPath, directory))) {

@@ -4,24 +4,25 @@ import { ChunkMissingError, TreeDamagedError } from "../../protocol/errors.ts";
 import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
 import { ItemIndex } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
-import type { RezHandle } from "../../protocol/rez-handle.ts";
-import type { Variant } from "../../protocol/variant.ts";
+import { type Variant, variantText } from "../../protocol/variant.ts";
 import type { CommitResult, FetchStore, Holding, ServedPayload } from "../ports.ts";
 import { Adoption } from "./adoption.ts";
 import { Bookkeeping } from "./bookkeeping.ts";
 import { Catalogue, type CatalogueEntry } from "./catalogue.ts";
 import { loadItem, verifyHeldTree } from "./held-tree.ts";
 import { Holdings, holdingOf, pathOf } from "./holdings.ts";
+import { IndexFiles } from "./index-files.ts";
 import type { JobPlace, TreeFault } from "./item-jobs.ts";
 import { ItemWorkers } from "./item-workers.ts";
 import { ObjectsCollector } from "./objects-collector.ts";
 import { CacheOwner } from "./owner.ts";
-import { loadRecord, RecordKeeper, writeDurably } from "./record-objects.ts";
-import { endIntent, entryOf, intentPath, type RecoveryPlace, recoverStore } from "./recovery.ts";
-import { beingCopied, type RemoveOptions, takeOut, tidy } from "./removal.ts";
+import { placeTree } from "./placing.ts";
+import { loadRecord, RecordKeeper } from "./record-objects.ts";
+import { endIntent, entryOf, type RecoveryPlace, recoverStore } from "./recovery.ts";
+import { beingCopied, leasedBy, type RemoveOptions, takeOut, tidy } from "./removal.ts";
 import { Repairs } from "./repairs.ts";
 import { Retention } from "./retention.ts";
-import { type Found, type PlaceResult, RezCache } from "./rez-cache.ts";
+import { type Found, RezCache } from "./rez-cache.ts";
 import { cacheError, closeToOthers, makeDirectory } from "./rez-guard.ts";
 import { Scrub } from "./scrub.ts";
 import { readDiskSpace, SpaceLedger } from "./space.ts";
@@ -53,6 +54,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   readonly space: SpaceLedger;
   readonly #staging: Staging;
   readonly #objects: ObjectsCollector;
+  readonly #indexFiles: IndexFiles;
   readonly #closing = new AbortController();
   readonly #commits = new Map<PayloadId, Promise<void>>();
   /** How to let go of the objects of what is on its way in. */
@@ -89,15 +91,16 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     this.space = new SpaceLedger(options.limits, read, usedBytes, count);
     const [holdings, workers, space, objects] = [this.#holdings, this.#workers, this.space, this.#objects];
     const [find, keep] = [(variant: Variant) => this.#places.foreign(variant), this.noteRecord.bind(this)];
-    const { indexMode } = options;
     const unlessOutdated = this.#records.unlessOutdated.bind(this.#records);
-    this.adoption = new Adoption({ place, holdings, workers, space, objects, find, keep, unlessOutdated, indexMode });
+    this.adoption = new Adoption({ place, holdings, workers, space, objects, find, keep, unlessOutdated });
     const [tidied, verify] = [() => this.#tidied, this.verify.bind(this)];
-    this.repairs = new Repairs({ place, holdings, workers, space, objects, places: this.#places, tidied, verify });
+    this.#indexFiles = new IndexFiles(place, holdings);
+    const shared = { place, holdings, workers, objects, places: this.#places, indexFiles: this.#indexFiles };
+    this.repairs = new Repairs({ ...shared, space, tidied, verify });
     const checkUnsure = this.verifyUnsure.bind(this);
-    this.bookkeeping = new Bookkeeping({ place, holdings, places: this.#places, workers, checkUnsure });
+    this.bookkeeping = new Bookkeeping({ ...shared, checkUnsure });
     const positionPath = join(options.statePath, "scrub.json");
-    this.scrub = new Scrub({ objectsPath: place.objectsPath, positionPath, holdings, workers, verify });
+    this.scrub = new Scrub({ ...shared, objectsPath: place.objectsPath, positionPath, verify });
   }
 
   /**
@@ -172,7 +175,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     if (entry === undefined) return undefined;
     if (this.#holdings.isLeaving(variant)) return undefined;
     if (this.#places.isThere(entry)) return holdingOf(entry);
-    void this.#holdings.lose(entry, `${pathOf(entry)} has gone`);
+    if (this.#indexFiles.isRotten(entry)) void this.#indexFiles.mend(variant);
+    else void this.#holdings.lose(entry, `${pathOf(entry)} has gone`);
     return undefined;
   }
 
@@ -198,7 +202,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
   /**
    * Reserves room for a payload and makes its staging tree, or takes up an earlier one. While another transfer works on
    * the same payload, waits until that one leaves it.
-   * @throws {NoSpaceError} before anything is written; {BusyError} when an earlier commit of it cannot be ended.
+   * @throws {NoSpaceError} before anything is written; {BusyError} LEASED, or when an earlier commit cannot be ended.
    */
   async stage(
     hash: VariantHash,
@@ -214,6 +218,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     try {
       // Before room is made for it, which costs others their place.
       await this.#records.unlessOutdated(hash, record, async () => undefined);
+      const held = this.#catalogue.get(hash);
+      if (held !== undefined && this.#places.isThere(held)) this.#mayReplace(held);
       const isNew = this.#catalogue.get(hash) === undefined;
       const staged = await this.#staging.open(record, this.space, { prepare, signal, isNew });
       // The record that names its segments may be replaced by a later one while it comes in.
@@ -233,7 +239,7 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
 
   /**
    * Puts a complete staged tree where Rez finds it, and records the holding, in the place of what was held before.
-   * @throws {BusyError} REZ_LOCK_HELD, with the tree kept in staging and what was held before as it was; {NotTrustedError}
+   * @throws {BusyError} REZ_LOCK_HELD or LEASED, with the tree kept in staging and what was held before as it was; {NotTrustedError}
    * RECORD_OUTDATED when a later record was seen since it was staged; {UsageError} REPOSITORY_NOT_CONFIGURED.
    */
   async commit(hash: VariantHash, staged: StagedPayload, signal?: AbortSignal): Promise<CommitResult> {
@@ -308,6 +314,8 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
    */
   async remove(variant: VariantHash, options: RemoveOptions = {}): Promise<Holding | undefined> {
     await this.#tidied;
+    // By it its tree is found.
+    await this.#indexFiles.mend(variant, options.signal);
     const removed = await this.#holdings.remove(variant, async (entry) => {
       options.onHidden?.();
       await takeOut(this.#rez, entry, options.signal);
@@ -333,9 +341,11 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     const handle = this.#places.handleFor(record.variant);
     await staged.finish(signal);
     await this.#tidied;
+    await this.#indexFiles.mend(hash, signal);
     let taken: Found | undefined;
+    const replaces = () => this.#mayReplace({ hash, variant: record.variant });
     const place = async () => {
-      const result = await this.#placeTree(hash, handle, staged, signal);
+      const result = await placeTree(this.#place, staged, { hash, handle, signal, replaces });
       if (result.kind === "placed") return entryOf(hash, record, { directory: join(result.path, ".."), ...result });
       taken = result.found;
       return undefined;
@@ -347,21 +357,11 @@ export class PayloadStore implements FetchStore, AsyncDisposable {
     return { kind: "placed", holding: holdingOf(entry) };
   }
 
-  /** Moves a tree in beside an earlier revision, or one that the catalogue does not know, which then goes. */
-  #placeTree(hash: VariantHash, handle: RezHandle, staged: StagedPayload, signal?: AbortSignal): Promise<PlaceResult> {
-    const { record, treePath: tree } = staged;
-    const placement = {
-      handle,
-      variantRequires: record.attributes.variantRequires,
-      p2pcache: { payload: record.payload, variant: hash },
-      indexMode: this.#options.indexMode,
-    };
-    return this.#rez.place({
-      ...{ ...placement, tree },
-      ...(signal === undefined ? {} : { signal }),
-      replaces: () => true,
-      onIntent: (spot) => writeDurably(intentPath(staged.path), JSON.stringify({ hash, spot, placement })),
-    });
+  /** A tree goes when another takes its place, but not from under a program. @throws {BusyError} LEASED. */
+  #mayReplace({ hash, variant }: Pick<CatalogueEntry, "hash" | "variant">): true {
+    const by = this.retention.runnerOf(hash);
+    if (by === undefined) return true;
+    throw leasedBy(`the tree of ${variantText(variant)} that is to be replaced`, by);
   }
 
   async #leaveTaken(hash: VariantHash, staged: StagedPayload, found: Found): Promise<CommitResult> {

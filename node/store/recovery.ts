@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { readdir, readFile, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import {
@@ -12,6 +13,7 @@ import { rezHandle, sameHandle } from "../../protocol/rez-handle.ts";
 import { isPathPart, variantHash } from "../../protocol/variant.ts";
 import type { Catalogue, CatalogueEntry } from "./catalogue.ts";
 import { pathOf } from "./holdings.ts";
+import { isIndexRotten, mendIndex } from "./index-files.ts";
 import { readBootId } from "./owner.ts";
 import { loadRecordOf } from "./record-objects.ts";
 import type { Found, IntendedSpot, Placement, RezCache, Spot } from "./rez-cache.ts";
@@ -25,6 +27,8 @@ export interface RecoveryPlace {
   readonly stagingPath: string;
   readonly hasher: Hasher;
   readonly repositories: ReadonlyMap<string, string>;
+  /** Permission bits of Rez's index files. */
+  readonly indexMode: number;
   /** Told what could not be mended, and has been left for the next opening. */
   readonly onProblem: (problem: string) => void;
 }
@@ -56,14 +60,32 @@ export async function recoverStore(place: RecoveryPlace): Promise<ReadonlySet<Pa
   const found = new Map<string, Found>();
   for (const each of place.rez.ownEntries()) found.set(each.rootPath, each);
   for (const entry of place.catalogue.all()) {
-    if (!isEntry(found.get(pathOf(entry)), entry)) await place.catalogue.remove(entry.hash);
+    if (isEntry(found.get(pathOf(entry)), entry)) continue;
+    if (!(await staysRotten(place, entry, signal))) await place.catalogue.remove(entry.hash);
   }
   for (const each of found.values()) {
     if (each.kind === "rootless") await removeRootless(place, each, signal);
     else await takeUp(place, each);
   }
-  const payloads = [...found.values()].flatMap(({ payload }) => payload ?? []);
-  return new Set(payloads.filter((payload) => place.catalogue.byPayload(payload).length === 0));
+  return strangersIn(place, found.values());
+}
+
+/** Whether only its index file is wrong. It is mended, now or by whoever comes upon it: the tree counts as held. */
+async function staysRotten(place: RecoveryPlace, entry: CatalogueEntry, signal: AbortSignal): Promise<boolean> {
+  if (!existsSync(pathOf(entry)) || !isIndexRotten(place, entry)) return false;
+  await mendIndex(place, entry, signal).catch((error: unknown) => {
+    place.onProblem(`${pathOf(entry)}.json is damaged, and was not mended: ${String(error)}`);
+  });
+  return true;
+}
+
+/** Payloads that lie in the cache as ours and are not in the catalogue. */
+export function strangersIn(
+  { rez, catalogue }: Pick<RecoveryPlace, "rez" | "catalogue">,
+  found: Iterable<Found> = rez.ownEntries(),
+): ReadonlySet<PayloadId> {
+  const payloads = Array.from(found, ({ payload }) => payload).filter((payload) => payload !== undefined);
+  return new Set(payloads.filter((payload) => catalogue.byPayload(payload).length === 0));
 }
 
 /**

@@ -54,6 +54,10 @@ export async function tidy(place: RecoveryPlace, objects: ObjectsCollector, clos
 /** For Rez's lock, behind the scenes. */
 const tidyWaitMs = 60_000;
 
+export function leasedBy(what: string, holder: string): BusyError {
+  return new BusyError(`${what} is leased by ${holder}`, { code: "LEASED", hint: "it is free once that has ended" });
+}
+
 export function beingCopied(path: string): BusyError {
   return new BusyError(`${path} is being written by somebody else just now`, { hint: "try again in a few seconds" });
 }

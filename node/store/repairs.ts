@@ -9,6 +9,7 @@ import { variantText } from "../../protocol/variant.ts";
 import type { Holding, ItemPlace, RepairStore, StagedTree } from "../ports.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
 import { type Holdings, holdingOf, pathOf } from "./holdings.ts";
+import type { IndexFiles } from "./index-files.ts";
 import type { ChunkPlace, JobPlace, PreparedChunks, SegmentDamage, TreeFault } from "./item-jobs.ts";
 import type { ItemWorkers } from "./item-workers.ts";
 import type { ObjectsCollector } from "./objects-collector.ts";
@@ -27,6 +28,7 @@ export interface RepairParts {
   readonly objects: ObjectsCollector;
   /** Once what a crash left has been cleared. */
   readonly tidied: () => Promise<void>;
+  readonly indexFiles: Pick<IndexFiles, "mend">;
   readonly places: Pick<VariantPlaces, "isThere">;
   /** Compares a held tree with its manifest; one that is right counts again. */
   readonly verify: (hash: VariantHash, signal?: AbortSignal) => Promise<readonly TreeFault[]>;
@@ -46,6 +48,7 @@ export class Repairs implements RepairStore {
   async open(hash: VariantHash, record: ReleaseRecord): Promise<DamagedTree | undefined> {
     const { place, objects, workers, space, places } = this.#parts;
     await this.#parts.tidied();
+    await this.#parts.indexFiles.mend(hash);
     const entry = place.catalogue.get(hash);
     if (entry === undefined || entry.payload !== record.payload || !places.isThere(entry)) return undefined;
     if (!lstatSync(pathOf(entry)).isDirectory()) return undefined;

@@ -17,6 +17,8 @@ interface Touch {
  * they were really used.
  */
 export class Retention {
+  /** The program that runs from a variant now, for people. */
+  runnerOf: (variant: VariantHash) => string | undefined = () => undefined;
   readonly #catalogue: Catalogue;
   readonly #onProblem: (problem: string) => void;
   readonly #pins: Set<string>;

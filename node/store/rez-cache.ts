@@ -67,6 +67,12 @@ export interface MarkRequest extends Pick<Placement, "p2pcache" | "indexMode"> {
   readonly signal?: AbortSignal;
 }
 
+interface RewriteOptions {
+  readonly isRotten: () => boolean;
+  readonly indexMode: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
 export type PlaceResult =
   | { readonly kind: "placed"; readonly path: string; readonly suffix: string }
   /** The handle is there already, or is being copied; the tree was left where it is. */
@@ -216,11 +222,23 @@ export class RezCache {
       const now = findSuffix(directory, suffix, handle, this.#wallMs());
       const text = markedText(indexPath, p2pcache);
       if (now?.kind !== "cached" || now.ours || text === undefined) return false;
-      checkNoOtherWriter(directory);
-      const { atime, mtime, mode } = statSync(indexPath);
-      writeIndexFile(directory, suffix, text, (mode & 0o666) | indexMode);
-      utimesSync(indexPath, atime, mtime);
-      syncDirectory(directory);
+      rewriteIndexFile({ directory, suffix }, text, indexMode);
+      return true;
+    } catch (error) {
+      throw cacheError(this.path, error);
+    }
+  }
+
+  /**
+   * Writes an index file of ours anew, if under the lock it is still what it should not be, and its payload is there.
+   * @throws {BusyError} REZ_LOCK_HELD.
+   */
+  async rewriteIndex({ directory, suffix }: Spot, text: string, options: RewriteOptions): Promise<boolean> {
+    try {
+      using _lock = await this.#takeLock(options.signal);
+      const isHere = existsSync(join(directory, suffix)) && !existsSync(join(directory, `.copying-${suffix}`));
+      if (!isHere || !options.isRotten()) return false;
+      rewriteIndexFile({ directory, suffix }, text, options.indexMode);
       return true;
     } catch (error) {
       throw cacheError(this.path, error);
@@ -344,6 +362,16 @@ export class RezCache {
       }
     }
   }
+}
+
+/** Its time, Rez's "last used", stays. */
+function rewriteIndexFile({ directory, suffix }: Spot, text: string, indexMode: number): void {
+  const indexPath = join(directory, `${suffix}.json`);
+  checkNoOtherWriter(directory);
+  const { atime, mtime, mode } = statSync(indexPath);
+  writeIndexFile(directory, suffix, text, (mode & 0o666) | indexMode);
+  utimesSync(indexPath, atime, mtime);
+  syncDirectory(directory);
 }
 
 /** Others' entries never are; ours that Rez cannot use always are; a copy under way never is. */

@@ -82,7 +82,9 @@ export function takenSuffixes(directory: string): Set<string> {
 /** The index file's text; Rez has the variant's requires in `data` where there are variants (REZ.md section 2). */
 export function indexText(handle: RezHandle, requires: readonly string[] | undefined, key: P2pcacheKey): string {
   const data = handle.variables.index === null || requires === undefined ? {} : { data: requires };
-  return JSON.stringify({ handle, ...data, p2pcache: { payload: key.payload, variant: key.variant } });
+  const { payload, variant, adopted } = key;
+  const more = adopted === true ? { adopted } : {};
+  return JSON.stringify({ handle, ...data, p2pcache: { payload, variant, ...more } });
 }
 
 /** The text of an index file with our key in it, and all else as it was; undefined where it cannot be read. */
@@ -110,14 +112,23 @@ function stateOf(directory: string, suffix: string, wallMs: number): Found["kind
 
 /** Undefined where the file cannot be read or has no JSON object in it: Rez's own commands fail on such (section 4). */
 function readIndex(path: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const value: unknown = JSON.parse(readIndexText(path) ?? "");
+    return isMap(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Undefined where there is none that can be read, or what is there is none. */
+export function readIndexText(path: string): string | undefined {
   let file: number | undefined;
   try {
     // Without O_NONBLOCK, a pipe of that name would hang us.
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const stat = fstatSync(file);
     if (!stat.isFile() || stat.size > indexBytesMax) return undefined;
-    const value: unknown = JSON.parse(readFileSync(file, "utf8"));
-    return isMap(value) ? value : undefined;
+    return readFileSync(file, "utf8");
   } catch {
     return undefined;
   } finally {
@@ -125,7 +136,7 @@ function readIndex(path: string): Readonly<Record<string, unknown>> | undefined 
   }
 }
 
-function isHandle(value: unknown): value is RezHandle {
+export function isHandle(value: unknown): value is RezHandle {
   if (!isMap(value) || value.key !== "filesystem.variant" || !isMap(value.variables)) return false;
   const { location, name, version, index, repository_type } = value.variables;
   if (typeof location !== "string" || repository_type !== "filesystem") return false;
@@ -134,7 +145,7 @@ function isHandle(value: unknown): value is RezHandle {
   return index === null || isCount(index);
 }
 
-function parseKey(value: unknown): P2pcacheKey | undefined {
+export function parseKey(value: unknown): P2pcacheKey | undefined {
   if (!isMap(value) || typeof value.payload !== "string" || typeof value.variant !== "string") return undefined;
   try {
     const [payload, variant] = [parsePayloadId(value.payload), parseVariantHash(value.variant)];

@@ -6,6 +6,7 @@ import type { ReleaseRecord } from "../../protocol/record.ts";
 import type { ScrubCandidate, ScrubPosition } from "../../protocol/scrub-round.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
 import { type Holdings, pathOf } from "./holdings.ts";
+import type { IndexFiles } from "./index-files.ts";
 import type { TreeFault } from "./item-jobs.ts";
 import type { ItemWorkers } from "./item-workers.ts";
 import { writeDurably } from "./record-objects.ts";
@@ -16,6 +17,7 @@ export interface ScrubParts {
   readonly positionPath: string;
   readonly holdings: Holdings;
   readonly workers: ItemWorkers;
+  readonly indexFiles: Pick<IndexFiles, "mend">;
   readonly verify: (hash: VariantHash, signal?: AbortSignal) => Promise<readonly TreeFault[]>;
 }
 
@@ -54,6 +56,7 @@ export class Scrub {
     const part = plan?.steps[step];
     if (plan === undefined || part === undefined) return plan !== undefined;
     if (step === 0 && (await this.#parts.holdings.record(entry)) === undefined) return false;
+    if (step === 0) await this.#parts.indexFiles.mend(variant, signal);
     if (await this.#isRight(entry, plan, part)) return true;
     return (await this.#parts.verify(variant, signal)).length === 0;
   }

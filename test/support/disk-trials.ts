@@ -1,4 +1,3 @@
-import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +7,7 @@ import { ItemWorkers } from "../../node/store/item-workers.ts";
 import { PayloadStore } from "../../node/store/payload-store.ts";
 import { P2pCacheError } from "../../protocol/errors.ts";
 import { flipByte, storeOptions } from "../node/store/store-fixture.ts";
+import { bury } from "./buried.ts";
 import { disk } from "./faulty-disk.ts";
 import { noise } from "./noise.ts";
 import { describe, itemBytes, missingChunks, release, removeTree, treeDifferences } from "./payloads.ts";
@@ -26,8 +26,6 @@ fs.mkdirSync(join(folder, "bin"));
 fs.symlinkSync("/bin/true", join(folder, "bin/sync"));
 process.env.PATH = `${join(folder, "bin")}:${process.env.PATH}`;
 const workers = ItemWorkers.open();
-/** A process that is no more. */
-const dead = spawnSync("/bin/true").pid;
 
 // The database's own calls cannot be seen; its writes are calls too.
 for (const name of ["put", "del", "batch"] as const) {
@@ -82,7 +80,7 @@ async function failAt(count: number): Promise<boolean> {
   const machine = fs.mkdtempSync(join(folder, "machine-"));
   const store = await open(machine);
   await prepare(store);
-  disk.fail(fault, count, fault === "EROFS" ? 1 << 20 : 1);
+  disk.fail(fault, count, fault === "EROFS" || fault === "slow" ? 1 << 20 : 1);
   const error = await perform(store).then(
     () => undefined,
     (reason: unknown) => reason,
@@ -179,17 +177,6 @@ async function repairOne(store: PayloadStore): Promise<void> {
     await store.repairs.mend(payload.hash, tree);
   } finally {
     await store.repairs.leave(tree);
-  }
-}
-
-/** What the crashed process holds belongs to a dead one from now on. */
-function bury(machine: string): void {
-  const cache = join(machine, "cache/.sys");
-  const files = [join(machine, "state/owner"), join(cache, "p2pcache/owner"), join(cache, ".lock.lock")];
-  const drafts = fs.readdirSync(join(cache, "p2pcache")).filter((name) => /^\.(claim|break)-/.test(name));
-  for (const path of [...files, ...drafts.map((name) => join(cache, "p2pcache", name))]) {
-    const text = fs.existsSync(path) ? fs.readFileSync(path, "utf8") : "";
-    if (text !== "") fs.writeFileSync(path, text.replace(`"pid":${process.pid},`, `"pid":${dead},`));
   }
 }
 

@@ -1,6 +1,8 @@
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import * as assert from "uvu/assert";
 import { Evictor } from "../../node/evictor.ts";
 import { type Lease, Leases } from "../../node/leases.ts";
 import { noLog } from "../../node/log.ts";
@@ -16,6 +18,7 @@ import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
 import type { SignedKeepList } from "../../protocol/keep-alive.ts";
 import { KeepIndex } from "../../protocol/keep-index.ts";
 import { storeOptions } from "../node/store/store-fixture.ts";
+import { bury } from "./buried.ts";
 import { engine, fill, type Payload, removeTree, repository } from "./payloads.ts";
 
 export const hourMs = 3_600_000;
@@ -24,7 +27,7 @@ export const limits: EvictionLimits = {
   maxVariants: undefined,
   maxAgeMs: undefined,
   freeBytesMin: 100_000,
-  pinnedBytesMax: 32_000,
+  pinnedBytesMax: 12_000,
   minIdleMs: 24 * hourMs,
 };
 /** Of the disk; what others write there leaves less. */
@@ -35,6 +38,8 @@ abstract class Machine {
   nowMs: number = Math.floor(Date.now() / 1000) * 1000;
   filledBytes = 0;
   lists: readonly SignedKeepList[] = [];
+  /** How many other machines have a variant too. */
+  readonly copies: Map<VariantHash, number> = new Map();
   leases!: Leases;
   evictor!: Evictor;
   readonly #held = new Map<VariantHash, Lease>();
@@ -68,7 +73,7 @@ abstract class Machine {
       store: evicted as ConstructorParameters<typeof Evictor>[0]["store"],
       leases: this.leases,
       keeps: () => this.keeps(),
-      directory: () => undefined,
+      directory: () => ({ copies: (variant) => this.copies.get(variant) ?? 0 }),
       isFetched: () => false,
       limits: () => limits,
       clock: { monotonicMs: () => this.nowMs, wallMs: () => this.nowMs },
@@ -107,8 +112,10 @@ abstract class Machine {
   abstract pin(variant: VariantHash): Promise<void>;
   abstract unpin(variant: VariantHash): Promise<void>;
   abstract damage(variant: VariantHash): Promise<void>;
-  /** Ends the process in good order, or not, and starts another one. */
+  /** Ends the process in good order, and starts another one. */
   abstract restart(): Promise<void>;
+  /** Ends the process as it is, and starts another one. */
+  abstract crash(): Promise<void>;
   abstract [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -149,13 +156,14 @@ export class MemoryMachine extends Machine {
       isPinned: (variant: VariantHash) => this.#pins.has(variant),
     };
     const { store } = this;
-    const leased = {
+    const leased: Parameters<typeof Leases.open>[0] = {
       leases: async () => this.#written,
       noteLease: async (id: string, lease: object | undefined) => {
         if (lease === undefined) this.#written.delete(id);
         else this.#written.set(id, JSON.parse(JSON.stringify(lease)));
       },
     };
+    Object.defineProperty(leased, "runnerOf", { set: (runnerOf) => Object.assign(store, { runnerOf }) });
     return { evicted: { retention, space: store.space, remove: store.remove.bind(store) }, leased };
   }
 
@@ -193,6 +201,10 @@ export class MemoryMachine extends Machine {
   }
 
   async restart(): Promise<void> {
+    await this.begin();
+  }
+
+  async crash(): Promise<void> {
     await this.begin();
   }
 
@@ -250,6 +262,17 @@ export class DiskMachine extends Machine {
 
   async restart(): Promise<void> {
     await this.store[Symbol.asyncDispose]();
+    await this.#open();
+  }
+
+  /** Its disk is what it was before the store ended in good order: that was another one. */
+  async crash(): Promise<void> {
+    const before = `${this.#folder}-crashed`;
+    assert.is(spawnSync("cp", ["-a", this.#folder, before]).status, 0);
+    await this.store[Symbol.asyncDispose]();
+    removeTree(this.#folder);
+    fs.renameSync(before, this.#folder);
+    bury(this.#folder);
     await this.#open();
   }
 

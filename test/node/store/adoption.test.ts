@@ -71,6 +71,24 @@ test("its index file keeps all that Rez reads, and its last use", async (context
   assert.equal([fs.statSync(indexPath).mtimeMs, modeOf(indexPath)], [1_700_000_000_000, 0o666]);
 });
 
+test("its index file is written anew where it rotted, and not where Rez has its own again", async (context) => {
+  const { open, payload } = context;
+  const { indexPath } = copyOf(context);
+  const rez = fs.readFileSync(indexPath, "utf8");
+  const store = await open();
+  const { path } = await adopt(store, payload);
+  const marked = fs.readFileSync(indexPath, "utf8");
+  fs.writeFileSync(indexPath, marked.replace('"handle"', '"handlf"'));
+  assert.equal((await store.check()).faults, [`${indexPath}: the index file is damaged`]);
+  await store.bookkeeping.mend();
+  assert.equal(JSON.parse(fs.readFileSync(indexPath, "utf8")).p2pcache, JSON.parse(marked).p2pcache);
+  assert.equal([store.holding(payload.hash)?.path, (await store.check()).faults], [path, []]);
+
+  fs.writeFileSync(indexPath, rez);
+  await store.bookkeeping.mend();
+  assert.equal([fs.readFileSync(indexPath, "utf8"), store.holdings()], [rez, []]);
+});
+
 test("verify finds other content in what was adopted, and not modes, times and what programs wrote beside", async (context) => {
   const { open, payload } = context;
   const { path } = copyOf(context);

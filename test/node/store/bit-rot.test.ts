@@ -13,12 +13,12 @@ import { FetchWorld, publishSample } from "../../support/fetch-world.ts";
 import { noise } from "../../support/noise.ts";
 import { engine, removeTree } from "../../support/payloads.ts";
 import { listTree } from "../../support/trees.ts";
-import { storeOptions } from "./store-fixture.ts";
+import { flipByte, storeOptions } from "./store-fixture.ts";
 
 const isLong = process.env.P2PCACHE_LONG !== undefined;
 const seed = Number(process.env.P2PCACHE_SEED ?? Date.now() % 1_000_000);
-/** Rounds of each kind and flips in each: 500 in the gate. */
-const plan = { payload: 25 * 12, objects: 10 * 8, have: 8 * 5, level: 16 * 5 };
+/** Flips of each kind, as rounds and flips in each: 540 in the gate. */
+const plan = { payload: 25 * 12, objects: 10 * 8, have: 8 * 5, level: 16 * 5, index: 20 * 2 };
 const factor = isLong ? 10 : 1;
 
 /** A machine with a release on its disk, whose only source is a peer that has it too. */
@@ -29,6 +29,8 @@ class Rotting implements AsyncDisposable {
   hash!: VariantHash;
   expected: string[] = [];
   node!: DiskNode;
+  /** How many bits were flipped. */
+  flips = 0;
   #names = 0;
 
   static async open(): Promise<Rotting> {
@@ -66,6 +68,7 @@ class Rotting implements AsyncDisposable {
 
   /** Flips a bit somewhere in one of these files. */
   flip(paths: readonly string[]): string {
+    this.flips++;
     const path = paths[Math.floor(this.random() * paths.length)]!;
     const { mode, atime, mtime, size } = fs.statSync(path);
     fs.chmodSync(path, 0o600);
@@ -122,8 +125,17 @@ function filesIn(path: string): string[] {
   return names.filter((name) => fs.lstatSync(name).isFile() && fs.lstatSync(name).size > 0).sort();
 }
 
-async function inRounds(count: number, each: number, round: (round: number, flips: number) => Promise<void>) {
-  for (let i = 0; i * each < count * factor; i++) await round(i, each);
+/** Until so many bits have been flipped: a round may find nothing to flip one in. */
+async function inRounds(
+  rotting: Rotting,
+  count: number,
+  each: number,
+  round: (round: number, flips: number) => Promise<void>,
+) {
+  for (let i = 0; rotting.flips < count * factor; i++) {
+    assert.ok(i * each < 10 * count * factor, `${rotting.flips} flips in ${i} rounds`);
+    await round(i, each);
+  }
 }
 
 test(`bits that flip in payload files are found by whoever looks, and repaired from a peer (seed ${seed})`, async () => {
@@ -132,7 +144,7 @@ test(`bits that flip in payload files are found by whoever looks, and repaired f
   const served = (await rotting.node.store.serve(rotting.node.store.holding(hash)!.payload))!;
   for (let item = 0; item < served.index.items; item++) hashes.add(bytesToHex(engine.hash(await served.load(item))));
   const place = rotting.tree;
-  await inRounds(plan.payload, 12, async (round, flips) => {
+  await inRounds(rotting, plan.payload, 12, async (round, flips) => {
     const { store } = rotting.node;
     const flipped = new Set(Array.from({ length: flips }, () => rotting.flip(filesIn(rotting.tree))));
     const isSame = listTree(rotting.tree).join() === rotting.expected.join();
@@ -155,7 +167,7 @@ test(`bits that flip in payload files are found by whoever looks, and repaired f
 test(`bits that flip in records and segments are found by fsck, and reach no peer (seed ${seed})`, async () => {
   await using rotting = await Rotting.open();
   const envelope = Buffer.from((await rotting.node.store.record(rotting.hash))!);
-  await inRounds(plan.objects, 8, async (round, flips) => {
+  await inRounds(rotting, plan.objects, 8, async (round, flips) => {
     const { store } = rotting.node;
     const objects = join(rotting.own, "objects");
     const before = contentsOf(objects);
@@ -171,9 +183,43 @@ test(`bits that flip in records and segments are found by fsck, and reach no pee
   });
 });
 
+test(`bits that flip in Rez's index file are found, and mended from the record (seed ${seed})`, async () => {
+  await using rotting = await Rotting.open();
+  const index = `${rotting.tree}.json`;
+  const before = fs.readFileSync(index, "utf8");
+  const lastUse = fs.statSync(index).mtime;
+  await inRounds(rotting, plan.index, 2, async (round, flips) => {
+    for (let i = 0; i < flips; i++) rotting.flip([index]);
+    const isSame = fs.readFileSync(index, "utf8") === before;
+    const what = `round ${round}: ${fs.readFileSync(index, "utf8")}`;
+    assert.is((await rotting.node.store.check()).faults.length, isSame ? 0 : 1, what);
+    await menders[round % menders.length]!(rotting);
+    assert.equal(JSON.parse(fs.readFileSync(index, "utf8")), JSON.parse(before), what);
+    assert.equal(fs.statSync(index).mtime, lastUse, "Rez's last use stays");
+    assert.is(`${rotting.tree}.json`, index, what);
+    await rotting.isWholeAgain(what);
+  });
+});
+
+/** Whoever comes upon a rotten index file has it mended. */
+const menders: readonly ((rotting: Rotting) => Promise<unknown>)[] = [
+  ({ node }) => node.store.bookkeeping.mend(),
+  ({ node, hash }) => node.store.scrub.look(hash, 0),
+  async (rotting) => {
+    await rotting.stop();
+    await rotting.start();
+    await rotting.node.store.verifyUnsure();
+  },
+  async ({ node, hash }) => {
+    flipByte(join(node.store.holdings()[0]!.path, "bin/one"));
+    await node.store.verify(hash);
+    await node.fetcher.fetch(hash);
+  },
+];
+
 test(`bits that flip in the bitmap of what is on its way change nothing (seed ${seed})`, async () => {
   await using rotting = await Rotting.open();
-  await inRounds(plan.have, 5, async (round, flips) => {
+  await inRounds(rotting, plan.have, 5, async (round, flips) => {
     const { store, fetcher } = rotting.node;
     await store.remove(rotting.hash);
     const cut = new AbortController();
@@ -191,7 +237,7 @@ test(`bits that flip in the bitmap of what is on its way change nothing (seed ${
 test(`with bits that flip in the database a node starts, and holds what it held (seed ${seed})`, async () => {
   await using rotting = await Rotting.open();
   const [held] = rotting.node.store.holdings();
-  await inRounds(plan.level, 5, async (round, flips) => {
+  await inRounds(rotting, plan.level, 5, async (round, flips) => {
     await rotting.stop();
     const index = join(rotting.folder, "state", "index");
     for (let i = 0; i < flips; i++) rotting.flip(filesIn(index));

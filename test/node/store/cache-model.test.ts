@@ -10,6 +10,7 @@ import { ItemWorkers } from "../../../node/store/item-workers.ts";
 import { P2pCacheError } from "../../../protocol/errors.ts";
 import type { ChunkHash, VariantHash } from "../../../protocol/hash.ts";
 import { compareNamings } from "../../../protocol/keep-index.ts";
+import { variantHash } from "../../../protocol/variant.ts";
 import { signedList } from "../../support/keep-lists.ts";
 import { DiskMachine, hourMs, limits, type Machine, MemoryMachine } from "../../support/model-machines.ts";
 import { noise } from "../../support/noise.ts";
@@ -31,6 +32,7 @@ const seed = Number(process.env.P2PCACHE_SEED ?? Date.now() % 1_000_000);
 
 const names = ["ant", "bee", "cat", "dog", "eel"];
 const variants = names.map((name) => variantOf(name));
+const hashes = variants.map((variant) => variantHash(variant, engine.hash));
 type Content = Omit<Payload, "hash" | "record" | "envelope"> & { readonly built: Parameters<typeof releaseOf>[0] };
 let contents: Content[] = [];
 let workers: ItemWorkers;
@@ -93,9 +95,22 @@ function checkGone(
     const naming = keeps.best(variants[i]!);
     return naming?.isExpired === true ? undefined : naming;
   };
+  const copiesOf = (i: number) => machine.copies.get(hashes[i]!) ?? 0;
   const isHeldFast = (i: number) => {
     const isRecent = machine.nowMs - (model.used.get(i) ?? 0) < limits.minIdleMs;
     return model.leased.has(i) || model.pinned.has(i) || isRecent;
+  };
+  /** Lists keep `pinnedBytesMax` only: what is pinned counts first, then what is at least as important. */
+  const isBeyondPinned = (i: number) => {
+    const counts = (other: number) => {
+      const naming = namingOf(other);
+      if (model.pinned.has(other)) return true;
+      if (naming === undefined) return false;
+      const order = compareNamings(naming, namingOf(i)!);
+      return order < 0 || (order === 0 && hashes[other]! <= hashes[i]!);
+    };
+    const first = [...before].filter(([other]) => counts(other));
+    return first.reduce((sum, [, { record }]) => sum + record.root.bytes, 0) > limits.pinnedBytesMax;
   };
   for (const i of gone) {
     assert.not(isHeldFast(i), `P5: ${names[i]} was evicted, and is leased, pinned or was used just now`);
@@ -103,9 +118,18 @@ function checkGone(
     if (naming === undefined) continue;
     const coming = comes === undefined ? undefined : namingOf(comes);
     if (comes !== undefined) {
+      const hasNoForce = coming === undefined && copiesOf(i) > 0 && isBeyondPinned(i);
+      if (hasNoForce) beyond++;
       assert.ok(
-        coming !== undefined && compareNamings(coming, naming) < 0,
+        hasNoForce || (coming !== undefined && compareNamings(coming, naming) < 0),
         `P5: listed ${names[i]} went for a lesser one`,
+      );
+    }
+    const copied = [...before.keys()].filter((other) => namingOf(other) !== undefined && copiesOf(other) > 0);
+    if (comes === undefined && copiesOf(i) === 0) {
+      assert.ok(
+        copied.every((other) => gone.includes(other) || isHeldFast(other)),
+        `P5: the last copy of ${names[i]} went before one of which there are more`,
       );
     }
     const lesser = [...before.keys()].filter((other) => !gone.includes(other) && other !== comes && !isHeldFast(other));
@@ -120,6 +144,10 @@ function checkGone(
 
 /** A test in which nothing ever goes would say nothing. */
 let evictions = 0;
+/** Of them, what a list names beyond what lists may keep. */
+let beyond = 0;
+/** Fetches that would have taken a tree from under a program. */
+let refusals = 0;
 
 async function codeOf(work: Promise<unknown>): Promise<string> {
   return await work.then(
@@ -137,6 +165,11 @@ async function fetchRelease(model: Model, machine: Machine, i: number, payload: 
   const code = await codeOf(machine.fetch(payload, cut));
   checkGone(model, machine, before, i);
   const { revision } = payload.record;
+  if (before.has(i) && model.leased.get(i) === "process" && revision >= model.seen[i]!) {
+    assert.is(code, "LEASED", "P5: a program runs from what would be replaced");
+    refusals++;
+    return;
+  }
   if (revision < model.seen[i]!) return assert.ok(["RECORD_OUTDATED", "NO_SPACE"].includes(code), `P6: ${code}`);
   assert.ok(["done", "NO_SPACE"].includes(code), code);
   // Its old revision may have made room for it.
@@ -196,6 +229,9 @@ const steps: Readonly<Record<string, (i: number, more: number) => Step>> = {
     const expires = `${new Date(machine.nowMs + 48 * hourMs).toISOString().slice(0, 19)}Z`;
     machine.lists = [signedList("fx", (machine.lists[0]?.version ?? 0) + 1, keep, { expires })];
   },
+  copies: (i, more) => async (_, machine) => {
+    machine.copies.set(hashes[i]!, more % 3);
+  },
   passTime: (_, more) => async (__, machine) => {
     machine.nowMs += (more % 40) * hourMs;
   },
@@ -229,6 +265,10 @@ const steps: Readonly<Record<string, (i: number, more: number) => Step>> = {
     await machine.restart();
     for (const [i, how] of model.leased) if (how === "connection") model.leased.delete(i);
   },
+  crash: () => async (model, machine) => {
+    await machine.crash();
+    for (const [i, how] of model.leased) if (how === "connection") model.leased.delete(i);
+  },
 };
 
 async function mend(
@@ -251,20 +291,9 @@ function hashOf(model: Model, i: number): VariantHash {
 
 /** Fetches and what fills the cache come more often than the rest. */
 const words = [
-  ...[
-    "fetch",
-    "fetch",
-    "fetch",
-    "fetch",
-    "fetch",
-    "fetch",
-    "fetch",
-    "passTime",
-    "passTime",
-    "passTime",
-    "publish",
-    "list",
-  ],
+  ...Array<string>(9).fill("fetch"),
+  ...Array<string>(4).fill("passTime"),
+  ...["publish", "list", "list", "copies"],
   ...Object.keys(steps),
 ];
 
@@ -283,8 +312,11 @@ async function holds(open: () => Promise<Machine>, numRuns: number): Promise<voi
     }
   });
   evictions = 0;
+  beyond = 0;
+  refusals = 0;
   await fc.assert(property, { numRuns, seed });
   assert.ok(evictions >= numRuns / 4, `${evictions} evictions in ${numRuns} runs`);
+  assert.ok(numRuns < 1_000 || (beyond > 0 && refusals > 0), `${beyond} beyond what lists keep, ${refusals} refusals`);
 }
 
 test(`P4, P5 and P6 hold whatever is done, without a disk (seed ${seed})`, async () => {

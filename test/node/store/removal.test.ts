@@ -1,7 +1,12 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
+import { Leases } from "../../../node/leases.ts";
+import { processMark } from "../../../node/store/owner.ts";
 import type { PayloadStore } from "../../../node/store/payload-store.ts";
+import { systemTiming } from "../../../node/store/rez-lock.ts";
 import { fill, type Payload, release, variantOf, writeSampleTree } from "../../support/payloads.ts";
 import { fetch, rejects, type StoreContext, stage, storeSuite } from "./store-fixture.ts";
 
@@ -63,6 +68,46 @@ test("what cannot be removed stays held, and is served again", async ({ open, pa
   fs.unlinkSync(join(cachePath, ".sys/.lock.lock"));
 });
 
+test("what has a rotten index file is removed like all else", async ({ open, payload, cachePath }) => {
+  const store = await open();
+  const path = await fetch(store, payload);
+  fs.writeFileSync(`${path}.json`, "{");
+  assert.is((await store.remove(payload.hash))?.path, path);
+  assert.equal(
+    fs.readdirSync(cachePath).filter((name) => name !== ".sys"),
+    [],
+  );
+});
+
+test("what a program runs from is not replaced by a newer revision until it has ended (P5)", async (context) => {
+  const { open, payload, source } = context;
+  const store = await open();
+  const path = await fetch(store, payload);
+  const newer = await release(source, { revision: 1, supersedes: payload.record });
+  const staged = await stage(store, newer);
+  await fill(staged, newer);
+  const [leases, child] = [await Leases.open(store.retention, assert.unreachable), spawn("sleep", ["60"])];
+  await once(child, "spawn");
+  const lease = await leases.hold({ variants: [payload.hash], name: "maya", process: processMark(child.pid!) });
+  await lease.leave();
+  // `run` takes one before it fetches.
+  await leases.hold({ variants: [payload.hash], name: "run" });
+  const isRefused = async (work: Promise<unknown>) => {
+    assert.match((await rejects(work, "LEASED")).message, `leased by pid ${child.pid} (maya)`);
+    assert.equal([store.holding(payload.hash)?.path, await store.verify(payload.hash)], [path, []]);
+  };
+  try {
+    await isRefused(store.commit(newer.hash, staged));
+    await store.leave(staged);
+    await isRefused(stage(store, newer));
+  } finally {
+    child.kill();
+    await once(child, "exit");
+  }
+  assert.not.equal(await fetch(store, newer), path);
+  assert.not(fs.existsSync(path));
+});
+
 test("segments that another variant names stay", async (context) => {
   const { open, payload, source } = context;
   const store = await open();
@@ -115,6 +160,27 @@ test("what earlier removals left under objects is gone after the next start, and
   await third.remove(orphan.hash);
   assert.equal(objects(context), [...namesOf(payload), `${"0".repeat(64)}.dsse.json`].sort());
   assert.equal(await third.verify(payload.hash), []);
+});
+
+test("while the database is made anew, removals take nothing of what is held", async ({ open, source }) => {
+  const store = await open({ lock: systemTiming });
+  const payloads: Payload[] = [];
+  for (let i = 0; i < 30; i++) payloads.push(await release(source, { variant: variantOf(`held${i}`) }));
+  for (const payload of payloads) await fetch(store, payload);
+  const [first, second, third, ...others] = payloads;
+  let rebuilt: Promise<void> | undefined;
+  const onHidden = () => {
+    rebuilt ??= store.bookkeeping.rebuild();
+  };
+  await Promise.all([first!, second!, third!].map(({ hash }) => store.remove(hash, { onHidden })));
+  await rebuilt!;
+  await store.remove(first!.hash);
+  assert.equal((await store.check()).faults, []);
+  const held = new Set(store.holdings().map(({ variant }) => variant));
+  for (const { hash, record } of others) {
+    assert.ok(held.has(hash), record.variant.name);
+    assert.equal(await store.verify(hash), []);
+  }
 });
 
 test("what lies in the cache and cannot be taken up just now keeps its record", async (context) => {
