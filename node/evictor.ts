@@ -59,6 +59,7 @@ export interface Collected {
 /** Carries out what `planEviction` says, and explains it. One plan is carried out at a time. */
 export class Evictor {
   readonly #parts: EvictorParts;
+  readonly #stop = new AbortController();
   #last: Promise<unknown> = Promise.resolve();
   /** What the lists name of what is held, as far as it was asked for. */
   #namings: { readonly index: KeepIndex; readonly byVariant: Map<VariantHash, Naming | "none"> } | undefined;
@@ -80,11 +81,12 @@ export class Evictor {
   /** Removes what must go; `toLow`: down to the low watermark in any case. */
   collect(options: { readonly toLow: boolean; readonly signal?: AbortSignal }): Promise<Collected> {
     return this.#alone(async () => {
-      const { toLow, signal } = options;
+      const { toLow } = options;
+      const signal = AbortSignal.any([this.#stop.signal, ...[options.signal ?? []].flat()]);
       const plan = await this.#plan({ kind: "tidy", toLow });
       const lines: KeptLine[] = [];
       for (const line of plan.lines) {
-        lines.push(line.goes && !signal?.aborted ? await this.#remove(line, signal) : this.#shown(line, "kept"));
+        lines.push(line.goes && !signal.aborted ? await this.#remove(line, signal) : this.#shown(line, "kept"));
       }
       const gone = lines.filter(({ outcome }) => outcome === "removed");
       return { freedBytes: gone.reduce((sum, { bytes }) => sum + bytes, 0), lines, missing: missingText(plan) };
@@ -101,7 +103,7 @@ export class Evictor {
       if (isFull || count > maxVariants || (freeInodes ?? Number.POSITIVE_INFINITY) < evictionInodesMin)
         await this.tidy();
     } catch (error) {
-      this.#parts.log("warn", "eviction-failed", { reason: (error as Error).message });
+      this.#noteFailure(error);
     }
   }
 
@@ -109,15 +111,15 @@ export class Evictor {
   async tidy(): Promise<void> {
     try {
       const { missing } = await this.collect({ toLow: false });
-      if (missing !== undefined) this.#parts.log("warn", "cache-too-full", { missing });
+      if (missing !== undefined && !this.#stop.signal.aborted) this.#parts.log("warn", "cache-too-full", { missing });
     } catch (error) {
-      this.#parts.log("warn", "eviction-failed", { reason: (error as Error).message });
+      this.#noteFailure(error);
     }
   }
 
   /**
    * Makes room for a release that is about to be fetched; answers whether something went.
-   * @throws {NoSpaceError} when not enough may go for it: then nothing has.
+   * @throws {NoSpaceError} when not enough may go for it: then nothing has; what it was stopped with.
    */
   makeRoom(record: ReleaseRecord, need: Need): Promise<boolean> {
     return this.#alone(async () => {
@@ -133,7 +135,8 @@ export class Evictor {
       if (plan.missing !== undefined) throw noRoom(variantText(record.variant), missingText(plan)!);
       let hasGone = false;
       for (const line of plan.lines.filter(({ goes }) => goes)) {
-        hasGone = (await this.#remove(line, undefined)).outcome === "removed" || hasGone;
+        this.#stop.signal.throwIfAborted();
+        hasGone = (await this.#remove(line, this.#stop.signal)).outcome === "removed" || hasGone;
       }
       return hasGone;
     });
@@ -230,6 +233,11 @@ export class Evictor {
     this.#explained = undefined;
   }
 
+  /** Nothing is removed any more: what is being removed is let go of, where its directory has not been taken out yet. */
+  stop(reason: Error): void {
+    this.#stop.abort(reason);
+  }
+
   /** Waits for what is being carried out. */
   async settled(): Promise<void> {
     await this.#last;
@@ -276,7 +284,7 @@ export class Evictor {
   }
 
   /** Looks again first: somebody may have begun to use it since the plan was made (P5). */
-  async #remove(line: PlanLine, signal: AbortSignal | undefined): Promise<KeptLine> {
+  async #remove(line: PlanLine, signal: AbortSignal): Promise<KeptLine> {
     const { store, log, announce, limits, clock } = this.#parts;
     const { variant } = line.held;
     const hold = await this.holdOf(variant);
@@ -290,7 +298,7 @@ export class Evictor {
       return this.#shown({ ...line, goes: false, held: { ...line.held, replicas: 0 } }, "kept");
     const shown = this.#shown(line, "removed");
     try {
-      await store.remove(variant, { onHidden: announce, ...(signal === undefined ? {} : { signal }) });
+      await store.remove(variant, { onHidden: announce, signal });
       log("info", "variant-evicted", { ...shown });
       return shown;
     } catch (error) {
@@ -315,8 +323,16 @@ export class Evictor {
     return { handle, variant, bytes, outcome, reason: reasonText(line, this.#parts.clock.wallMs()) };
   }
 
+  #noteFailure(error: unknown): void {
+    if (this.#stop.signal.aborted) return;
+    this.#parts.log("warn", "eviction-failed", { reason: (error as Error).message });
+  }
+
   #alone<Result>(work: () => Promise<Result>): Promise<Result> {
-    const result = this.#last.then(work);
+    const result = this.#last.then(() => {
+      this.#stop.signal.throwIfAborted();
+      return work();
+    });
     this.#last = result.catch(() => undefined);
     return result;
   }

@@ -231,8 +231,15 @@ export class Keeping implements AsyncDisposable {
     this.#high = this.#high.then(() => (this.#stop.signal.aborted ? undefined : this.#evictor.collectIfHigh()));
   }
 
+  /** Begins to end: nothing is evicted any more, for a fetch neither. */
+  stop(): void {
+    const reason = new Error("the node stops");
+    this.#stop.abort(reason);
+    this.#evictor.stop(reason);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort(new Error("the node stops"));
+    this.stop();
     await this.#ended;
     await this.#high;
     await this.#prefetching;

@@ -342,6 +342,7 @@ export class CacheNode implements AsyncDisposable {
     parts.use(this.#upkeep);
     parts.use(this.#keeping);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
+    parts.defer(() => this.#keeping.stop()); // A fetch may wait for room.
   }
 
   #keepingParts({ keeping }: NodeOptions): KeepingParts {

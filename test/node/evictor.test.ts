@@ -18,8 +18,9 @@ interface World {
   readonly used: Map<string, number>;
   readonly leased: Map<VariantHash, string>;
   readonly copies: Map<string, number>;
+  readonly logged: string[];
   /** Called before one is removed. */
-  onRemove: (name: string) => void;
+  onRemove: (name: string, signal?: AbortSignal) => unknown;
 }
 
 /** Variants of 100 bytes each, the first one unused for the longest; `maxBytes` is the cache's limit. */
@@ -33,12 +34,13 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
     }),
   );
   const used = new Map(names.map((name, i) => [name, nowMs - (50 - i) * dayMs]));
-  const removed: string[] = [];
+  const [removed, logged]: [string[], string[]] = [[], []];
   const [leased, copies] = [new Map<VariantHash, string>(), new Map<string, number>()];
   const index = new KeepIndex(keep.length === 0 ? [] : [signedList("fx", 1, keep)], place, nowMs);
   const nameOf = (hash: VariantHash) => entries.get(hash)!.variant.name;
   const scene: Omit<World, "evictor"> & { evictor?: Evictor } = {
     removed,
+    logged,
     used,
     leased,
     copies,
@@ -59,8 +61,8 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
           return { usedBytes, freeBytes: 1e9, freeInodes: undefined, blockBytes: 1, comingVariants: 0 };
         },
       },
-      remove: async (hash: VariantHash) => {
-        scene.onRemove(nameOf(hash));
+      remove: async (hash: VariantHash, { signal }: { readonly signal?: AbortSignal }) => {
+        await scene.onRemove(nameOf(hash), signal);
         removed.push(nameOf(hash));
         entries.delete(hash);
       },
@@ -74,7 +76,7 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
       ...{ pinnedBytesMax: 1e9, minIdleMs: dayMs },
     }),
     clock: { monotonicMs: () => 0, wallMs: () => nowMs },
-    log: () => undefined,
+    log: (_level: string, event: string) => logged.push(event),
     announce: () => undefined,
   };
   scene.evictor = new Evictor(parts as unknown as EvictorParts);
@@ -137,6 +139,32 @@ test("one that cannot be removed keeps no other from going, and says why", async
   assert.is(freedBytes, 100);
 });
 
+test("an evictor that is stopped removes no more of what it has planned, and says nothing of it", async () => {
+  const scene = world(["a", "b", "c", "d"], 100);
+  scene.onRemove = (name) => name === "b" && scene.evictor.stop(new Error("the node stops"));
+  await scene.evictor.collectIfHigh();
+  await scene.evictor.tidy();
+  assert.equal(scene.removed, ["a", "b"]);
+  assert.equal(scene.logged, ["variant-evicted", "variant-evicted"]);
+});
+
+test("an evictor that is stopped waits no longer for Rez's lock, for a fetch neither, and nobody gets room after that", async () => {
+  for (const way of ["watermark", "fetch"]) {
+    const scene = world(["a", "b", "c", "d"], 400);
+    scene.onRemove = async (_name, signal) => {
+      const gone = Promise.withResolvers<never>();
+      signal?.addEventListener("abort", () => gone.reject(signal.reason));
+      scene.evictor.stop(new Error("the node stops"));
+      await gone.promise;
+    };
+    if (way === "watermark") await scene.evictor.collectIfHigh();
+    else assert.is((await failed(scene.evictor.makeRoom(record, need))).message, "the node stops");
+    assert.is((await failed(scene.evictor.makeRoom(record, need))).message, "the node stops");
+    await scene.evictor.settled();
+    assert.equal([scene.removed, scene.logged], [[], []], way);
+  }
+});
+
 test("room is made for a fetch, and for two at once no more than both need", async () => {
   const scene = world(["a", "b", "c", "d"], 400);
   assert.ok(await scene.evictor.makeRoom(record, need));
@@ -175,5 +203,12 @@ test("a dry run removes nothing, and explains like the run itself", async () => 
   );
   assert.equal(scene.removed, []);
 });
+
+async function failed(work: Promise<unknown>): Promise<Error> {
+  return await work.then(
+    () => new Error("it did not fail"),
+    (error: Error) => error,
+  );
+}
 
 test.run();
