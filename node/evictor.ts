@@ -6,6 +6,7 @@ import {
   explainHeld,
   type HeldFacts,
   type Hold,
+  listsMayKeep,
   type PlanLine,
   planEviction,
 } from "../protocol/eviction.ts";
@@ -219,6 +220,16 @@ export class Evictor {
       .entries()
       .filter(isWanted)
       .map(({ hash }) => hash);
+  }
+
+  /** Whether lists may keep one that is not here yet: what they may not would go again, and be prefetched again. */
+  mayBeKept(coming: { readonly bytes: number; readonly naming: Naming }): boolean {
+    const { store, limits } = this.#parts;
+    const held = store.retention.entries().map(({ hash, variant, bytes }) => {
+      const hold = store.retention.isPinned(hash) ? ({ kind: "pinned" } as const) : undefined;
+      return { bytes, naming: this.#namingOf(hash, variant), hold };
+    });
+    return listsMayKeep(coming, held, limits().pinnedBytesMax);
   }
 
   /** What holds a variant now, whatever the lists say. */

@@ -148,6 +148,20 @@ export function explainHeld(held: HeldFacts, input: EvictionInput): PlanLine | u
   return lineOf({ ...candidate, goes: candidate.isAged });
 }
 
+/** Whether lists have force for one that is to come: beside what is pinned here, and listed and as important as it. */
+export function listsMayKeep(
+  coming: { readonly bytes: number; readonly naming: Naming },
+  held: readonly Pick<HeldFacts, "bytes" | "naming" | "hold">[],
+  pinnedBytesMax: number,
+): boolean {
+  let { bytes } = coming;
+  for (const { naming, hold, bytes: more } of held) {
+    const comesFirst = naming?.isExpired === false && compareNamings(naming, coming.naming) <= 0;
+    if (hold?.kind === "pinned" || comesFirst) bytes += more;
+  }
+  return bytes <= pinnedBytesMax;
+}
+
 interface Candidate {
   readonly held: HeldFacts;
   readonly tier: number;
@@ -228,12 +242,8 @@ function compareImportance(a: HeldFacts, b: HeldFacts): number {
 /** The naming of what is to come, unless more important variants have taken all that lists may keep. */
 function forceOfComing({ held, limits, goal }: EvictionInput): Naming | undefined {
   if (goal.kind === "tidy" || goal.naming === undefined || goal.naming.isExpired) return undefined;
-  let bytes = goal.bytes;
-  for (const { naming, hold, bytes: more } of held) {
-    const comesFirst = naming?.isExpired === false && compareNamings(naming, goal.naming) <= 0;
-    if (hold?.kind === "pinned" || comesFirst) bytes += more;
-  }
-  return bytes <= limits.pinnedBytesMax ? goal.naming : undefined;
+  const { bytes, naming } = goal;
+  return listsMayKeep({ bytes, naming }, held, limits.pinnedBytesMax) ? naming : undefined;
 }
 
 /** What is to come takes the place of less important things only (P5). */

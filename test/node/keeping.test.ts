@@ -151,6 +151,26 @@ rule("what lists want here beforehand does not fill the disk, and the failure is
   assert.ok(node.status("1").cache.bytes <= 9_000_000);
 });
 
+rule("what lists want here beforehand stops at pinned_bytes_max, what is pinned included", async (scene) => {
+  const failed: unknown[] = [];
+  const placed: unknown[] = [];
+  const log: Log = (_level, event, facts) => {
+    if (event === "prefetch-failed") failed.push(facts?.variant);
+    if (event === "variant-placed") placed.push(facts?.variant);
+  };
+  const first = await scene.open({ mb: 40, pinnedMb: 9 });
+  await first.fetch(thing("three"));
+  await first.keeping.pin(thing("three"));
+  await first[Symbol.asyncDispose]();
+  await scene.putList(
+    1,
+    ["one", "two"].map((name) => ({ package: `studio:${name}`, prefetch: true })),
+  );
+  await scene.open({ mb: 40, pinnedMb: 9 }, { log, keeping: { periodMs: 50, spreadMs: 1 } });
+  await until("it was tried twice", () => failed.length > 1);
+  assert.equal([placed, [...new Set(failed)]], [["studio:one-1.0.0"], ["studio:two-1.0.0"]]);
+});
+
 rule("what must stay is touched, so that Rez spares it, and was used when it was used", async (scene) => {
   await scene.putList(1, ["studio:one"]);
   const node = await scene.open({ mb: 40 }, { keeping: { periodMs: 50 } });
