@@ -1,6 +1,7 @@
 import { NoSpaceError, P2pCacheError } from "../protocol/errors.ts";
 import {
   type EvictionGoal,
+  type EvictionInput,
   type EvictionLimits,
   type EvictionPlan,
   explainHeld,
@@ -16,6 +17,7 @@ import type { KeepIndex, Naming } from "../protocol/keep-index.ts";
 import { diskHighWatermark, evictionInodesMin, highWatermark } from "../protocol/limits.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
 import { type Variant, variantText } from "../protocol/variant.ts";
+import { LastPlan } from "./last-plan.ts";
 import type { Leases } from "./leases.ts";
 import type { Log } from "./log.ts";
 import type { Clock, DirectoryView } from "./ports.ts";
@@ -65,11 +67,20 @@ export class Evictor {
   /** What the lists name of what is held, as far as it was asked for. */
   #namings: { readonly index: KeepIndex; readonly byVariant: Map<VariantHash, Naming | "none"> } | undefined;
   #all: { readonly atMs: number; readonly held: readonly HeldFacts[] } | undefined;
-  /** What was explained last by a plan, while nothing has changed that matters. */
-  #explained: { readonly atMs: number; readonly plan: EvictionPlan; readonly stamp: string } | undefined;
+  readonly #lastPlan: LastPlan;
 
   constructor(parts: EvictorParts) {
     this.#parts = parts;
+    const { store, leases, clock } = parts;
+    this.#lastPlan = new LastPlan({
+      make: () => this.#plan({ kind: "tidy", toLow: false }),
+      stamp: () => {
+        const entries = store.retention.entries();
+        return JSON.stringify([entries.length, entries.at(-1)?.hash, leases.holders().size]);
+      },
+      nowMs: () => clock.monotonicMs(),
+      signal: this.#stop.signal,
+    });
   }
 
   /** What would go if `collect` were called now. */
@@ -85,6 +96,7 @@ export class Evictor {
       const { toLow } = options;
       const signal = AbortSignal.any([this.#stop.signal, ...[options.signal ?? []].flat()]);
       const plan = await this.#plan({ kind: "tidy", toLow });
+      if (!toLow) this.#lastPlan.note(plan);
       const lines: KeptLine[] = [];
       for (const line of plan.lines) {
         lines.push(line.goes && !signal.aborted ? await this.#remove(line, signal) : this.#shown(line, "kept"));
@@ -143,12 +155,16 @@ export class Evictor {
     });
   }
 
-  /** Why a held variant stays, or would go now; undefined where it is not held. */
+  /**
+   * Why a held variant stays, or would go now; undefined where it is not held. All but whether others go before it is as
+   * it is now; that may be some seconds old where very much is held.
+   */
   async explain(variant: VariantHash): Promise<KeptLine | undefined> {
     const entry = this.#parts.store.retention.entry(variant);
     if (entry === undefined) return undefined;
-    const line = (await this.#explainAlone(entry)) ?? (await this.#recentPlan()).lines.find(isAbout(variant));
-    return line === undefined ? undefined : this.#shown(line, line.goes ? "goes" : "kept");
+    const { held, input } = await this.#factsAlone(entry);
+    const line = explainHeld(held, input) ?? explainHeld(held, input, await this.#lastPlan.goes(variant))!;
+    return this.#shown(line, line.goes ? "goes" : "kept");
   }
 
   /** Looks up what the lists name of all that is held, a little at a time, so that nobody has to wait for it later. */
@@ -159,8 +175,8 @@ export class Evictor {
     }
   }
 
-  /** Without a plan, which takes a second for a hundred thousand variants; undefined where something is short. */
-  async #explainAlone(entry: CatalogueEntry): Promise<PlanLine | undefined> {
+  /** What explains one variant without a plan, which takes a second for a hundred thousand. */
+  async #factsAlone(entry: CatalogueEntry): Promise<{ readonly held: HeldFacts; readonly input: EvictionInput }> {
     const { store, leases, limits, clock } = this.#parts;
     await leases.prune();
     const holders = leases.holders();
@@ -182,7 +198,7 @@ export class Evictor {
     };
     const lastUsedMs = store.retention.lastUsedMs(entry.hash);
     const replicas = this.#parts.directory()?.copies(entry.hash, entry.payload) ?? 0;
-    return explainHeld({ ...factsOf(entry), lastUsedMs, replicas }, input);
+    return { held: { ...factsOf(entry), lastUsedMs, replicas }, input };
   }
 
   /** All that is held, without when it was used; remembered for a while. */
@@ -241,7 +257,7 @@ export class Evictor {
   /** Something has changed that an explanation depends on. */
   forgetPlan(): void {
     this.#all = undefined;
-    this.#explained = undefined;
+    this.#lastPlan.changed();
   }
 
   /** Nothing is removed any more: what is being removed is let go of, where its directory has not been taken out yet. */
@@ -252,19 +268,7 @@ export class Evictor {
   /** Waits for what is being carried out. */
   async settled(): Promise<void> {
     await this.#last;
-  }
-
-  /** A plan takes a second for a hundred thousand variants: one that is a few seconds old explains as well. */
-  async #recentPlan(): Promise<EvictionPlan> {
-    const nowMs = this.#parts.clock.monotonicMs();
-    await this.#parts.leases.prune();
-    const entries = this.#parts.store.retention.entries();
-    const stamp = JSON.stringify([entries.length, entries.at(-1)?.hash, this.#parts.leases.holders().size]);
-    const known = this.#explained;
-    if (known !== undefined && known.stamp === stamp && nowMs - known.atMs < explainedMs) return known.plan;
-    const plan = await this.#plan({ kind: "tidy", toLow: false });
-    this.#explained = { atMs: nowMs, plan, stamp };
-    return plan;
+    await this.#lastPlan.settled();
   }
 
   async #plan(goal: EvictionGoal): Promise<EvictionPlan> {
@@ -347,10 +351,6 @@ export class Evictor {
     this.#last = result.catch(() => undefined);
     return result;
   }
-}
-
-function isAbout(variant: VariantHash): (line: PlanLine) => boolean {
-  return ({ held }) => held.variant === variant;
 }
 
 function missingText({ missing }: EvictionPlan): string | undefined {

@@ -138,14 +138,15 @@ export function planEviction(input: EvictionInput): EvictionPlan {
 
 /**
  * What `planEviction` would say of one variant, where nothing is short, so that no other one matters but for the bytes
- * that lists may keep: of the others neither use nor replicas are looked at. Undefined where only a plan can tell.
+ * that lists may keep: of the others neither use nor replicas are looked at. Undefined where only a plan can tell; `goes`
+ * is what one has told.
  */
-export function explainHeld(held: HeldFacts, input: EvictionInput): PlanLine | undefined {
+export function explainHeld(held: HeldFacts, input: EvictionInput, goes?: boolean): PlanLine | undefined {
   const { soft, hard } = shortages(input);
-  if (isShort(soft) || isShort(hard)) return undefined;
+  if (goes === undefined && (isShort(soft) || isShort(hard))) return undefined;
   const isBeyond = isListed(held) && bytesUpTo(held, input.held) > input.limits.pinnedBytesMax;
   const candidate = candidateOf(held, input, isBeyond ? new Set([held]) : new Set());
-  return lineOf({ ...candidate, goes: candidate.isAged });
+  return lineOf({ ...candidate, goes: candidate.isAged || (goes === true && candidate.tier !== never) });
 }
 
 /** Whether lists have force for one that is to come: beside what is pinned here, and listed and as important as it. */

@@ -19,6 +19,8 @@ interface World {
   readonly leased: Map<VariantHash, string>;
   readonly copies: Map<string, number>;
   readonly logged: string[];
+  /** How often all last uses were asked for, as a plan does. */
+  plans: number;
   /** Called before one is removed. */
   onRemove: (name: string, signal?: AbortSignal) => unknown;
 }
@@ -44,6 +46,7 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
     used,
     leased,
     copies,
+    plans: 0,
     onRemove: () => undefined,
   };
   const parts = {
@@ -52,7 +55,10 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
         entries: () => [...entries.values()],
         entry: (hash: VariantHash) => entries.get(hash),
         lastUsedMs: (hash: VariantHash) => used.get(nameOf(hash)),
-        lastUses: async () => new Map([...entries.keys()].map((hash) => [hash, used.get(nameOf(hash))])),
+        lastUses: async () => {
+          scene.plans++;
+          return new Map([...entries.keys()].map((hash) => [hash, used.get(nameOf(hash))]));
+        },
         isPinned: () => false,
       },
       space: {
@@ -202,6 +208,49 @@ test("a dry run removes nothing, and explains like the run itself", async () => 
     ["goes", "goes"],
   );
   assert.equal(scene.removed, []);
+});
+
+const many = Array.from({ length: 5_001 }, (_, i) => `n${i}`);
+const hashOf = (i: number) => parseVariantHash(`${i}`.padStart(64, "a"));
+
+test("past the high watermark one of many is explained by the last plan, and the next one is made behind it", async () => {
+  const scene = world(many, 500_000);
+  for (const name of many) scene.used.set(name, nowMs - 50 * dayMs);
+  const reason = async (i: number) => (await scene.evictor.explain(hashOf(i)))!.reason.split(",")[0];
+  assert.is(await reason(1_003), "goes: last used 50 days ago");
+  assert.is(scene.plans, 1);
+  // What has become of the one that is asked for is as it is now.
+  scene.used.set("n1003", nowMs);
+  scene.leased.set(hashOf(1_004), "pid 1 (nuke)");
+  scene.evictor.forgetPlan();
+  assert.equal([await reason(1_003), await reason(1_004)], ["kept: used just now", "kept: leased by pid 1 (nuke)"]);
+  assert.equal([await reason(1_005), scene.plans], ["goes: last used 50 days ago", 1]);
+  await scene.evictor.settled();
+  assert.is(scene.plans, 2);
+  assert.equal([await reason(1_005), scene.plans], ["goes: last used 50 days ago", 2]);
+});
+
+test("where a node has cleaned, what it has planned explains what is left", async () => {
+  const scene = world(many, 500_000);
+  // Nothing may go.
+  for (const name of many) scene.used.set(name, nowMs);
+  await scene.evictor.collectIfHigh();
+  scene.used.set("n3", nowMs - 2 * dayMs);
+  assert.is((await scene.evictor.explain(hashOf(3)))!.outcome, "kept");
+  assert.is(scene.plans, 1);
+  await scene.evictor.settled();
+  assert.is((await scene.evictor.explain(hashOf(3)))!.outcome, "goes");
+  assert.is(scene.plans, 2);
+});
+
+test("of few each is explained as it is now", async () => {
+  const scene = world(["a", "b"], 100);
+  assert.is((await scene.evictor.explain(hashOf(1)))!.outcome, "goes");
+  scene.used.set("a", nowMs - 40 * dayMs);
+  scene.used.set("b", nowMs - 30 * dayMs);
+  scene.leased.set(hashOf(0), "pid 1 (nuke)");
+  assert.is((await scene.evictor.explain(hashOf(1)))!.outcome, "goes");
+  assert.is(scene.plans, 2);
 });
 
 async function failed(work: Promise<unknown>): Promise<Error> {
