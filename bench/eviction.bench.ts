@@ -16,15 +16,19 @@ import {
 const [heldCount, listCount, entryCount] = [100_000, 50, 2_000];
 const nowMs = Date.parse("2026-11-21T08:00:00Z");
 const dayMs = 86_400_000;
+/** Of issue 5. */
+const [planBarMs, explainBarMs] = [1_000, 100];
 
 /**
  * What it costs a node to explain one variant: its own `Evictor`, with everything but disk and network behind it. What
- * lies on the disk answers at once; of one variant one file is looked at.
+ * lies on the disk answers at once; of one variant one file is looked at. `isHigh`: past the high watermark, and more
+ * variants than there may be, so that each is explained by the last plan; the new one that is made behind it is not counted.
  */
 async function explainTimes(
   held: readonly HeldFacts[],
   variants: readonly Variant[],
   index: KeepIndex,
+  isHigh: boolean,
 ): Promise<number[]> {
   const entries = held.map(({ variant: hash, bytes, files }, i) => {
     return {
@@ -40,22 +44,26 @@ async function explainTimes(
   });
   const byHash = new Map(entries.map((entry) => [entry.hash, entry]));
   const usedMs = new Map(held.map(({ variant, lastUsedMs }) => [variant, lastUsedMs]));
-  const { limits, fullness } = inputFor(held);
+  const { limits, fullness: high } = inputFor(held);
+  const fullness = isHigh ? high : { ...high, usedBytes: limits.maxBytes / 2, freeBytes: 1e12 };
   const evictor = new Evictor({
     store: {
       retention: {
         entries: () => [...byHash.values()],
         entry: (hash: Hash) => byHash.get(hash),
         lastUsedMs: (hash: Hash) => usedMs.get(hash),
+        lastUses: async () => usedMs,
         isPinned: () => false,
       },
-      space: { use: async () => ({ ...fullness, usedBytes: limits.maxBytes / 2, freeBytes: 1e12, blockBytes: 4096 }) },
+      space: { use: async () => ({ ...fullness, blockBytes: 4096 }) },
+      // What should go is always the same.
+      remove: async () => undefined,
     } as unknown as Parts["store"],
     leases: { prune: async () => undefined, holders: () => new Map() } as unknown as Parts["leases"],
     keeps: () => index,
     directory: () => undefined,
     isFetched: () => false,
-    limits: () => ({ ...limits, maxVariants: undefined }),
+    limits: () => (isHigh ? limits : { ...limits, maxVariants: undefined }),
     clock: { monotonicMs: () => performance.now(), wallMs: () => nowMs },
     log: () => undefined,
     announce: () => undefined,
@@ -64,12 +72,15 @@ async function explainTimes(
   const warmMs = cpuMs();
   await evictor.warm();
   times.push(cpuMs() - warmMs);
+  // As a node does at its start, and after each fetch.
+  await evictor.collectIfHigh();
   for (let i = 0; i < 9; i++) {
     // As if something had been placed: the first one after it counts all that is held.
     if (i % 3 === 0) evictor.forgetPlan();
     const startedMs = cpuMs();
     await evictor.explain(entries[i * 1000]!.hash);
     times.push(cpuMs() - startedMs);
+    await evictor.settled();
   }
   return times;
 }
@@ -119,13 +130,21 @@ export async function run(): Promise<void> {
     const lastUsedMs = nowMs - 40 * dayMs;
     return { variant: hash, bytes: 1e8, files: 100, lastUsedMs, replicas: 0, naming: index.best(variant) };
   });
-  const [first = 0, ...later] = await explainTimes(facts, variants, index);
+  const [first = 0, ...later] = await explainTimes(facts, variants, index, false);
+  const [, ...laterHigh] = await explainTimes(facts, variants, index, true);
+  const [explained, explainedHigh] = [Math.max(...later), Math.max(...laterHigh)];
   const middle = (of: number[]) => [...of].sort((a, b) => a - b)[3]!.toFixed(0);
   process.stdout.write(
     `${heldCount} holdings, ${listCount} lists of ${entryCount}: milliseconds of CPU: merge the lists ${middle(times.index)}, find what each ` +
       `names ${middle(times.namings)}, plan ${middle(times.plan)} (${going} go), write the reasons ${middle(times.texts)}\n` +
-      `look up what is named once the lists have changed, behind the scenes: ${first.toFixed(0)}; explain one: ${Math.max(...later).toFixed(0)} at most\n`,
+      `look up what is named once the lists have changed, behind the scenes: ${first.toFixed(0)}; explain one: ${explained.toFixed(0)} at most, past the high watermark ${explainedHigh.toFixed(0)}\n`,
   );
+  if (Number(middle(times.plan)) >= planBarMs || Math.max(explained, explainedHigh) >= explainBarMs) {
+    process.stdout.write(
+      `missed: a plan is to take less than ${planBarMs}, an explanation less than ${explainBarMs}\n`,
+    );
+    process.exitCode = 1;
+  }
 }
 
 function inputFor(held: readonly HeldFacts[]): EvictionInput {

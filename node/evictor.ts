@@ -1,11 +1,13 @@
 import { NoSpaceError, P2pCacheError } from "../protocol/errors.ts";
 import {
   type EvictionGoal,
+  type EvictionInput,
   type EvictionLimits,
   type EvictionPlan,
   explainHeld,
   type HeldFacts,
   type Hold,
+  listsMayKeep,
   type PlanLine,
   planEviction,
 } from "../protocol/eviction.ts";
@@ -15,6 +17,7 @@ import type { KeepIndex, Naming } from "../protocol/keep-index.ts";
 import { diskHighWatermark, evictionInodesMin, highWatermark } from "../protocol/limits.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
 import { type Variant, variantText } from "../protocol/variant.ts";
+import { LastPlan } from "./last-plan.ts";
 import type { Leases } from "./leases.ts";
 import type { Log } from "./log.ts";
 import type { Clock, DirectoryView } from "./ports.ts";
@@ -59,15 +62,25 @@ export interface Collected {
 /** Carries out what `planEviction` says, and explains it. One plan is carried out at a time. */
 export class Evictor {
   readonly #parts: EvictorParts;
+  readonly #stop = new AbortController();
   #last: Promise<unknown> = Promise.resolve();
   /** What the lists name of what is held, as far as it was asked for. */
   #namings: { readonly index: KeepIndex; readonly byVariant: Map<VariantHash, Naming | "none"> } | undefined;
   #all: { readonly atMs: number; readonly held: readonly HeldFacts[] } | undefined;
-  /** What was explained last by a plan, while nothing has changed that matters. */
-  #explained: { readonly atMs: number; readonly plan: EvictionPlan; readonly stamp: string } | undefined;
+  readonly #lastPlan: LastPlan;
 
   constructor(parts: EvictorParts) {
     this.#parts = parts;
+    const { store, leases, clock } = parts;
+    this.#lastPlan = new LastPlan({
+      make: () => this.#plan({ kind: "tidy", toLow: false }),
+      stamp: () => {
+        const entries = store.retention.entries();
+        return JSON.stringify([entries.length, entries.at(-1)?.hash, leases.holders().size]);
+      },
+      nowMs: () => clock.monotonicMs(),
+      signal: this.#stop.signal,
+    });
   }
 
   /** What would go if `collect` were called now. */
@@ -80,11 +93,13 @@ export class Evictor {
   /** Removes what must go; `toLow`: down to the low watermark in any case. */
   collect(options: { readonly toLow: boolean; readonly signal?: AbortSignal }): Promise<Collected> {
     return this.#alone(async () => {
-      const { toLow, signal } = options;
+      const { toLow } = options;
+      const signal = AbortSignal.any([this.#stop.signal, ...[options.signal ?? []].flat()]);
       const plan = await this.#plan({ kind: "tidy", toLow });
+      if (!toLow) this.#lastPlan.note(plan);
       const lines: KeptLine[] = [];
       for (const line of plan.lines) {
-        lines.push(line.goes && !signal?.aborted ? await this.#remove(line, signal) : this.#shown(line, "kept"));
+        lines.push(line.goes && !signal.aborted ? await this.#remove(line, signal) : this.#shown(line, "kept"));
       }
       const gone = lines.filter(({ outcome }) => outcome === "removed");
       return { freedBytes: gone.reduce((sum, { bytes }) => sum + bytes, 0), lines, missing: missingText(plan) };
@@ -101,7 +116,7 @@ export class Evictor {
       if (isFull || count > maxVariants || (freeInodes ?? Number.POSITIVE_INFINITY) < evictionInodesMin)
         await this.tidy();
     } catch (error) {
-      this.#parts.log("warn", "eviction-failed", { reason: (error as Error).message });
+      this.#noteFailure(error);
     }
   }
 
@@ -109,15 +124,15 @@ export class Evictor {
   async tidy(): Promise<void> {
     try {
       const { missing } = await this.collect({ toLow: false });
-      if (missing !== undefined) this.#parts.log("warn", "cache-too-full", { missing });
+      if (missing !== undefined && !this.#stop.signal.aborted) this.#parts.log("warn", "cache-too-full", { missing });
     } catch (error) {
-      this.#parts.log("warn", "eviction-failed", { reason: (error as Error).message });
+      this.#noteFailure(error);
     }
   }
 
   /**
    * Makes room for a release that is about to be fetched; answers whether something went.
-   * @throws {NoSpaceError} when not enough may go for it: then nothing has.
+   * @throws {NoSpaceError} when not enough may go for it: then nothing has; what it was stopped with.
    */
   makeRoom(record: ReleaseRecord, need: Need): Promise<boolean> {
     return this.#alone(async () => {
@@ -133,18 +148,23 @@ export class Evictor {
       if (plan.missing !== undefined) throw noRoom(variantText(record.variant), missingText(plan)!);
       let hasGone = false;
       for (const line of plan.lines.filter(({ goes }) => goes)) {
-        hasGone = (await this.#remove(line, undefined)).outcome === "removed" || hasGone;
+        this.#stop.signal.throwIfAborted();
+        hasGone = (await this.#remove(line, this.#stop.signal)).outcome === "removed" || hasGone;
       }
       return hasGone;
     });
   }
 
-  /** Why a held variant stays, or would go now; undefined where it is not held. */
+  /**
+   * Why a held variant stays, or would go now; undefined where it is not held. All but whether others go before it is as
+   * it is now; that may be some seconds old where very much is held.
+   */
   async explain(variant: VariantHash): Promise<KeptLine | undefined> {
     const entry = this.#parts.store.retention.entry(variant);
     if (entry === undefined) return undefined;
-    const line = (await this.#explainAlone(entry)) ?? (await this.#recentPlan()).lines.find(isAbout(variant));
-    return line === undefined ? undefined : this.#shown(line, line.goes ? "goes" : "kept");
+    const { held, input } = await this.#factsAlone(entry);
+    const line = explainHeld(held, input) ?? explainHeld(held, input, await this.#lastPlan.goes(variant))!;
+    return this.#shown(line, line.goes ? "goes" : "kept");
   }
 
   /** Looks up what the lists name of all that is held, a little at a time, so that nobody has to wait for it later. */
@@ -155,8 +175,8 @@ export class Evictor {
     }
   }
 
-  /** Without a plan, which takes a second for a hundred thousand variants; undefined where something is short. */
-  async #explainAlone(entry: CatalogueEntry): Promise<PlanLine | undefined> {
+  /** What explains one variant without a plan, which takes a second for a hundred thousand. */
+  async #factsAlone(entry: CatalogueEntry): Promise<{ readonly held: HeldFacts; readonly input: EvictionInput }> {
     const { store, leases, limits, clock } = this.#parts;
     await leases.prune();
     const holders = leases.holders();
@@ -178,7 +198,7 @@ export class Evictor {
     };
     const lastUsedMs = store.retention.lastUsedMs(entry.hash);
     const replicas = this.#parts.directory()?.copies(entry.hash, entry.payload) ?? 0;
-    return explainHeld({ ...factsOf(entry), lastUsedMs, replicas }, input);
+    return { held: { ...factsOf(entry), lastUsedMs, replicas }, input };
   }
 
   /** All that is held, without when it was used; remembered for a while. */
@@ -218,6 +238,16 @@ export class Evictor {
       .map(({ hash }) => hash);
   }
 
+  /** Whether lists may keep one that is not here yet: what they may not would go again, and be prefetched again. */
+  mayBeKept(coming: { readonly bytes: number; readonly naming: Naming }): boolean {
+    const { store, limits } = this.#parts;
+    const held = store.retention.entries().map(({ hash, variant, bytes }) => {
+      const hold = store.retention.isPinned(hash) ? ({ kind: "pinned" } as const) : undefined;
+      return { bytes, naming: this.#namingOf(hash, variant), hold };
+    });
+    return listsMayKeep(coming, held, limits().pinnedBytesMax);
+  }
+
   /** What holds a variant now, whatever the lists say. */
   async holdOf(variant: VariantHash): Promise<Hold | undefined> {
     await this.#parts.leases.prune();
@@ -227,25 +257,18 @@ export class Evictor {
   /** Something has changed that an explanation depends on. */
   forgetPlan(): void {
     this.#all = undefined;
-    this.#explained = undefined;
+    this.#lastPlan.changed();
+  }
+
+  /** Nothing is removed any more: what is being removed is let go of, where its directory has not been taken out yet. */
+  stop(reason: Error): void {
+    this.#stop.abort(reason);
   }
 
   /** Waits for what is being carried out. */
   async settled(): Promise<void> {
     await this.#last;
-  }
-
-  /** A plan takes a second for a hundred thousand variants: one that is a few seconds old explains as well. */
-  async #recentPlan(): Promise<EvictionPlan> {
-    const nowMs = this.#parts.clock.monotonicMs();
-    await this.#parts.leases.prune();
-    const entries = this.#parts.store.retention.entries();
-    const stamp = JSON.stringify([entries.length, entries.at(-1)?.hash, this.#parts.leases.holders().size]);
-    const known = this.#explained;
-    if (known !== undefined && known.stamp === stamp && nowMs - known.atMs < explainedMs) return known.plan;
-    const plan = await this.#plan({ kind: "tidy", toLow: false });
-    this.#explained = { atMs: nowMs, plan, stamp };
-    return plan;
+    await this.#lastPlan.settled();
   }
 
   async #plan(goal: EvictionGoal): Promise<EvictionPlan> {
@@ -276,7 +299,7 @@ export class Evictor {
   }
 
   /** Looks again first: somebody may have begun to use it since the plan was made (P5). */
-  async #remove(line: PlanLine, signal: AbortSignal | undefined): Promise<KeptLine> {
+  async #remove(line: PlanLine, signal: AbortSignal): Promise<KeptLine> {
     const { store, log, announce, limits, clock } = this.#parts;
     const { variant } = line.held;
     const hold = await this.holdOf(variant);
@@ -290,7 +313,7 @@ export class Evictor {
       return this.#shown({ ...line, goes: false, held: { ...line.held, replicas: 0 } }, "kept");
     const shown = this.#shown(line, "removed");
     try {
-      await store.remove(variant, { onHidden: announce, ...(signal === undefined ? {} : { signal }) });
+      await store.remove(variant, { onHidden: announce, signal });
       log("info", "variant-evicted", { ...shown });
       return shown;
     } catch (error) {
@@ -315,15 +338,19 @@ export class Evictor {
     return { handle, variant, bytes, outcome, reason: reasonText(line, this.#parts.clock.wallMs()) };
   }
 
+  #noteFailure(error: unknown): void {
+    if (this.#stop.signal.aborted) return;
+    this.#parts.log("warn", "eviction-failed", { reason: (error as Error).message });
+  }
+
   #alone<Result>(work: () => Promise<Result>): Promise<Result> {
-    const result = this.#last.then(work);
+    const result = this.#last.then(() => {
+      this.#stop.signal.throwIfAborted();
+      return work();
+    });
     this.#last = result.catch(() => undefined);
     return result;
   }
-}
-
-function isAbout(variant: VariantHash): (line: PlanLine) => boolean {
-  return ({ held }) => held.variant === variant;
 }
 
 function missingText({ missing }: EvictionPlan): string | undefined {

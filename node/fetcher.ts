@@ -69,6 +69,12 @@ export interface FetcherParts {
   readonly onConflict?: NonNullable<ReleaseFinderParts["onConflict"]>;
 }
 
+/** Who is asked for a release. */
+interface ReleaseSources {
+  readonly origins: readonly Origin[];
+  readonly swarm: Swarm | undefined;
+}
+
 /** Brings variants in: one transfer for all who want the same. */
 export class Fetcher {
   #parts: FetcherParts;
@@ -142,6 +148,12 @@ export class Fetcher {
     return this.#flying.has(variant);
   }
 
+  /** What a fetch would bring in now. @throws what a fetch throws that finds nothing. */
+  async find(variant: VariantHash, signal: AbortSignal): Promise<ReleaseRecord> {
+    const inTime = AbortSignal.any([signal, AbortSignal.timeout(this.#parts.timeoutMs)]);
+    return (await this.#search(variant, await this.#sourcesFor(variant, {}), inTime)).record;
+  }
+
   /** Sees what the origins say of a held variant by now, and drops it if it was withdrawn. Never rejects. */
   async look(variant: VariantHash, signal: AbortSignal): Promise<void> {
     await this.#releases.look(variant, this.#parts.origins, signal);
@@ -190,14 +202,8 @@ export class Fetcher {
     flight: Flight,
     signal: AbortSignal,
   ): Promise<FetchResult> {
-    const { origins: configured, limitedOrigins = configured } = this.#parts;
-    const origins = originsUnder(options.origin, configured, limitedOrigins);
-    const swarm = options.peers === "never" ? undefined : this.#parts.swarm();
-    // A node that has just started knows nobody yet, and would ask the origin for what its peers have.
-    const { store } = this.#parts;
-    if (swarm !== undefined && (store.holding(variant) === undefined || store.isDamaged(variant)))
-      await atMost(swarm.settled(), settleMs);
-    const found = await this.#search(variant, { origins, swarm }, signal);
+    const sources = await this.#sourcesFor(variant, options);
+    const found = await this.#search(variant, sources, signal);
     flight.record = found.record;
     // It may have been denied since it was found; from here on `endDenied` sees it.
     const denied = this.#parts.denied?.(found.record);
@@ -208,12 +214,21 @@ export class Fetcher {
     try {
       // Somebody else may have brought it in meanwhile.
       return (
-        this.#settled(variant, found.record) ??
-        (await this.#bringIn(variant, found, { swarm, origins, flight, signal }))
+        this.#settled(variant, found.record) ?? (await this.#bringIn(variant, found, { ...sources, flight, signal }))
       );
     } finally {
       release();
     }
+  }
+
+  async #sourcesFor(variant: VariantHash, options: FetchOptions): Promise<ReleaseSources> {
+    const { origins: configured, limitedOrigins = configured, store } = this.#parts;
+    const origins = originsUnder(options.origin, configured, limitedOrigins);
+    const swarm = options.peers === "never" ? undefined : this.#parts.swarm();
+    // A node that has just started knows nobody yet, and would ask the origin for what its peers have.
+    if (swarm !== undefined && (store.holding(variant) === undefined || store.isDamaged(variant)))
+      await atMost(swarm.settled(), settleMs);
+    return { origins, swarm };
   }
 
   /** The result for a variant that is here, or that must not be brought here. */
@@ -250,11 +265,7 @@ export class Fetcher {
     };
   }
 
-  async #search(
-    variant: VariantHash,
-    sources: { readonly origins: readonly Origin[]; readonly swarm: Swarm | undefined },
-    signal: AbortSignal,
-  ): Promise<FoundRelease> {
+  async #search(variant: VariantHash, sources: ReleaseSources, signal: AbortSignal): Promise<FoundRelease> {
     const end = await this.#searches.take(signal);
     try {
       return await this.#releases.find(variant, sources, signal);

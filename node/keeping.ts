@@ -6,6 +6,7 @@ import type { NamedThing } from "../protocol/handle-text.ts";
 import { parseVariantHash, type VariantHash } from "../protocol/hash.ts";
 import type { KeepPlace, PolicyList } from "../protocol/keep-alive.ts";
 import { namingText } from "../protocol/keep-index.ts";
+import type { ReleaseRecord } from "../protocol/record.ts";
 import { variantText } from "../protocol/variant.ts";
 import { type Coverage, coverageOf } from "./coverage.ts";
 import { type Collected, Evictor, type KeptLine } from "./evictor.ts";
@@ -39,6 +40,8 @@ export interface KeepingParts {
   readonly hashOf: (thing: NamedThing) => VariantHash;
   readonly isFetched: (variant: VariantHash) => boolean;
   readonly isBusy: () => boolean;
+  /** What a fetch would bring in now. */
+  readonly find: (variant: VariantHash, signal: AbortSignal) => Promise<ReleaseRecord>;
   readonly fetch: (variant: VariantHash, signal: AbortSignal) => Promise<unknown>;
   readonly announce: () => void;
   /** This node's name on the network: machines do not all begin at once. */
@@ -82,7 +85,14 @@ export class Keeping implements AsyncDisposable {
     parts.store.makeRoom = (record, need) => this.#evictor.makeRoom(record, need);
     const released = () => releasedVariants(parts.origins(), this.#stop.signal);
     const { spreadMs, ...rest } = parts;
-    this.#prefetcher = new Prefetcher({ ...rest, keeps, released, ...(spreadMs === undefined ? {} : { spreadMs }) });
+    const mayBeKept = (coming: Parameters<Evictor["mayBeKept"]>[0]) => this.#evictor.mayBeKept(coming);
+    this.#prefetcher = new Prefetcher({
+      ...rest,
+      keeps,
+      released,
+      mayBeKept,
+      ...(spreadMs === undefined ? {} : { spreadMs }),
+    });
   }
 
   static async open(parts: KeepingParts): Promise<Keeping> {
@@ -231,8 +241,15 @@ export class Keeping implements AsyncDisposable {
     this.#high = this.#high.then(() => (this.#stop.signal.aborted ? undefined : this.#evictor.collectIfHigh()));
   }
 
+  /** Begins to end: nothing is evicted any more, for a fetch neither. */
+  stop(): void {
+    const reason = new Error("the node stops");
+    this.#stop.abort(reason);
+    this.#evictor.stop(reason);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort(new Error("the node stops"));
+    this.stop();
     await this.#ended;
     await this.#high;
     await this.#prefetching;

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Hasher, VariantHash } from "../protocol/hash.ts";
+import type { Hasher, PayloadId, VariantHash } from "../protocol/hash.ts";
 import type { Fetcher } from "./fetcher.ts";
 import type { Log } from "./log.ts";
 import { PolicyGossip } from "./policy-gossip.ts";
-import { sweepVoided } from "./policy-sweep.ts";
+import { PolicySweep } from "./policy-sweep.ts";
 import { PolicyWatch } from "./policy-watch.ts";
-import type { Clock, Origin, PolicyHandlers, Swarm } from "./ports.ts";
+import type { Clock, Holding, Origin, PolicyHandlers, Swarm } from "./ports.ts";
 import { RecordTrust } from "./record-trust.ts";
 import { admitsMembersOnly } from "./settings/load.ts";
 import type { Settings } from "./settings/schema.ts";
@@ -22,7 +22,7 @@ export interface NodePolicyParts {
 
 /** What the policy is enforced upon. */
 export interface PolicyReach {
-  readonly store: Pick<PayloadStore, "holdings" | "record" | "remove">;
+  readonly store: Pick<PayloadStore, "announced" | "holdings" | "record" | "remove">;
   /** Fetches of what a policy denies end. */
   readonly fetcher: Pick<Fetcher, "endDenied">;
   readonly origins: () => readonly Origin[];
@@ -39,11 +39,16 @@ export class NodePolicy implements AsyncDisposable {
   readonly #gossip: PolicyGossip;
   readonly #stop = new AbortController();
   #reach: PolicyReach | undefined;
+  #sweep: PolicySweep | undefined;
+  /** What is held was looked at by the policy, and the origins were asked whether there is a newer one, or took too long. */
+  #isLooked: boolean;
+  #looking: Promise<void> = Promise.resolve();
 
   private constructor(parts: NodePolicyParts, trust: RecordTrust, watch: PolicyWatch | undefined) {
     this.trust = trust;
     this.#parts = parts;
     this.#watch = watch;
+    this.#isLooked = watch === undefined;
     this.#gossip = new PolicyGossip({
       watch,
       trust,
@@ -74,17 +79,22 @@ export class NodePolicy implements AsyncDisposable {
 
   start(reach: PolicyReach): void {
     this.#reach = reach;
+    const { hasher, log } = this.#parts;
+    const announce = () => reach.swarm()?.announce();
+    const sweep = new PolicySweep({ store: reach.store, trust: this.trust, hasher, log, announce }, this.#stop.signal);
+    this.#sweep = sweep;
+    this.#looking = this.#lookFirst(sweep);
     this.#watch?.start({
       origins: reach.origins,
       onFollowed: async () => {
         reach.fetcher.endDenied();
         reach.onFollowed();
-        await this.#sweep();
+        await sweep.run();
         // Not waited for: a neighbour that is slow must not keep the next policy from being followed.
         void this.#gossip.tell();
       },
       onLooked: async () => {
-        await this.#sweep(); // What could not be taken off before.
+        await sweep.run(); // What could not be taken off before.
         await this.#gossip.compare();
       },
     });
@@ -122,24 +132,46 @@ export class NodePolicy implements AsyncDisposable {
 
   /** A variant was placed: the policy may have changed while it was on its way. */
   placed(variant: VariantHash): void {
-    void this.#sweep(variant);
+    void this.#sweep?.run(variant);
+  }
+
+  /** Whether peers are told of a holding, and given its record: not once it counts no more, nor before that is known. */
+  isGiven(holding: Pick<Holding, "variant" | "payload">): boolean {
+    return this.#isLooked && this.trust.denial(holding.payload) === undefined && this.#sweep?.isVoid(holding) !== true;
+  }
+
+  /** Whether peers are served of a payload; `isComing`: it is on its way in, and whoever fetches it has asked the policy. */
+  isServed(payload: PayloadId, isComing: boolean): boolean {
+    if (this.trust.denial(payload) !== undefined) return false;
+    if (isComing) return true;
+    if (!this.#isLooked) return false;
+    if (this.#sweep?.hasVoid(payload) !== true) return true;
+    // The same tree may be held under another record as well.
+    const held = this.#reach?.store.announced() ?? [];
+    return held.some(([variant, of]) => of === payload && this.isGiven({ variant, payload }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new Error("the node stops"));
     await this.#watch?.[Symbol.asyncDispose]();
+    await this.#looking;
   }
 
-  /** Never rejects. */
-  async #sweep(only?: VariantHash): Promise<void> {
-    if (this.#reach === undefined || this.trust.inForce === undefined) return;
-    const { store, swarm } = this.#reach;
-    const { hasher, log } = this.#parts;
-    const announce = () => swarm()?.announce();
-    await sweepVoided({ store, publishers: this.trust, hasher, log, announce }, this.#stop.signal, only);
+  /** What was denied or revoked while this machine was off must not go out again. Never rejects. */
+  async #lookFirst(sweep: PolicySweep): Promise<void> {
+    if (this.#watch === undefined) return;
+    const { signal } = this.#stop;
+    const { periodMs = firstLookMs } = this.#parts;
+    const late = sleep(Math.min(periodMs, firstLookMs), undefined, { signal, ref: false }).catch(() => undefined);
+    await Promise.all([sweep.judge(), Promise.race([this.#watch.looked, late])]);
+    if (signal.aborted) return;
+    this.#isLooked = true;
+    this.#reach?.swarm()?.announce();
   }
 }
 
 /** How long a first fetch waits for the first policy at all, and from peers once no origin has it. */
 const originsMs = 15_000;
 const peersMs = 3_000;
+/** How long a node that has just started waits for its first look, before it gives to peers what it holds all the same. */
+const firstLookMs = 5_000;

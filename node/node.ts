@@ -342,6 +342,7 @@ export class CacheNode implements AsyncDisposable {
     parts.use(this.#upkeep);
     parts.use(this.#keeping);
     parts.defer(() => this.#fetcher.close(new P2pCacheError("STOPPED", 6, "the node stops")));
+    parts.defer(() => this.#keeping.stop()); // A fetch may wait for room.
   }
 
   #keepingParts({ keeping }: NodeOptions): KeepingParts {
@@ -357,6 +358,7 @@ export class CacheNode implements AsyncDisposable {
       hashOf: (thing) => this.hashOf(thing),
       isFetched: (variant) => this.#fetcher.isUnderWay(variant),
       isBusy: () => this.#fetcher.transfers().length > 0,
+      find: (variant, signal) => this.#fetcher.find(variant, signal),
       fetch: (variant, signal) => this.#fetcher.fetch(variant, { signal, traffic: "prefetch" }),
       announce: () => this.#swarm?.announce(),
       id: () => this.id,

@@ -1,3 +1,4 @@
+import { NotTrustedError } from "../protocol/errors.ts";
 import type { Hasher } from "../protocol/hash.ts";
 import type { Log } from "./log.ts";
 import type { NodePolicy } from "./node-policy.ts";
@@ -34,11 +35,21 @@ export function peerAnswers({
     policy: policy.handlers,
     record: async (variant) => {
       const held = store.holding(variant);
-      if (held !== undefined && policy.trust.denial(held.payload) !== undefined) return undefined;
+      if (held !== undefined && !policy.isGiven(held)) return undefined;
       return await recordForPeers(store, variant, hash);
     },
-    serve: async (payload) => (policy.trust.denial(payload) ? undefined : await store.serve(payload)),
-    whole: () => store.announced(),
+    serve: async (payload) => {
+      const isServed = () => policy.isServed(payload, transfers.demand(payload) !== undefined);
+      const served = isServed() ? await store.serve(payload) : undefined;
+      if (served === undefined) return undefined;
+      const load = async (item: number) => {
+        // It may have been denied since the peer joined, and be here still.
+        if (!isServed()) throw new NotTrustedError("the payload counts no more by the policy");
+        return await served.load(item);
+      };
+      return { ...served, load };
+    },
+    whole: () => store.announced().filter(([variant, payload]) => policy.isGiven({ variant, payload })),
     raiseEpoch: async (epoch) => void (await store.nextEpoch(epoch)),
     peerReady: (peer) => {
       const facts = swarm()

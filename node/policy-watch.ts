@@ -189,5 +189,5 @@ function stateGone(floor: PolicyFloor | undefined): string {
 const followMs = 60_000;
 const defaultPeriodMs = 10 * 60_000;
 const refusedMax = 1_000;
-/** The first look of a node that has a policy. */
-const firstMs = 60_000;
+/** The first look of a node that has a policy: until then it gives peers nothing of what it holds. */
+const firstMs = 2_000;

@@ -2,8 +2,9 @@ import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { NamedThing } from "../protocol/handle-text.ts";
 import type { VariantHash } from "../protocol/hash.ts";
-import { type KeepIndex, namingText, type Prefetch } from "../protocol/keep-index.ts";
+import { type KeepIndex, type Naming, namingText, type Prefetch } from "../protocol/keep-index.ts";
 import { variantsMeant } from "../protocol/keep-package.ts";
+import type { ReleaseRecord } from "../protocol/record.ts";
 import { type Variant, variantText } from "../protocol/variant.ts";
 import type { Log } from "./log.ts";
 import type { PayloadStore } from "./store/payload-store.ts";
@@ -16,6 +17,10 @@ export interface PrefetcherParts {
   readonly hashOf: (thing: NamedThing) => VariantHash;
   /** Whether somebody waits for a fetch just now. */
   readonly isBusy: () => boolean;
+  /** What a fetch would bring in now. */
+  readonly find: (variant: VariantHash, signal: AbortSignal) => Promise<ReleaseRecord>;
+  /** Whether lists may keep it once it is here, beside what comes first. */
+  readonly mayBeKept: (coming: { readonly bytes: number; readonly naming: Naming }) => boolean;
   readonly fetch: (variant: VariantHash, signal: AbortSignal) => Promise<unknown>;
   readonly id: () => string;
   readonly log: Log;
@@ -25,7 +30,7 @@ export interface PrefetcherParts {
 
 /**
  * Brings in, one after the other and while nobody waits for a fetch, what lists want here beforehand. What was begun is
- * taken up where it was left; what does not fit is left out: a fetch reserves its room, and takes the place of less
+ * taken up where it was left; what does not fit is left out: lists may keep `pinned_bytes_max` only, a fetch reserves its room, and takes the place of less
  * important things only.
  */
 export class Prefetcher {
@@ -39,7 +44,7 @@ export class Prefetcher {
 
   /** Until all is here that may be, or the signal is aborted; rejects for that only. */
   async run(signal: AbortSignal): Promise<void> {
-    const { store, keeps, fetch, log } = this.#parts;
+    const { store, keeps, find, mayBeKept, fetch, log } = this.#parts;
     const wanted = await this.#wanted();
     for (const { variant, hash, prefetch } of wanted) {
       if (store.holding(hash) !== undefined) continue;
@@ -49,11 +54,17 @@ export class Prefetcher {
       const { toolset, package: text } = prefetch.naming;
       const isSame = ({ naming }: Prefetch) => naming.toolset === toolset && naming.package === text;
       if (!keeps().prefetches.some(isSame)) continue;
+      const facts = { variant: variantText(variant), list: namingText(prefetch.naming) };
       try {
+        const { root } = await find(hash, signal);
+        if (!mayBeKept({ bytes: root.bytes, naming: prefetch.naming })) {
+          // Nor may what is less important: it would be evicted by and by, and fetched again.
+          const reason = "with what is pinned, and more important, it takes more than cache.pinned_bytes_max";
+          return log("warn", "prefetch-failed", { ...facts, reason });
+        }
         await fetch(hash, signal);
       } catch (error) {
         signal.throwIfAborted();
-        const facts = { variant: variantText(variant), list: namingText(prefetch.naming) };
         log("warn", "prefetch-failed", { ...facts, reason: (error as Error).message });
       }
     }

@@ -197,8 +197,13 @@ export class RecordTrust implements PublisherKeys {
 
   /** What a fetch of a denied payload ends with; undefined where nobody denies it. */
   deniedError({ payload, variant }: Pick<ReleaseRecord, "payload" | "variant">): NotTrustedError | undefined {
-    const denial = this.#inForce?.policy.denial(payload);
-    return denial === undefined ? undefined : deniedError(denial, variantText(variant));
+    return this.denialError(payload, variantText(variant));
+  }
+
+  /** The same by the payload alone; `what` says to people what it is. */
+  denialError(payload: PayloadId, what: string): NotTrustedError | undefined {
+    const denial = this.denial(payload);
+    return denial === undefined ? undefined : deniedError(denial, what);
   }
 
   denial(payload: PayloadId): Denial | undefined {

@@ -138,14 +138,29 @@ export function planEviction(input: EvictionInput): EvictionPlan {
 
 /**
  * What `planEviction` would say of one variant, where nothing is short, so that no other one matters but for the bytes
- * that lists may keep: of the others neither use nor replicas are looked at. Undefined where only a plan can tell.
+ * that lists may keep: of the others neither use nor replicas are looked at. Undefined where only a plan can tell; `goes`
+ * is what one has told.
  */
-export function explainHeld(held: HeldFacts, input: EvictionInput): PlanLine | undefined {
+export function explainHeld(held: HeldFacts, input: EvictionInput, goes?: boolean): PlanLine | undefined {
   const { soft, hard } = shortages(input);
-  if (isShort(soft) || isShort(hard)) return undefined;
+  if (goes === undefined && (isShort(soft) || isShort(hard))) return undefined;
   const isBeyond = isListed(held) && bytesUpTo(held, input.held) > input.limits.pinnedBytesMax;
   const candidate = candidateOf(held, input, isBeyond ? new Set([held]) : new Set());
-  return lineOf({ ...candidate, goes: candidate.isAged });
+  return lineOf({ ...candidate, goes: candidate.isAged || (goes === true && candidate.tier !== never) });
+}
+
+/** Whether lists have force for one that is to come: beside what is pinned here, and listed and as important as it. */
+export function listsMayKeep(
+  coming: { readonly bytes: number; readonly naming: Naming },
+  held: readonly Pick<HeldFacts, "bytes" | "naming" | "hold">[],
+  pinnedBytesMax: number,
+): boolean {
+  let { bytes } = coming;
+  for (const { naming, hold, bytes: more } of held) {
+    const comesFirst = naming?.isExpired === false && compareNamings(naming, coming.naming) <= 0;
+    if (hold?.kind === "pinned" || comesFirst) bytes += more;
+  }
+  return bytes <= pinnedBytesMax;
 }
 
 interface Candidate {
@@ -228,12 +243,8 @@ function compareImportance(a: HeldFacts, b: HeldFacts): number {
 /** The naming of what is to come, unless more important variants have taken all that lists may keep. */
 function forceOfComing({ held, limits, goal }: EvictionInput): Naming | undefined {
   if (goal.kind === "tidy" || goal.naming === undefined || goal.naming.isExpired) return undefined;
-  let bytes = goal.bytes;
-  for (const { naming, hold, bytes: more } of held) {
-    const comesFirst = naming?.isExpired === false && compareNamings(naming, goal.naming) <= 0;
-    if (hold?.kind === "pinned" || comesFirst) bytes += more;
-  }
-  return bytes <= limits.pinnedBytesMax ? goal.naming : undefined;
+  const { bytes, naming } = goal;
+  return listsMayKeep({ bytes, naming }, held, limits.pinnedBytesMax) ? naming : undefined;
 }
 
 /** What is to come takes the place of less important things only (P5). */

@@ -18,8 +18,11 @@ interface World {
   readonly used: Map<string, number>;
   readonly leased: Map<VariantHash, string>;
   readonly copies: Map<string, number>;
+  readonly logged: string[];
+  /** How often all last uses were asked for, as a plan does. */
+  plans: number;
   /** Called before one is removed. */
-  onRemove: (name: string) => void;
+  onRemove: (name: string, signal?: AbortSignal) => unknown;
 }
 
 /** Variants of 100 bytes each, the first one unused for the longest; `maxBytes` is the cache's limit. */
@@ -33,15 +36,17 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
     }),
   );
   const used = new Map(names.map((name, i) => [name, nowMs - (50 - i) * dayMs]));
-  const removed: string[] = [];
+  const [removed, logged]: [string[], string[]] = [[], []];
   const [leased, copies] = [new Map<VariantHash, string>(), new Map<string, number>()];
   const index = new KeepIndex(keep.length === 0 ? [] : [signedList("fx", 1, keep)], place, nowMs);
   const nameOf = (hash: VariantHash) => entries.get(hash)!.variant.name;
   const scene: Omit<World, "evictor"> & { evictor?: Evictor } = {
     removed,
+    logged,
     used,
     leased,
     copies,
+    plans: 0,
     onRemove: () => undefined,
   };
   const parts = {
@@ -50,7 +55,10 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
         entries: () => [...entries.values()],
         entry: (hash: VariantHash) => entries.get(hash),
         lastUsedMs: (hash: VariantHash) => used.get(nameOf(hash)),
-        lastUses: async () => new Map([...entries.keys()].map((hash) => [hash, used.get(nameOf(hash))])),
+        lastUses: async () => {
+          scene.plans++;
+          return new Map([...entries.keys()].map((hash) => [hash, used.get(nameOf(hash))]));
+        },
         isPinned: () => false,
       },
       space: {
@@ -59,8 +67,8 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
           return { usedBytes, freeBytes: 1e9, freeInodes: undefined, blockBytes: 1, comingVariants: 0 };
         },
       },
-      remove: async (hash: VariantHash) => {
-        scene.onRemove(nameOf(hash));
+      remove: async (hash: VariantHash, { signal }: { readonly signal?: AbortSignal }) => {
+        await scene.onRemove(nameOf(hash), signal);
         removed.push(nameOf(hash));
         entries.delete(hash);
       },
@@ -74,7 +82,7 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
       ...{ pinnedBytesMax: 1e9, minIdleMs: dayMs },
     }),
     clock: { monotonicMs: () => 0, wallMs: () => nowMs },
-    log: () => undefined,
+    log: (_level: string, event: string) => logged.push(event),
     announce: () => undefined,
   };
   scene.evictor = new Evictor(parts as unknown as EvictorParts);
@@ -137,6 +145,32 @@ test("one that cannot be removed keeps no other from going, and says why", async
   assert.is(freedBytes, 100);
 });
 
+test("an evictor that is stopped removes no more of what it has planned, and says nothing of it", async () => {
+  const scene = world(["a", "b", "c", "d"], 100);
+  scene.onRemove = (name) => name === "b" && scene.evictor.stop(new Error("the node stops"));
+  await scene.evictor.collectIfHigh();
+  await scene.evictor.tidy();
+  assert.equal(scene.removed, ["a", "b"]);
+  assert.equal(scene.logged, ["variant-evicted", "variant-evicted"]);
+});
+
+test("an evictor that is stopped waits no longer for Rez's lock, for a fetch neither, and nobody gets room after that", async () => {
+  for (const way of ["watermark", "fetch"]) {
+    const scene = world(["a", "b", "c", "d"], 400);
+    scene.onRemove = async (_name, signal) => {
+      const gone = Promise.withResolvers<never>();
+      signal?.addEventListener("abort", () => gone.reject(signal.reason));
+      scene.evictor.stop(new Error("the node stops"));
+      await gone.promise;
+    };
+    if (way === "watermark") await scene.evictor.collectIfHigh();
+    else assert.is((await failed(scene.evictor.makeRoom(record, need))).message, "the node stops");
+    assert.is((await failed(scene.evictor.makeRoom(record, need))).message, "the node stops");
+    await scene.evictor.settled();
+    assert.equal([scene.removed, scene.logged], [[], []], way);
+  }
+});
+
 test("room is made for a fetch, and for two at once no more than both need", async () => {
   const scene = world(["a", "b", "c", "d"], 400);
   assert.ok(await scene.evictor.makeRoom(record, need));
@@ -175,5 +209,55 @@ test("a dry run removes nothing, and explains like the run itself", async () => 
   );
   assert.equal(scene.removed, []);
 });
+
+const many = Array.from({ length: 5_001 }, (_, i) => `n${i}`);
+const hashOf = (i: number) => parseVariantHash(`${i}`.padStart(64, "a"));
+
+test("past the high watermark one of many is explained by the last plan, and the next one is made behind it", async () => {
+  const scene = world(many, 500_000);
+  for (const name of many) scene.used.set(name, nowMs - 50 * dayMs);
+  const reason = async (i: number) => (await scene.evictor.explain(hashOf(i)))!.reason.split(",")[0];
+  assert.is(await reason(1_003), "goes: last used 50 days ago");
+  assert.is(scene.plans, 1);
+  // What has become of the one that is asked for is as it is now.
+  scene.used.set("n1003", nowMs);
+  scene.leased.set(hashOf(1_004), "pid 1 (nuke)");
+  scene.evictor.forgetPlan();
+  assert.equal([await reason(1_003), await reason(1_004)], ["kept: used just now", "kept: leased by pid 1 (nuke)"]);
+  assert.equal([await reason(1_005), scene.plans], ["goes: last used 50 days ago", 1]);
+  await scene.evictor.settled();
+  assert.is(scene.plans, 2);
+  assert.equal([await reason(1_005), scene.plans], ["goes: last used 50 days ago", 2]);
+});
+
+test("where a node has cleaned, what it has planned explains what is left", async () => {
+  const scene = world(many, 500_000);
+  // Nothing may go.
+  for (const name of many) scene.used.set(name, nowMs);
+  await scene.evictor.collectIfHigh();
+  scene.used.set("n3", nowMs - 2 * dayMs);
+  assert.is((await scene.evictor.explain(hashOf(3)))!.outcome, "kept");
+  assert.is(scene.plans, 1);
+  await scene.evictor.settled();
+  assert.is((await scene.evictor.explain(hashOf(3)))!.outcome, "goes");
+  assert.is(scene.plans, 2);
+});
+
+test("of few each is explained as it is now", async () => {
+  const scene = world(["a", "b"], 100);
+  assert.is((await scene.evictor.explain(hashOf(1)))!.outcome, "goes");
+  scene.used.set("a", nowMs - 40 * dayMs);
+  scene.used.set("b", nowMs - 30 * dayMs);
+  scene.leased.set(hashOf(0), "pid 1 (nuke)");
+  assert.is((await scene.evictor.explain(hashOf(1)))!.outcome, "goes");
+  assert.is(scene.plans, 2);
+});
+
+async function failed(work: Promise<unknown>): Promise<Error> {
+  return await work.then(
+    () => new Error("it did not fail"),
+    (error: Error) => error,
+  );
+}
 
 test.run();

@@ -1,6 +1,6 @@
 // runs unprivileged
 // deadline: 180 s
-import { existsSync, mkdirSync, statSync, utimesSync } from "node:fs";
+import { existsSync, mkdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -151,6 +151,26 @@ rule("what lists want here beforehand does not fill the disk, and the failure is
   assert.ok(node.status("1").cache.bytes <= 9_000_000);
 });
 
+rule("what lists want here beforehand stops at pinned_bytes_max, what is pinned included", async (scene) => {
+  const failed: unknown[] = [];
+  const placed: unknown[] = [];
+  const log: Log = (_level, event, facts) => {
+    if (event === "prefetch-failed") failed.push(facts?.variant);
+    if (event === "variant-placed") placed.push(facts?.variant);
+  };
+  const first = await scene.open({ mb: 40, pinnedMb: 9 });
+  await first.fetch(thing("three"));
+  await first.keeping.pin(thing("three"));
+  await first[Symbol.asyncDispose]();
+  await scene.putList(
+    1,
+    ["one", "two"].map((name) => ({ package: `studio:${name}`, prefetch: true })),
+  );
+  await scene.open({ mb: 40, pinnedMb: 9 }, { log, keeping: { periodMs: 50, spreadMs: 1 } });
+  await until("it was tried twice", () => failed.length > 1);
+  assert.equal([placed, [...new Set(failed)]], [["studio:one-1.0.0"], ["studio:two-1.0.0"]]);
+});
+
 rule("what must stay is touched, so that Rez spares it, and was used when it was used", async (scene) => {
   await scene.putList(1, ["studio:one"]);
   const node = await scene.open({ mb: 40 }, { keeping: { periodMs: 50 } });
@@ -177,6 +197,28 @@ rule("past the high watermark a node cleans by itself", async (scene) => {
   age(path!, 9);
   await node.fetch(thing("three"));
   assert.is(await evicted.promise, "studio:one-1.0.0");
+});
+
+rule("a node that waits for Rez's lock, to make room for a fetch, stops soon all the same", async (scene) => {
+  await using peers = new AsyncDisposableStack();
+  const node = await scene.open({ mb: 9 });
+  const bootstrap = node.status("1").addresses;
+  const peer = peers.use(
+    await CacheNode.open(scene.studio.settings(scene.studio.configure("peer", { bootstrap, originPolicy: "never" }))),
+  );
+  const paths = [await node.fetch(thing("one")), await node.fetch(thing("two"))].map(({ path }) => path!);
+  for (const path of paths) age(path, 3);
+  const known = () => peer.peers().find((each) => each.peer === node.id)?.holdings;
+  await until("the peer knows what is held", () => known() === 2);
+  writeFileSync(join(scene.studio.path, "machine", "cache", ".sys", ".lock.lock"), "");
+  const refused = failureOf(node.fetch(thing("three")));
+  await until("the peer knows that one goes", () => known() === 1);
+  const startMs = performance.now();
+  await node[Symbol.asyncDispose]();
+  // The lock alone is waited for ten seconds.
+  assert.ok(performance.now() - startMs < 7_000);
+  assert.is((await refused).code, "STOPPED");
+  assert.ok(paths.every((path) => existsSync(path)));
 });
 
 rule("a node that is opened for a question cleans nothing by itself", async (scene) => {

@@ -117,7 +117,7 @@ rule("a denied payload goes, is not fetched again, and status and log say who de
   assert.is(node.status("1").trust.policy?.denied[0]?.by, "ana");
 });
 
-rule("what was denied while the node was off goes at its next start, before anybody is served", async (scene) => {
+rule("what was denied while the node was off goes at its next start", async (scene) => {
   await scene.begin();
   const first = await scene.nodeToClose("machine");
   await scene.heard("policy-followed", "machine");

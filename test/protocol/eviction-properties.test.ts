@@ -164,6 +164,19 @@ test("where nothing is short, a variant is explained without a plan as the plan 
   assert.ok(told > 100);
 });
 
+test("where something is short, a variant is explained as by the plan, once that has told whether it goes", () => {
+  check((input) => {
+    const tidy: EvictionInput = { ...input, goal: { kind: "tidy", toLow: false } };
+    for (const line of planEviction(tidy).lines) {
+      const others = tidy.held.map((each) => ({ ...each, lastUsedMs: undefined, replicas: 0 }));
+      assert.equal(explainHeld(line.held, { ...tidy, held: others }, line.goes), line);
+      // What must not be touched by now stays, whatever an older plan said.
+      const leased = { ...line.held, hold: { kind: "leased", by: "sh" } } as const;
+      assert.is(explainHeld(leased, { ...tidy, held: others }, true)!.goes, false);
+    }
+  });
+});
+
 test("what goes by age alone is unlisted and older than max_age", () => {
   check((input) => {
     for (const { held, reason } of goers(input)) {
