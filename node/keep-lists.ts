@@ -19,9 +19,9 @@ import { KeepIndex } from "../protocol/keep-index.ts";
 import { keepListBytesMax } from "../protocol/limits.ts";
 import { decodeEnvelope } from "../protocol/record.ts";
 import { parseUtcTime } from "../protocol/utc-time.ts";
+import { writeDurably } from "./durable-file.ts";
 import { keyId, parsePublicKey, verifySignature } from "./keys.ts";
 import type { Clock, KeepAliveSource } from "./ports.ts";
-import { writeDurably } from "./store/record-objects.ts";
 import { makeDirectory } from "./store/rez-guard.ts";
 import { sealBytes, unsealBytes } from "./store/sealed.ts";
 

@@ -1,6 +1,6 @@
 import type { VariantHash } from "../../protocol/hash.ts";
 import type { RezHandle } from "../../protocol/rez-handle.ts";
-import { writeDurably } from "./record-objects.ts";
+import { writeDurably } from "../durable-file.ts";
 import { intentPath, type RecoveryPlace } from "./recovery.ts";
 import type { PlaceRequest, PlaceResult } from "./rez-cache.ts";
 import type { StagedPayload } from "./staged-payload.ts";

@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { readFile, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { NotTrustedError } from "../../protocol/errors.ts";
 import { compareBytes, type Hasher, type PayloadId, type VariantHash } from "../../protocol/hash.ts";
@@ -11,6 +11,7 @@ import {
   type SignedRecord,
 } from "../../protocol/record.ts";
 import { variantText } from "../../protocol/variant.ts";
+import { writeDurably } from "../durable-file.ts";
 import { spendBallast } from "./ballast.ts";
 import { cacheError, hasCode } from "./rez-guard.ts";
 import { sealBytes, unsealBytes } from "./sealed.ts";
@@ -158,27 +159,6 @@ export async function loadRecordOf(
 /** What the record before the newest names is no longer held. */
 export async function forgetHeldRecord(objectsPath: string, variant: VariantHash): Promise<void> {
   await rm(heldPath(recordPath(objectsPath, variant)), { force: true });
-}
-
-/** Writes a small file beside, makes it durable and moves it into its place. */
-export async function writeDurably(path: string, bytes: Uint8Array | string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const beside = `${path}.new`;
-  const file = await open(beside, "w", 0o600);
-  try {
-    await file.writeFile(bytes);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  try {
-    await rename(beside, path);
-    const directory = await open(dirname(path), "r");
-    await directory.sync().finally(() => directory.close());
-  } catch (error) {
-    await rm(beside, { force: true });
-    throw error;
-  }
 }
 
 function heldPath(path: string): string {

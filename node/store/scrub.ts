@@ -4,12 +4,12 @@ import { type PayloadId, parseVariantHash, type VariantHash } from "../../protoc
 import type { ManifestRoot } from "../../protocol/manifest.ts";
 import type { ReleaseRecord } from "../../protocol/record.ts";
 import type { ScrubCandidate, ScrubPosition } from "../../protocol/scrub-round.ts";
+import { writeDurably } from "../durable-file.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
 import { type Holdings, pathOf } from "./holdings.ts";
 import type { IndexFiles } from "./index-files.ts";
 import type { TreeFault } from "./item-jobs.ts";
 import type { ItemWorkers } from "./item-workers.ts";
-import { writeDurably } from "./record-objects.ts";
 
 export interface ScrubParts {
   readonly objectsPath: string;

@@ -1,7 +1,8 @@
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { UnusableError } from "../../protocol/errors.ts";
 import { MIB } from "../../protocol/limits.ts";
+import { writeDurably } from "../durable-file.ts";
 import type { PolicyFacts } from "./policy-facts.ts";
 import { sha256 } from "./sha256.ts";
 
@@ -105,29 +106,6 @@ async function read(path: string): Promise<StoredPolicy | undefined> {
     if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     // What cannot be read must not be taken for nothing: an older policy would count again.
     throw new UnusableError(`the policy cannot be read: ${path}: ${(error as Error).message}`, { cause: error });
-  }
-}
-
-/** Replaces a file whole, and lasts. */
-export async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const beside = `${path}.new`;
-  const file = await open(beside, "w", 0o600);
-  try {
-    await file.writeFile(bytes);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  try {
-    await rename(beside, path);
-  } catch (error) {
-    await rm(beside, { force: true });
-    throw error;
-  }
-  for (const directory of [dirname(path), dirname(dirname(path))]) {
-    await using opened = await open(directory, "r");
-    await opened.sync();
   }
 }
 

@@ -1,7 +1,7 @@
 import { readFile, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { UnusableError } from "../../protocol/errors.ts";
-import { writeDurably } from "./policy-state.ts";
+import { writeDurably } from "../durable-file.ts";
 import { sha256 } from "./sha256.ts";
 
 /** What a machine must never go behind again, of the newest policy that it has verified (P6). */
