@@ -74,7 +74,10 @@ function rowOf(name: string, nodes: number, report: Report): string {
   const more = Object.entries(report).filter(([figure]) => !known.has(figure));
   const text = more.map(([figure, value]) => `${figure} ${value === "" ? "–" : value}`).join(", ");
   const { efficiency, originCopies, duplicates, p50Seconds, p99Seconds, p100Seconds } = report;
-  return `| ${name} | ${nodes} | ${[efficiency, originCopies, duplicates, p50Seconds, p99Seconds, p100Seconds].join(" | ")} | ${text} |`;
+  const figures = [efficiency, originCopies, duplicates, p50Seconds, p99Seconds, p100Seconds].map((figure) =>
+    Number.isFinite(figure) ? figure : "–",
+  );
+  return `| ${name} | ${nodes} | ${figures.join(" | ")} | ${text} |`;
 }
 
 function rivalRows(nodes: number, seed: number): string[] {
