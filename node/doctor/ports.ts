@@ -69,8 +69,13 @@ async function peerFault(text: string): Promise<string | undefined> {
   try {
     await once(socket, "connect", { signal });
     socket.write(multistreamHeader);
-    const [bytes] = (await once(socket, "data", { signal })) as [Buffer];
-    const isLibp2p = bytes.subarray(0, multistreamHeader.length).equals(multistreamHeader);
+    let said: Buffer = Buffer.alloc(0);
+    // It may come in pieces.
+    while (said.length < multistreamHeader.length && multistreamHeader.subarray(0, said.length).equals(said)) {
+      const [bytes] = (await once(socket, "data", { signal })) as [Buffer];
+      said = Buffer.concat([said, bytes]);
+    }
+    const isLibp2p = said.subarray(0, multistreamHeader.length).equals(multistreamHeader);
     return isLibp2p ? undefined : "is another program: what answers there is no node";
   } catch (error) {
     if (signal.aborted) return `does not answer within ${peerMs / 1000} s`;
@@ -83,5 +88,5 @@ async function peerFault(text: string): Promise<string | undefined> {
 
 /** What both sides of a libp2p connection say first (multiformats/multistream-select, "Protocol"). */
 const multistreamHeader: Buffer = Buffer.from("\u0013/multistream/1.0.0\n");
-/** A node on a busy machine that has just started takes over two seconds (seen in the gate). */
+/** A node on a busy machine may take its time. */
 const peerMs = 4_000;
