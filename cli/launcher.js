@@ -33,7 +33,7 @@ await main(process.argv.slice(2));
  * process starts, so this one starts itself anew, in place, under the same pid.
  */
 function tuneMemory() {
-  const flag = "--max-semi-space-size=8";
+  const flag = "--max-semi-space-size=2";
   if (process.execArgv.includes(flag) || process.execve === undefined) return;
   const limits = { MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "262144", MALLOC_TRIM_THRESHOLD_: "262144" };
   const words = [process.execPath, ...process.execArgv, flag, ...process.argv.slice(1)];
