@@ -17,8 +17,12 @@ export async function writeDurably(path: string, bytes: Uint8Array | string): Pr
   }
   try {
     await rename(beside, path);
-    await syncDirectory(dirname(path));
-    if (made !== undefined) await syncDirectory(dirname(dirname(path)));
+    // A directory that a crash left may be as new as one that was made just now: the one above counts in any case.
+    const top = dirname(made ?? dirname(path));
+    for (let at = dirname(path); ; at = dirname(at)) {
+      await syncDirectory(at);
+      if (at === top) break;
+    }
   } catch (error) {
     await rm(beside, { force: true });
     throw error;

@@ -168,7 +168,7 @@ export class Service {
       if (queue.length === 0) this.#queues.delete(request.stream);
       this.#count(request, 1);
       const given = this.#given.get(request.payload ?? "")!;
-      given.levelBytes = given.bytes.get(request.peer) ?? given.levelBytes;
+      given.levelBytes = given.bytes.get(request.peer)!;
       given.bytes.set(request.peer, given.levelBytes + sizeBytes);
       actions.push({ kind: "send", request });
     }
@@ -178,7 +178,19 @@ export class Service {
     if (Number.isFinite(wakeAtMs) && this.#queues.size > 0) actions.push({ kind: "wakeAt", atMs: wakeAtMs });
     // Nobody waits: nobody is behind.
     if (this.#queues.size === 0) this.#given.clear();
+    if (this.#given.size > givenMax) this.#forgetGiven();
     return actions;
+  }
+
+  /** Of how many payloads it is remembered who got what. */
+  get payloads(): number {
+    return this.#given.size;
+  }
+
+  /** Of a payload that nobody waits for nobody is behind; whoever serves many may never find all its queues empty. */
+  #forgetGiven(): void {
+    const wanted = new Set([...this.#queues.values()].flatMap((queue) => queue.map(({ payload = "" }) => payload)));
+    for (const payload of this.#given.keys()) if (!wanted.has(payload)) this.#given.delete(payload);
   }
 
   /**
@@ -262,6 +274,7 @@ function* firstOfEach(
   }
 }
 
+const givenMax = 64;
 /** About the time in which a slot sends an item at 1 Gbit/s, eight in a row. */
 const retryAfterMs = 50;
 /** A peer of a LAN that says nothing for longer is taken for one that gives nothing (`transfer-source`, `doubtMsMin`). */

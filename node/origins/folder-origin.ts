@@ -11,6 +11,7 @@ import { codeOf, type FolderOptions } from "./folder-faults.ts";
 import { FolderReader } from "./folder-reader.ts";
 import { folderNowMs } from "./folder-sweep.ts";
 import { chunkPath, describeRepository, descriptionPath, packChunk, recordPath } from "./objects.ts";
+import { isWholeFrame } from "./zstd-frame.ts";
 
 export interface RepositoryOptions extends FolderOptions {
   /**
@@ -148,12 +149,28 @@ export class FolderRepository extends FolderReader implements Repository {
     await this.check();
   }
 
-  /** Where a chunk lies whole, as far as its size tells. */
+  /** Where a chunk lies whole, as far as its size tells, or the headers of its frame. */
   async #chunkAt(hash: ChunkHash, sizeBytes: number): Promise<string | undefined> {
     const plain = chunkPath(hash);
     if ((await this.#sizeOf(plain)) === sizeBytes) return plain;
     const packed = chunkPath(hash, "zst");
-    return (await this.#sizeOf(packed)) ? packed : undefined;
+    return (await this.#isWholeFrame(packed, sizeBytes)) ? packed : undefined;
+  }
+
+  async #isWholeFrame(path: string, sizeBytes: number): Promise<boolean> {
+    const fileBytes = await this.#sizeOf(path);
+    if (fileBytes === undefined) return false;
+    try {
+      await using file = await open(this.absolute(path), constants.O_RDONLY | constants.O_NOFOLLOW);
+      const read = async (at: number, lengthBytes: number) => {
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(lengthBytes), 0, lengthBytes, at);
+        return buffer.subarray(0, bytesRead);
+      };
+      return await isWholeFrame(read, fileBytes, sizeBytes);
+    } catch (error) {
+      if (isCode(error, "ENOENT")) return false;
+      throw this.failure(path, error);
+    }
   }
 
   /** How a chunk is kept: what was cut short is replaced in its own form, or readers would find it first. */

@@ -1,5 +1,5 @@
 // runs unprivileged
-// deadline: 900 s
+// deadline: 600 s
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { suite } from "uvu";

@@ -72,6 +72,17 @@ test("what a peer got of one payload does not make it wait for another", () => {
   assert.equal(sent(service.step(done(of("two", "c", 1)))), ["a2"]);
 });
 
+test("payloads that nobody waits for are forgotten, also where somebody always waits for another", () => {
+  const service = new Service({ ...limits, slots: 1, slotsPerStreamMax: 1, queuedPerStreamMax: 9 });
+  const of = (payload: string, peer: string, item: number) => ({ ...request(peer, item), payload });
+  service.step(requested(of("waited for", "a", 0), of("waited for", "a", 1)));
+  for (let i = 0; i < 1_000; i++) {
+    service.step(requested(of(`payload ${i}`, "b", 0)));
+    service.step(done(of(`payload ${i}`, "b", 0)));
+  }
+  assert.ok(service.payloads <= 65, `${service.payloads}`);
+});
+
 test("who got least goes first", () => {
   const service = new Service({ ...limits, slots: 1, queuedPerStreamMax: 9 });
   service.step(requested(...[0, 1, 2, 3].map((item) => request("a", item))));

@@ -88,25 +88,28 @@ for (const supersede of [false, true]) {
   });
 }
 
-inTree(
-  "a chunk that was cut short in a folder is mended in place, and nothing else lies there then",
-  async (_, publish) => {
+for (const form of ["plain", "compressed"]) {
+  const name = `a ${form} chunk that was cut short in a folder is mended in place, and nothing else lies there then`;
+  inTree(name, async (tree, publish) => {
     const path = mkdtempSync(join(tmpdir(), "publisher-repository-"));
     try {
+      writeFileSync(join(tree, "lines"), "a line of a text that is there many times\n".repeat(100_000));
       const options = { name: "filer", path, network: "studio", publishes: true };
       await publish(await FolderRepository.open(options));
       const before = readdirSync(path, { recursive: true, encoding: "utf8" }).sort();
-      const chunk = join(path, before.find((name) => /^chunks\/..\/./.test(name))!);
-      const whole = readFileSync(chunk);
-      truncateSync(chunk, 5);
-      await publish(await FolderRepository.open(options));
-      assert.ok(readFileSync(chunk).equals(whole));
+      const pattern = form === "plain" ? /^chunks\/..\/\w+$/ : /^chunks\/..\/\w+\.zst$/;
+      for (const chunk of before.filter((each) => pattern.test(each)).map((each) => join(path, each))) {
+        const whole = readFileSync(chunk);
+        truncateSync(chunk, whole.length - 1);
+        await publish(await FolderRepository.open(options));
+        assert.ok(readFileSync(chunk).equals(whole), chunk);
+      }
       assert.equal(readdirSync(path, { recursive: true, encoding: "utf8" }).sort(), before);
     } finally {
       rmSync(path, { recursive: true });
     }
-  },
-);
+  });
+}
 
 inTree("another tree needs supersede, and nothing is written without it", async (tree, publish) => {
   const repository = new MemoryRepository("memory");
