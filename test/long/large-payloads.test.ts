@@ -7,6 +7,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { MIB } from "../../protocol/limits.ts";
 import type { Variant } from "../../protocol/variant.ts";
+import { installed } from "../support/installed.ts";
 import { type RunningNode, removeTree, Studio } from "../support/studio.ts";
 
 // Ten times the deadline above under --long: a file of 10 GB is written, published and fetched twice.
@@ -44,11 +45,12 @@ async function fetchTwice(studio: Studio, source: string, files: number): Promis
   await studio.publish(variant, source);
   // What was published is all at the origin: room for the copies.
   removeTree(source);
-  const first = await studio.start(studio.configure("first"));
+  const program = installed(join(studio.path, "installed"));
+  const first = await studio.start(studio.configure("first"), [], { program });
   const [fromOrigin] = await first.client.fetch({ things: [{ kind: "variant", variant }] }, () => undefined, {});
   assert.is(fromOrigin?.reason, undefined);
   rmSync(join(studio.path, "origin", "chunks"), { recursive: true });
-  const second = await studio.start(studio.configure("second", { bootstrap: first.addresses }));
+  const second = await studio.start(studio.configure("second", { bootstrap: first.addresses }), [], { program });
   const [fromPeer] = await second.client.fetch({ things: [{ kind: "variant", variant }] }, () => undefined, {});
   assert.is(fromPeer?.reason, undefined);
   assert.is(fromPeer?.bytes.origin, 0);
