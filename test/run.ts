@@ -1,4 +1,4 @@
-import { chmodSync, globSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, globSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describeFile, type Outcome, runFile, skippedLines, type TestFile } from "./support/runner-file.ts";
@@ -21,6 +21,9 @@ async function runAll(filters: readonly string[]): Promise<number> {
 
   const homes = mkdtempSync(join(tmpdir(), "p2pcache-tests-"));
   chmodSync(homes, 0o755);
+  const code = join(homes, "code");
+  mkdirSync(code);
+  chmodSync(code, 0o1777); // For every user that tests run as.
   const outcomes: Outcome[] = [];
   try {
     const unprivileged = files.some((file) => file.unprivileged) ? unprivilegedUser(checkout) : ourselves;
@@ -30,7 +33,7 @@ async function runAll(filters: readonly string[]): Promise<number> {
         if (interrupt.signal.aborted) return;
         const user = file.unprivileged ? unprivileged : ourselves;
         const home = join(homes, `${index}`);
-        const outcome = await runFile(file, { checkout, user, home, long, signal: interrupt.signal });
+        const outcome = await runFile(file, { checkout, user, home, code, long, signal: interrupt.signal });
         outcomes.push(outcome);
         report(outcome);
       }
