@@ -6,13 +6,11 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { keepListName, OriginListSource } from "../../node/keep-alive/origin-list-source.ts";
 import { KeepLists } from "../../node/keep-lists.ts";
-import { generatePublisherKey, keyId, type PublisherKey, publicKeyText, sign } from "../../node/keys.ts";
+import { generatePublisherKey, type PublisherKey, publicKeyText } from "../../node/keys.ts";
 import { MemoryRepository } from "../../node/origins/memory-origin.ts";
 import type { KeepAliveSource } from "../../node/ports.ts";
 import { UnreachableError } from "../../protocol/errors.ts";
-import { encodeKeepList, keepListForm } from "../../protocol/keep-alive.ts";
-import { encodeEnvelope, signedBytes } from "../../protocol/record.ts";
-import { signedList } from "../support/keep-lists.ts";
+import { sealedList, signedList } from "../support/keep-lists.ts";
 
 const nowMs = Date.parse("2026-11-21T08:00:00Z");
 const nuke = { kind: "rez", repository: "studio", name: "nuke", version: "14.0" } as const;
@@ -225,9 +223,7 @@ rule("lists lie among the files of an origin's policy", async ({ key, open }) =>
 });
 
 function sealed(key: PublisherKey, version: number, keep: string[], toolset = "fx", expires?: string): Uint8Array {
-  const body = encodeKeepList(signedList(toolset, version, keep, expires === undefined ? {} : { expires }));
-  const sig = sign(key, signedBytes(body, keepListForm));
-  return encodeEnvelope({ body, signatures: [{ keyid: keyId(key.rawPublic), sig }] }, keepListForm);
+  return sealedList(key, signedList(toolset, version, keep, expires === undefined ? {} : { expires }));
 }
 
 function sourceOf(envelope: Uint8Array): KeepAliveSource {

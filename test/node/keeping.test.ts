@@ -5,14 +5,12 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { putKeepList } from "../../node/keep-alive/put-list.ts";
-import { generatePublisherKey, keyId, type PublisherKey, publicKeyText, sign } from "../../node/keys.ts";
+import { generatePublisherKey, type PublisherKey, publicKeyText } from "../../node/keys.ts";
 import type { Log } from "../../node/log.ts";
 import { CacheNode, type NodeOptions } from "../../node/node.ts";
-import { encodeKeepList, keepListForm } from "../../protocol/keep-alive.ts";
 import { seededRandom } from "../../protocol/random.ts";
-import { encodeEnvelope, signedBytes } from "../../protocol/record.ts";
 import { until } from "../support/child-processes.ts";
-import { signedList } from "../support/keep-lists.ts";
+import { sealedList, signedList } from "../support/keep-lists.ts";
 import { Studio } from "../support/studio.ts";
 import { failureOf, within } from "../support/swarm-member.ts";
 import { makeTree } from "../support/trees.ts";
@@ -56,10 +54,7 @@ function rule(text: string, check: (scene: Scene) => Promise<void>): void {
         return nodes.use(await CacheNode.open({ ...settings, cache: { ...settings.cache, ...limits } }, options));
       },
       async putList(version, keep) {
-        const body = encodeKeepList(signedList("fx", version, keep));
-        const sig = sign(key, signedBytes(body, keepListForm));
-        const envelope = encodeEnvelope({ body, signatures: [{ keyid: keyId(key.rawPublic), sig }] }, keepListForm);
-        await putKeepList(join(studio.path, "origin"), "fx", envelope);
+        await putKeepList(join(studio.path, "origin"), "fx", sealedList(key, signedList("fx", version, keep)));
       },
     };
     await within(60_000, text, check(scene));

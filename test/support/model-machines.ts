@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { Evictor } from "../../node/evictor.ts";
+import { KeepLists } from "../../node/keep-lists.ts";
+import { type PublisherKey, publicKeyText } from "../../node/keys.ts";
 import { type Lease, Leases } from "../../node/leases.ts";
 import { noLog } from "../../node/log.ts";
 import type { FetchStore, Holding, StagedTree } from "../../node/ports.ts";
@@ -15,10 +17,11 @@ import type { DiskSpace } from "../../node/store/space.ts";
 import { NoSpaceError } from "../../protocol/errors.ts";
 import type { EvictionLimits } from "../../protocol/eviction.ts";
 import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
-import type { SignedKeepList } from "../../protocol/keep-alive.ts";
+import { checkNewer, encodeKeepList, type SignedKeepList } from "../../protocol/keep-alive.ts";
 import { KeepIndex } from "../../protocol/keep-index.ts";
 import { storeOptions } from "../node/store/store-fixture.ts";
 import { bury } from "./buried.ts";
+import { sealedList } from "./keep-lists.ts";
 import { engine, fill, type Payload, removeTree, repository } from "./payloads.ts";
 
 export const hourMs = 3_600_000;
@@ -30,14 +33,16 @@ export const limits: EvictionLimits = {
   pinnedBytesMax: 12_000,
   minIdleMs: 24 * hourMs,
 };
+/** Whose list the machines follow. */
+export const toolset = "fx";
+const place = { host: "machine", site: "", rack: "" };
 /** Of the disk; what others write there leaves less. */
 const diskBytes = 1_000_000;
 
-/** What both kinds of machine have: a clock, a disk that others fill, lists, and who uses what. */
+/** What both kinds of machine have: a clock, a disk that others fill, and who uses what. */
 abstract class Machine {
   nowMs: number = Math.floor(Date.now() / 1000) * 1000;
   filledBytes = 0;
-  lists: readonly SignedKeepList[] = [];
   /** How many other machines have a variant too. */
   readonly copies: Map<VariantHash, number> = new Map();
   leases!: Leases;
@@ -50,10 +55,6 @@ abstract class Machine {
   };
   /** As the evictor and the leases see it. */
   protected abstract get parts(): { readonly evicted: unknown; readonly leased: Parameters<typeof Leases.open>[0] };
-
-  keeps(): KeepIndex {
-    return new KeepIndex(this.lists, { host: "machine", site: "", rack: "" }, this.nowMs);
-  }
 
   readonly readSpace = async (): Promise<DiskSpace> => {
     const heldBytes = this.store?.holdings().reduce((sum, { bytes }) => sum + bytes, 0) ?? 0;
@@ -107,6 +108,12 @@ abstract class Machine {
   }
 
   protected abstract stage(payload: Payload): Promise<StagedTree>;
+  /** What the newest list says. */
+  abstract keeps(): KeepIndex;
+  /** Takes the list of a toolset's owner in, as it comes from an origin. @throws {NotTrustedError} (P6) */
+  abstract takeList(list: SignedKeepList): Promise<void>;
+  /** Of the list that counts; 0 before the first. */
+  abstract readonly listVersion: number;
   abstract use(variant: VariantHash): void;
   abstract lastUsedMs(variant: VariantHash): number | undefined;
   abstract pin(variant: VariantHash): Promise<void>;
@@ -127,6 +134,7 @@ export class MemoryMachine extends Machine {
   readonly #uses = new Map<VariantHash, number>();
   readonly #pins = new Set<VariantHash>();
   readonly #written = new Map<string, unknown>();
+  #list: SignedKeepList | undefined;
 
   constructor() {
     super();
@@ -179,6 +187,19 @@ export class MemoryMachine extends Machine {
     }
   }
 
+  keeps(): KeepIndex {
+    return new KeepIndex(this.#list === undefined ? [] : [this.#list], place, this.nowMs);
+  }
+
+  async takeList(list: SignedKeepList): Promise<void> {
+    const known = this.#list === undefined ? undefined : encodeKeepList(this.#list);
+    if (checkNewer(known, encodeKeepList(list))) this.#list = list;
+  }
+
+  get listVersion(): number {
+    return this.#list?.version ?? 0;
+  }
+
   use(variant: VariantHash): void {
     this.#uses.set(variant, this.nowMs);
   }
@@ -214,16 +235,20 @@ export class MemoryMachine extends Machine {
 /** A machine with a real store. */
 export class DiskMachine extends Machine {
   store!: PayloadStore;
+  #lists!: KeepLists;
   readonly #folder = fs.mkdtempSync(join(tmpdir(), "p2pcache-model-"));
   readonly #workers: ItemWorkers;
+  readonly #owner: PublisherKey;
 
-  constructor(workers: ItemWorkers) {
+  constructor(workers: ItemWorkers, owner: PublisherKey) {
     super();
     this.#workers = workers;
+    this.#owner = owner;
   }
 
-  static async open(workers: ItemWorkers): Promise<DiskMachine> {
-    const machine = new DiskMachine(workers);
+  /** `owner`: of the toolset whose list it follows. */
+  static async open(workers: ItemWorkers, owner: PublisherKey): Promise<DiskMachine> {
+    const machine = new DiskMachine(workers, owner);
     await machine.#open();
     return machine;
   }
@@ -234,6 +259,18 @@ export class DiskMachine extends Machine {
 
   protected async stage({ hash, record, envelope }: Payload): Promise<StagedTree> {
     return await this.store.stage(hash, record, envelope);
+  }
+
+  keeps(): KeepIndex {
+    return this.#lists.index();
+  }
+
+  async takeList(list: SignedKeepList): Promise<void> {
+    await this.#lists.take(list.toolset, sealedList(this.#owner, list));
+  }
+
+  get listVersion(): number {
+    return this.#lists.all()[0]?.version ?? 0;
   }
 
   use(variant: VariantHash): void {
@@ -285,6 +322,12 @@ export class DiskMachine extends Machine {
     const clock = { monotonicMs: () => performance.now(), wallMs: () => this.nowMs };
     const readSpace = this.readSpace;
     const workers = this.#workers;
+    this.#lists = await KeepLists.open(new Map([[toolset, publicKeyText(this.#owner)]]), {
+      directory: join(this.#folder, "lists"),
+      place,
+      clock,
+      onRefused: (_, reason) => assert.unreachable(reason),
+    });
     this.store = await PayloadStore.open({ ...storeOptions(this.#folder), limits, clock, readSpace, workers });
     await this.begin();
     this.store.makeRoom = (record, need) => this.evictor.makeRoom(record, need);

@@ -5,14 +5,16 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { generatePublisherKey, type PublisherKey } from "../../../node/keys.ts";
 import { importTree } from "../../../node/payloads/importer.ts";
 import { ItemWorkers } from "../../../node/store/item-workers.ts";
 import { P2pCacheError } from "../../../protocol/errors.ts";
 import type { ChunkHash, VariantHash } from "../../../protocol/hash.ts";
+import type { SignedKeepList } from "../../../protocol/keep-alive.ts";
 import { compareNamings } from "../../../protocol/keep-index.ts";
 import { variantHash } from "../../../protocol/variant.ts";
 import { signedList } from "../../support/keep-lists.ts";
-import { DiskMachine, hourMs, limits, type Machine, MemoryMachine } from "../../support/model-machines.ts";
+import { DiskMachine, hourMs, limits, type Machine, MemoryMachine, toolset } from "../../support/model-machines.ts";
 import { noise } from "../../support/noise.ts";
 import {
   describe,
@@ -36,6 +38,7 @@ const hashes = variants.map((variant) => variantHash(variant, engine.hash));
 type Content = Omit<Payload, "hash" | "record" | "envelope"> & { readonly built: Parameters<typeof releaseOf>[0] };
 let contents: Content[] = [];
 let workers: ItemWorkers;
+let owner: PublisherKey;
 
 /** What must be so, as simple as it can be said. */
 interface Model {
@@ -48,6 +51,8 @@ interface Model {
   readonly leased: Map<number, "connection" | "process">;
   readonly pinned: Set<number>;
   readonly used: Map<number, number>;
+  /** The newest version of the list that the machine has seen. */
+  list: number;
 }
 
 type Step = (model: Model, machine: Machine) => Promise<void>;
@@ -64,6 +69,7 @@ test.before(async () => {
     const keep = async (hash: ChunkHash, bytes: Uint8Array) => void items.set(hash, bytes);
     contents.push({ items, built: await importTree(path, { engine, onChunk: keep, onSegment: keep }) });
   }
+  owner = await generatePublisherKey(join(folder, "owner.pem"));
   removeTree(folder);
 });
 test.after(async () => {
@@ -79,6 +85,7 @@ async function check(model: Model, machine: Machine): Promise<void> {
   const bytes = machine.store.holdings().reduce((sum, each) => sum + each.bytes, 0);
   assert.ok(bytes <= limits.maxBytes, `P4: ${bytes} bytes are held`);
   for (const [i, { record }] of model.held) assert.ok(record.revision <= model.seen[i]!, "nothing unseen is held");
+  assert.is(machine.listVersion, model.list, "P6: the newest list counts");
 }
 
 /** P5: what went while something was done might go, and nothing lesser stayed for it. */
@@ -224,10 +231,14 @@ const steps: Readonly<Record<string, (i: number, more: number) => Step>> = {
     if (!model.pinned.delete(i)) return;
     await machine.unpin(hashOf(model, i));
   },
-  list: (i, more) => async (_, machine) => {
-    const keep = Array.from({ length: 1 + (more % 3) }, (__, k) => `studio:${names[(i + k) % names.length]}-1.0.0`);
-    const expires = `${new Date(machine.nowMs + 48 * hourMs).toISOString().slice(0, 19)}Z`;
-    machine.lists = [signedList("fx", (machine.lists[0]?.version ?? 0) + 1, keep, { expires })];
+  list: (i, more) => async (model, machine) => {
+    await machine.takeList(listOf(machine, ++model.list, i, 1 + (more % 3)));
+  },
+  listOlder: (i, more) => async (model, machine) => {
+    const version = model.list - (more % 3);
+    if (version < 1) return;
+    const code = await codeOf(machine.takeList(listOf(machine, version, i, 4)));
+    assert.is(code, version < model.list ? "LIST_OUTDATED" : "LIST_CONFLICT", "P6");
   },
   copies: (i, more) => async (_, machine) => {
     machine.copies.set(hashes[i]!, more % 3);
@@ -289,6 +300,13 @@ function hashOf(model: Model, i: number): VariantHash {
   return model.releases[i]![0]!.hash;
 }
 
+/** A list that keeps `count` variants for two days, from the one with that number on. */
+function listOf(machine: Machine, version: number, i: number, count: number): SignedKeepList {
+  const keep = Array.from({ length: count }, (_, k) => `studio:${names[(i + k) % names.length]}-1.0.0`);
+  const expires = `${new Date(machine.nowMs + 48 * hourMs).toISOString().slice(0, 19)}Z`;
+  return signedList(toolset, version, keep, { expires });
+}
+
 /** Fetches and what fills the cache come more often than the rest. */
 const words = [
   ...Array<string>(9).fill("fetch"),
@@ -304,7 +322,7 @@ async function holds(open: () => Promise<Machine>, numRuns: number): Promise<voi
     const model: Model = {
       releases: names.map(() => []),
       seen: names.map(() => 0),
-      ...{ held: new Map(), leased: new Map(), pinned: new Set(), used: new Map() },
+      ...{ held: new Map(), leased: new Map(), pinned: new Set(), used: new Map(), list: 0 },
     };
     for (const [word, i, more] of script) {
       await steps[word]!(i, more)(model, machine);
@@ -324,7 +342,7 @@ test(`P4, P5 and P6 hold whatever is done, without a disk (seed ${seed})`, async
 });
 
 test(`P4, P5 and P6 hold whatever is done, with a real store (seed ${seed})`, async () => {
-  await holds(() => DiskMachine.open(workers), runs.disk);
+  await holds(() => DiskMachine.open(workers, owner), runs.disk);
 });
 
 test.run();
