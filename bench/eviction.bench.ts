@@ -1,4 +1,10 @@
+import { loadavg, tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
 import { Evictor } from "../node/index.ts";
+import { putKeepList } from "../node/keep-alive/put-list.ts";
+import { loadPublisherKey, publicKeyText } from "../node/keys.ts";
 import {
   type EvictionInput,
   type HeldFacts,
@@ -11,6 +17,14 @@ import {
   seededRandom,
   type Variant,
 } from "../protocol/index.ts";
+import { MIB } from "../protocol/limits.ts";
+import { variantText } from "../protocol/variant.ts";
+import { install } from "../test/support/installed.ts";
+import { sealedList } from "../test/support/keep-lists.ts";
+import { peakBytes } from "../test/support/memory.ts";
+import { kill, Studio } from "../test/support/studio.ts";
+import { fillCache } from "./held-cache.ts";
+import { median, timed } from "./measure.ts";
 
 /** Issue 5: 100,000 holdings and 50 lists of 2,000 entries. */
 const [heldCount, listCount, entryCount] = [100_000, 50, 2_000];
@@ -18,6 +32,7 @@ const nowMs = Date.parse("2026-11-21T08:00:00Z");
 const dayMs = 86_400_000;
 /** Of issue 5. */
 const [planBarMs, explainBarMs] = [1_000, 100];
+const askedCount = 50;
 
 /**
  * What it costs a node to explain one variant: its own `Evictor`, with everything but disk and network behind it. What
@@ -95,8 +110,59 @@ type Parts = ConstructorParameters<typeof Evictor>[0];
 type Hash = HeldFacts["variant"];
 type Payload = ReturnType<typeof hashFromBytes<"payload">>;
 
+/** `npm run bench -- eviction [--only plan|node] [--to DIRECTORY]` */
+export async function run(words: readonly string[]): Promise<void> {
+  const { values } = parseArgs({ args: [...words], options: { only: { type: "string" }, to: { type: "string" } } });
+  if (values.only !== "node") await plan();
+  if (values.only !== "plan") await explainOnNode(values.to ?? tmpdir());
+}
+
+/**
+ * What `explain` takes on a node that runs and really holds all of that on its disk: through its API, and as a command;
+ * with nothing short, and with more variants than there may be. All of them were used just now, so that none goes.
+ */
+async function explainOnNode(under: string): Promise<void> {
+  await using studio = await Studio.open(under);
+  const owner = await loadPublisherKey(join(studio.path, "publisher.pem"));
+  const random = seededRandom(5);
+  const lists = Array.from({ length: listCount }, (_, i) => makeList(i, random));
+  const launcher = install(join(studio.path, "app"));
+  const keys = lists.map(({ toolset }) => `"${toolset}=${publicKeyText(owner)}"`);
+  const more = `[keepalive]\nkeys = [${keys.join(", ")}]`;
+  const program = [process.execPath, launcher];
+  const start = (cache: string) => studio.start(studio.configure("machine", { cache, more }), [], { program });
+  const variants = Array.from({ length: heldCount }, (_, i): Variant => variantNumber(i));
+  await fillCache(studio, "machine", variants, () => start(""));
+  for (const list of lists) await putKeepList(join(studio.path, "origin"), list.toolset, sealedList(owner, list));
+  for (const cache of ["", `max_variants = ${heldCount * 0.9}`]) {
+    const node = await start(cache);
+    const asked = variants.filter((_, i) => i % (heldCount / askedCount) === 0);
+    const listed = async () => (await node.client.keeping.lists({ refresh: false })).length;
+    while ((await listed()) < listCount) await sleep(100);
+    const times: number[] = [];
+    const reasons = new Set<string>();
+    for (const variant of asked) {
+      const startedMs = performance.now();
+      const { reason } = await node.client.keeping.explain({ kind: "variant", variant });
+      times.push(performance.now() - startedMs);
+      reasons.add(reason.replace(/:.*/, ""));
+    }
+    const config = join(studio.path, "machine.toml");
+    const command = await timed(
+      `${program.join(" ")} --config ${config} explain '${variantText(asked[1]!)}' > /dev/null`,
+    );
+    process.stdout.write(
+      `a node with ${heldCount} variants and ${listCount} lists${cache && `, ${cache}`}: ready after ${(node.readyMs / 1000).toFixed(1)} s, ` +
+        `VmHWM ${Math.round(peakBytes(node.process.pid!) / MIB)} MiB; explain, ${times.length} asked one after the other: median ${median(times).toFixed(1)} ms, ` +
+        `most ${Math.max(...times).toFixed(1)} ms; as a command ${(command.seconds * 1000).toFixed(0)} ms; ${[...reasons]}; load ${loadavg()[0]!.toFixed(1)}\n`,
+    );
+    if (median(times) >= explainBarMs) process.exitCode = 1;
+    await kill(node, "SIGTERM");
+  }
+}
+
 /** What a node computes of its lists and holdings, from nothing; the middle of seven times. */
-export async function run(): Promise<void> {
+async function plan(): Promise<void> {
   const random = seededRandom(5);
   const variants = Array.from({ length: heldCount }, (_, i): Variant => variantNumber(i));
   const lists = Array.from({ length: listCount }, (_, i) => makeList(i, random));

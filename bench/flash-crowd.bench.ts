@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { seededRandom } from "../protocol/random.ts";
 import { Crowd } from "../test/support/crowd.ts";
+import { install } from "../test/support/installed.ts";
 import { NetworkLab } from "../test/support/network-lab.ts";
 import { Nginx } from "../test/support/nginx.ts";
 import { removeTree, Studio } from "../test/support/studio.ts";
@@ -17,7 +18,6 @@ import {
   crowdTable,
   putTable,
 } from "./crowd-report.ts";
-import { install } from "./installed.ts";
 import { cpuSecondsOf } from "./measure.ts";
 
 // P7 with real processes: everybody wants one cold payload at once, from nginx and from each other; against everybody

@@ -15,9 +15,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { generateNetworkKey, generatePublisherKey, loadSettings, publicKeyText, publish } from "../node/index.ts";
+import { install } from "../test/support/installed.ts";
 import { Nginx } from "../test/support/nginx.ts";
 import { removeTree } from "../test/support/studio.ts";
-import { install } from "./installed.ts";
 import { cpuSecondsOf, machineText, median, type Sample, timed } from "./measure.ts";
 
 // P9: one node that knows no peers, against who copies the same tree from the same place. All contenders read what the

@@ -1,14 +1,15 @@
 // runs unprivileged
 // deadline: 120 s
 import { createCipheriv } from "node:crypto";
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { MIB } from "../../protocol/limits.ts";
 import type { Variant } from "../../protocol/variant.ts";
-import { installed } from "../support/installed.ts";
-import { type RunningNode, removeTree, Studio } from "../support/studio.ts";
+import { install } from "../support/installed.ts";
+import { peakBytes } from "../support/memory.ts";
+import { removeTree, Studio } from "../support/studio.ts";
 
 // Ten times the deadline above under --long: a file of 10 GB is written, published and fetched twice.
 
@@ -45,7 +46,7 @@ async function fetchTwice(studio: Studio, source: string, files: number): Promis
   await studio.publish(variant, source);
   // What was published is all at the origin: room for the copies.
   removeTree(source);
-  const program = installed(join(studio.path, "installed"));
+  const program = [process.execPath, install(join(studio.path, "installed"))];
   const first = await studio.start(studio.configure("first"), [], { program });
   const [fromOrigin] = await first.client.fetch({ things: [{ kind: "variant", variant }] }, () => undefined, {});
   assert.is(fromOrigin?.reason, undefined);
@@ -57,7 +58,7 @@ async function fetchTwice(studio: Studio, source: string, files: number): Promis
   const verified = await second.client.verify([], {});
   assert.equal(verified, { checked: 1, damaged: [] });
   for (const node of [first, second]) {
-    const bytes = peakBytes(node);
+    const bytes = peakBytes(node.process.pid!);
     console.log(`peak memory of a node: ${Math.round(bytes / MIB)} MiB`);
     assert.ok(bytes < nodeBytesMax, `a node took ${Math.round(bytes / MIB)} MiB`);
   }
@@ -65,12 +66,6 @@ async function fetchTwice(studio: Studio, source: string, files: number): Promis
   assert.is(holding?.files, files);
   assert.ok(statSync(holding!.path).isDirectory());
   return holding!.files;
-}
-
-/** The most memory that a process ever had in RAM, in bytes (proc(5), VmHWM). */
-function peakBytes(node: RunningNode): number {
-  const status = readFileSync(`/proc/${node.process.pid}/status`, "utf8");
-  return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) * 1024;
 }
 
 /** Bytes without any pattern, about 2 GB a second: a cipher over zeros. */

@@ -1,7 +1,7 @@
 // runs unprivileged
 // deadline: 420 s
 // alone
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
@@ -13,6 +13,7 @@ import { type Variant, variantHash } from "../../protocol/variant.ts";
 import type { RawBehaviour } from "../support/hostile-process.ts";
 import { Liars } from "../support/liars.ts";
 import type { Lie } from "../support/lies.ts";
+import { peakBytes } from "../support/memory.ts";
 import { type RunningNode, Studio } from "../support/studio.ts";
 import { eventually, within } from "../support/swarm-member.ts";
 import { listTree, makeTree } from "../support/trees.ts";
@@ -77,7 +78,7 @@ class Scene implements AsyncDisposable {
     const ms = performance.now() - startedMs;
     assert.is(result?.outcome, "fetched", result?.reason);
     assert.equal(listTree(result!.path!), this.source);
-    const bytes = this.nodes.map(peakBytes);
+    const bytes = this.nodes.map(({ process }) => peakBytes(process.pid!));
     await client.remove([thing], {});
     return { ms, bytes };
   }
@@ -122,11 +123,6 @@ class Scene implements AsyncDisposable {
 /** From now on the peak counts anew (proc(5), clear_refs). */
 function forgetPeak({ process }: RunningNode): void {
   writeFileSync(`/proc/${process.pid}/clear_refs`, "5");
-}
-
-function peakBytes({ process }: RunningNode): number {
-  const status = readFileSync(`/proc/${process.pid}/status`, "utf8");
-  return Number(/VmHWM:\s+(\d+) kB/.exec(status)![1]) * 1024;
 }
 
 let scene: Scene;

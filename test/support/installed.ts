@@ -1,19 +1,17 @@
-import { cpSync, existsSync, mkdirSync, symlinkSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 
 const checkout = join(import.meta.dirname, "../..");
 
 /**
- * The words that start p2pcache as it is where it was installed: compiled, without the sources that a checkout runs, and
- * so without the megabytes that Node takes for stripping types. `directory` is made.
+ * p2pcache as it is where it was installed, in a directory that is made: compiled, without the sources that a checkout
+ * runs, since from them every thread would first have to strip types. Answers its launcher.
  * @throws {Error} where `npm run build` was not run.
  */
-export function installed(directory: string): readonly string[] {
+export function install(directory: string): string {
   if (!existsSync(join(checkout, "dist/cli/main.js"))) throw new Error("npm run build comes first");
   mkdirSync(join(directory, "cli"), { recursive: true });
-  for (const each of ["dist", "package.json", "cli/launcher.js"]) {
-    cpSync(join(checkout, each), join(directory, each), { recursive: true });
-  }
-  symlinkSync(join(checkout, "node_modules"), join(directory, "node_modules"));
-  return [process.execPath, join(directory, "cli/launcher.js")];
+  for (const name of ["package.json", "cli/launcher.js"]) copyFileSync(join(checkout, name), join(directory, name));
+  for (const name of ["dist", "node_modules"]) symlinkSync(join(checkout, name), join(directory, name));
+  return join(directory, "cli", "launcher.js");
 }
