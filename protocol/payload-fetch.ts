@@ -81,7 +81,7 @@ export class PayloadFetch {
   readonly #joined = new Set<PeerName>();
   /** What is expected of peers that were offered. */
   readonly #expected = new Map<PeerName, "likely" | "holders">();
-  /** Items of which the plan knows that they are here. */
+  /** Items of which the plan knows that they are here, or come with others. */
   readonly #noted: Bitmap;
   #copiesOf: ChunkDescription["copiesOf"] = new Map();
   readonly #wakes = { transfer: never, plan: never, links: never };
@@ -143,6 +143,7 @@ export class PayloadFetch {
       case "described":
         this.#copiesOf = event.description.copiesOf;
         this.#note(event.description.stored);
+        this.#note(this.#comingWithOthers());
         this.#stepTransfer(event);
         return this.#stepPlan({ kind: "described" });
       case "stored":
@@ -175,6 +176,11 @@ export class PayloadFetch {
     const stored: number[] = [];
     for (let item = 0; item < this.#parts.groups.end(0); item++) if (this.transfer.hasStored(item)) stored.push(item);
     return stored;
+  }
+
+  /** Copies of what is still missing: no lease brings them, and one that waited for them would keep others from coming. */
+  #comingWithOthers(): number[] {
+    return [...this.#copiesOf].flatMap(([item, copies]) => (this.#noted.has(item) ? [] : copies));
   }
 
   /** The plan counts what is here: each item once, however often it came. */

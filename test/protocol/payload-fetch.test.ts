@@ -250,6 +250,26 @@ test("what was here before, comes twice or comes with its copy counts once, and 
   assert.equal(heldIn(at(521, woke)), [0b00111]);
 });
 
+test("copies of what is missing are waited for by no lease, and a group of nothing else is nobody's to bring", () => {
+  const { at } = scene();
+  at(0, started, registrars("r"), answer([{ group: 0, from: "origin" }]), stored(0));
+  // Group 3 is a copy of group 2; half of group 4 one of the other half.
+  const copiesOf = new Map<number, number[]>();
+  for (let i = 0; i < 16; i++) copiesOf.set(17 + i, [33 + i]);
+  for (let i = 0; i < 8; i++) copiesOf.set(49 + i, [57 + i]);
+  const reports = (actions: readonly PayloadFetchAction[]) =>
+    actions.flatMap((action) => (action.kind === "register" ? [action.question] : []));
+  const [first] = reports(at(30, { kind: "described", description: { sizesBytes, copiesOf, stored: [] } }));
+  assert.equal([...first!.held], [0b01001], "group 3 counts as held");
+  at(31, answer([2, 3, 4].map((group) => ({ group, from: "origin" }) as const)));
+  const [second] = reports([...Array.from({ length: 8 }, (_, i) => at(60, stored(49 + i))).flat(), ...at(90, woke)]);
+  assert.equal([...second!.held], [0b11001], "half of group 4 brings all of it");
+  assert.equal(
+    second!.leases.map(({ group }) => group),
+    [2],
+  );
+});
+
 test("one time to wake is enough for all, and waking early only asks for the next", () => {
   const { fetch } = scene();
   const times = [started, registrars("r")].flatMap((event) => fetch.step(event, 0));
