@@ -1,6 +1,7 @@
 // runs unprivileged
 // deadline: 300 s
 // alone
+// in memory
 import type { ChildProcess } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,5 +1,6 @@
 // runs unprivileged
 // deadline: 300 s
+// mostly waits
 import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";

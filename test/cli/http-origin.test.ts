@@ -1,5 +1,6 @@
 // runs unprivileged
 // deadline: 300 s
+// mostly waits
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";

@@ -1,5 +1,6 @@
 // runs unprivileged
 // deadline: 240 s
+// mostly waits
 import { type ChildProcess, execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

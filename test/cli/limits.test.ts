@@ -1,5 +1,6 @@
 // runs unprivileged
 // deadline: 180 s
+// mostly waits
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";

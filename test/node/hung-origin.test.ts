@@ -1,5 +1,6 @@
 // runs unprivileged
 // deadline: 120 s
+// mostly waits
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";

@@ -1,5 +1,6 @@
 // runs unprivileged
 // deadline: 120 s
+// mostly waits
 import {
   appendFileSync,
   mkdirSync,

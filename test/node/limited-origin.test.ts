@@ -1,4 +1,5 @@
 // runs unprivileged
+// mostly waits
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";

@@ -13,6 +13,13 @@ export interface TestFile {
   readonly unprivileged: boolean;
   /** It measures time: it runs while no other file does. */
   readonly alone: boolean;
+  /** For deadlines and hung mounts: it needs little of a core, and runs beside those that need one. */
+  readonly waits: boolean;
+  /**
+   * Its home is in memory where there is room: it writes tens of thousands of files and is not about disks. On ext4 whoever
+   * makes files soon after as many were deleted waits for the search of a free inode (seen: 88 s of system time, not 17).
+   */
+  readonly inMemory: boolean;
 }
 
 export interface Outcome {
@@ -47,12 +54,13 @@ const graceMs = 1_000;
 
 /** Reads what a test file's first lines ask for. */
 export function describeFile(checkout: string, path: string, long: boolean): TestFile {
-  const head = readFileSync(join(checkout, path), "utf8").split("\n", 4);
+  const head = readFileSync(join(checkout, path), "utf8").split("\n", 5);
   const seconds = head.map((line) => /^\/\/ deadline: (\d+) s$/.exec(line)?.[1]).find((found) => found !== undefined);
   const deadlineMs = seconds === undefined ? defaultDeadlineMs : Number(seconds) * 1000;
   const unprivileged = path.startsWith("test/node/store/") || head[0] === "// runs unprivileged";
-  const alone = head.includes("// alone");
-  return { path, deadlineMs: long ? deadlineMs * longFactor : deadlineMs, unprivileged, alone };
+  const [alone, waits, inMemory] = ["alone", "mostly waits", "in memory"].map((mark) => head.includes(`// ${mark}`));
+  const marks = { unprivileged, alone: alone === true, waits: waits === true, inMemory: inMemory === true };
+  return { path, deadlineMs: long ? deadlineMs * longFactor : deadlineMs, ...marks };
 }
 
 /** Runs one file in a process group of its own, and looks at what it left behind. Never rejects for what the file does. */
