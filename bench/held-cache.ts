@@ -1,19 +1,21 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { openHashEngine } from "../node/index.ts";
-import { loadPublisherKey, sign } from "../node/keys.ts";
+import { keyId, loadPublisherKey, sign } from "../node/keys.ts";
 import { Catalogue, type CatalogueEntry } from "../node/store/catalogue.ts";
 import { indexText } from "../node/store/rez-index.ts";
 import { sealBytes } from "../node/store/sealed.ts";
-import { decodeEnvelope, decodeRelease, encodeEnvelope, encodeRecord, signedBytes } from "../protocol/record.ts";
+import { storeSegment } from "../node/store/segment-objects.ts";
+import { encodeEnvelope, encodeRecord, signedBytes } from "../protocol/record.ts";
 import { rezCacheDirectory, rezHandle } from "../protocol/rez-handle.ts";
 import { type Variant, variantHash } from "../protocol/variant.ts";
+import { engine, type Payload, release } from "../test/support/payloads.ts";
 import { kill, type RunningNode, type Studio } from "../test/support/studio.ts";
 
 /**
- * Makes a machine of a studio hold as many variants as there are names, the first of them published and fetched by
- * `start`, the others with that one's tree, as a node would have left them: index file, tree, signed record, catalogue.
+ * Makes a machine of a studio hold as many variants as there are names, as a node would have left them: index file, tree
+ * of one file, its segment, signed record, catalogue. The first is published, and fetched by the node that `start`
+ * starts; the others share a thousand trees.
  */
 export async function fillCache(
   studio: Studio,
@@ -30,31 +32,48 @@ export async function fillCache(
   const [fetched] = await node.client.fetch({ things: [{ kind: "variant", variant: first }] }, () => undefined, {});
   if (fetched?.reason !== undefined) throw new Error(fetched.reason);
   await kill(node, "SIGTERM");
-  const hash = openHashEngine().hash;
+  const cache = join(studio.path, machine, "cache");
+  const objects = join(cache, ".sys/p2pcache/objects");
   const key = await loadPublisherKey(join(studio.path, "publisher.pem"));
-  const firstHash = variantHash(first, hash);
-  const objects = join(studio.path, machine, "cache/.sys/p2pcache/objects");
-  const recordOf = (variant: string) => join(objects, variant.slice(0, 2), `${variant}.dsse.json`);
-  const kept = readFileSync(recordOf(firstHash));
-  const released = decodeEnvelope(kept.subarray(0, kept.lastIndexOf("}") + 1));
-  const { root, payload, ...record } = decodeRelease(released.body, hash);
+  const trees: Payload[] = [];
+  for (let i = 0; i < treesMax; i++) {
+    writeFileSync(join(source, "package.py"), `name = 'package_${i}'\n`);
+    utimesSync(join(source, "package.py"), fileTime, fileTime);
+    const tree = await release(source);
+    trees.push(tree);
+    const { hash } = tree.record.root.segments[0]!;
+    storeSegment(objects, hash, tree.items.get(hash)!, engine.hash, "bench");
+  }
   await using catalogue = await Catalogue.open(join(studio.path, machine, "state/index"));
-  const { unsureSinceBoot, ...entry } = catalogue.get(firstHash) as CatalogueEntry;
+  const { unsureSinceBoot, ...entry } = catalogue.get(variantHash(first, engine.hash)) as CatalogueEntry;
   await catalogue.put(entry);
-  for (const variant of others) {
-    const name = variantHash(variant, hash);
+  for (const [i, variant] of others.entries()) {
+    const { root, payload, ...record } = trees[i % treesMax]!.record;
+    const hash = variantHash(variant, engine.hash);
     const body = encodeRecord({ ...record, variant }, root);
-    const signatures = [{ keyid: released.signatures[0]!.keyid, sig: sign(key, signedBytes(body)) }];
-    mkdirSync(dirname(recordOf(name)), { recursive: true });
-    writeFileSync(recordOf(name), sealBytes(encodeEnvelope({ body, signatures })));
+    const signatures = [{ keyid: keyId(key.rawPublic), sig: sign(key, signedBytes(body)) }];
+    mkdirSync(join(objects, hash.slice(0, 2)), { recursive: true });
+    writeFileSync(
+      join(objects, hash.slice(0, 2), `${hash}.dsse.json`),
+      sealBytes(encodeEnvelope({ body, signatures })),
+    );
     const handle = rezHandle(variant, join(studio.path, "packages"));
-    const directory = join(studio.path, machine, "cache", rezCacheDirectory(handle, sha1));
-    mkdirSync(join(directory, "a"), { recursive: true });
-    writeFileSync(join(directory, "a", "package.py"), "name = 'package'\n", { mode: 0o444 });
-    writeFileSync(join(directory, "a.json"), indexText(handle, undefined, { payload, variant: name }), { mode: 0o666 });
-    await catalogue.put({ ...entry, variant, hash: name, directory, suffix: "a" });
+    const directory = join(cache, rezCacheDirectory(handle, sha1));
+    const file = join(directory, "a", "package.py");
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, `name = 'package_${i % treesMax}'\n`, { mode: 0o444 });
+    utimesSync(file, fileTime, fileTime);
+    chmodSync(dirname(file), 0o555);
+    const index = indexText(handle, record.attributes.variantRequires, { payload, variant: hash });
+    writeFileSync(join(directory, "a.json"), index, { mode: 0o666 });
+    const { bytes, files } = root;
+    await catalogue.put({ ...entry, variant, hash, payload, revision: 0, directory, suffix: "a", bytes, files });
   }
 }
+
+const treesMax = 1_000;
+/** Of each file, in seconds since 1970. */
+const fileTime = 1_700_000_000;
 
 function sha1(bytes: Uint8Array): Uint8Array {
   return createHash("sha1").update(bytes).digest();

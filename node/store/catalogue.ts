@@ -109,6 +109,10 @@ export class Catalogue implements AsyncDisposable {
     return this.#entries.get(variant);
   }
 
+  hasPayload(payload: PayloadId): boolean {
+    return this.#payloads.has(payload);
+  }
+
   /** Every variant that has this tree. */
   byPayload(payload: PayloadId): CatalogueEntry[] {
     return [...(this.#payloads.get(payload) ?? [])].map((variant) => this.#entries.get(variant)!);

@@ -85,7 +85,7 @@ export function strangersIn(
   found: Iterable<Found> = rez.ownEntries(),
 ): ReadonlySet<PayloadId> {
   const payloads = Array.from(found, ({ payload }) => payload).filter((payload) => payload !== undefined);
-  return new Set(payloads.filter((payload) => catalogue.byPayload(payload).length === 0));
+  return new Set(payloads.filter((payload) => !catalogue.hasPayload(payload)));
 }
 
 /**
