@@ -16,10 +16,11 @@ import type { VariantHash } from "../protocol/hash.ts";
 import type { KeepIndex, Naming } from "../protocol/keep-index.ts";
 import { diskHighWatermark, evictionInodesMin, highWatermark } from "../protocol/limits.ts";
 import type { ReleaseRecord } from "../protocol/record.ts";
-import { type Variant, variantText } from "../protocol/variant.ts";
+import { variantText } from "../protocol/variant.ts";
 import { LastPlan } from "./last-plan.ts";
 import type { Leases } from "./leases.ts";
 import type { Log } from "./log.ts";
+import { Namings } from "./namings.ts";
 import type { Clock, DirectoryView } from "./ports.ts";
 import type { CatalogueEntry } from "./store/catalogue.ts";
 import type { PayloadStore } from "./store/payload-store.ts";
@@ -64,14 +65,14 @@ export class Evictor {
   readonly #parts: EvictorParts;
   readonly #stop = new AbortController();
   #last: Promise<unknown> = Promise.resolve();
-  /** What the lists name of what is held, as far as it was asked for. */
-  #namings: { readonly index: KeepIndex; readonly byVariant: Map<VariantHash, Naming | "none"> } | undefined;
   #all: { readonly atMs: number; readonly held: readonly HeldFacts[] } | undefined;
   readonly #lastPlan: LastPlan;
+  readonly #namings: Namings;
 
   constructor(parts: EvictorParts) {
     this.#parts = parts;
     const { store, leases, clock } = parts;
+    this.#namings = new Namings(parts.keeps);
     this.#lastPlan = new LastPlan({
       make: () => this.#plan({ kind: "tidy", toLow: false }),
       stamp: () => {
@@ -160,7 +161,9 @@ export class Evictor {
    * it is now; that may be some seconds old where very much is held.
    */
   async explain(variant: VariantHash): Promise<KeptLine | undefined> {
-    const entry = this.#parts.store.retention.entry(variant);
+    const { retention } = this.#parts.store;
+    await this.#namings.warmIfCold(retention.entries());
+    const entry = retention.entry(variant);
     if (entry === undefined) return undefined;
     const { held, input } = await this.#factsAlone(entry);
     const line = explainHeld(held, input) ?? explainHeld(held, input, await this.#lastPlan.goes(variant))!;
@@ -169,10 +172,7 @@ export class Evictor {
 
   /** Looks up what the lists name of all that is held, a little at a time, so that nobody has to wait for it later. */
   async warm(): Promise<void> {
-    for (const [at, { hash, variant }] of this.#parts.store.retention.entries().entries()) {
-      if (at % warmAtOnce === 0) await new Promise((resolve) => setImmediate(resolve));
-      this.#namingOf(hash, variant);
-    }
+    await this.#namings.warm(this.#parts.store.retention.entries());
   }
 
   /** What explains one variant without a plan, which takes a second for a hundred thousand. */
@@ -180,17 +180,17 @@ export class Evictor {
     const { store, leases, limits, clock } = this.#parts;
     await leases.prune();
     const holders = leases.holders();
-    const factsOf = ({ hash, bytes, files, variant }: CatalogueEntry): HeldFacts => ({
+    const factsOf = ({ hash, bytes, files }: CatalogueEntry, naming: Naming | undefined): HeldFacts => ({
       variant: hash,
       bytes,
       files,
       lastUsedMs: undefined,
       replicas: 0,
-      naming: this.#namingOf(hash, variant),
+      naming,
       hold: this.#holdIn(holders, hash),
     });
     const input = {
-      held: this.#others(factsOf),
+      held: this.#others((other) => factsOf(other, this.#namings.late(other))),
       limits: limits(),
       fullness: await store.space.use(),
       goal: { kind: "tidy", toLow: false } as const,
@@ -198,7 +198,7 @@ export class Evictor {
     };
     const lastUsedMs = store.retention.lastUsedMs(entry.hash);
     const replicas = this.#parts.directory()?.copies(entry.hash, entry.payload) ?? 0;
-    return { held: { ...factsOf(entry), lastUsedMs, replicas }, input };
+    return { held: { ...factsOf(entry, this.#namings.of(entry)), lastUsedMs, replicas }, input };
   }
 
   /** All that is held, without when it was used; remembered for a while. */
@@ -213,25 +213,12 @@ export class Evictor {
     return held;
   }
 
-  /** Remembered until the lists change, or one of them expires. */
-  #namingOf(hash: VariantHash, variant: Variant): Naming | undefined {
-    const index = this.#parts.keeps();
-    if (this.#namings?.index !== index) this.#namings = { index, byVariant: new Map() };
-    const { byVariant } = this.#namings;
-    let naming = byVariant.get(hash);
-    if (naming === undefined) {
-      naming = index.best(variant) ?? "none";
-      byVariant.set(hash, naming);
-    }
-    return naming === "none" ? undefined : naming;
-  }
-
   /** What somebody wants kept: a list in force, an admin, a program. */
   async wanted(): Promise<VariantHash[]> {
     await this.#parts.leases.prune();
     const holders = this.#parts.leases.holders();
-    const isWanted = ({ hash, variant }: CatalogueEntry) =>
-      this.#namingOf(hash, variant)?.isExpired === false || this.#holdIn(holders, hash) !== undefined;
+    const isWanted = (entry: CatalogueEntry) =>
+      this.#namings.of(entry)?.isExpired === false || this.#holdIn(holders, entry.hash) !== undefined;
     return this.#parts.store.retention
       .entries()
       .filter(isWanted)
@@ -241,9 +228,9 @@ export class Evictor {
   /** Whether lists may keep one that is not here yet: what they may not would go again, and be prefetched again. */
   mayBeKept(coming: { readonly bytes: number; readonly naming: Naming }): boolean {
     const { store, limits } = this.#parts;
-    const held = store.retention.entries().map(({ hash, variant, bytes }) => {
-      const hold = store.retention.isPinned(hash) ? ({ kind: "pinned" } as const) : undefined;
-      return { bytes, naming: this.#namingOf(hash, variant), hold };
+    const held = store.retention.entries().map((entry) => {
+      const hold = store.retention.isPinned(entry.hash) ? ({ kind: "pinned" } as const) : undefined;
+      return { bytes: entry.bytes, naming: this.#namings.of(entry), hold };
     });
     return listsMayKeep(coming, held, limits().pinnedBytesMax);
   }
@@ -283,7 +270,7 @@ export class Evictor {
       files: entry.files,
       lastUsedMs: uses.get(entry.hash),
       replicas: directory?.copies(entry.hash, entry.payload) ?? 0,
-      naming: this.#namingOf(entry.hash, entry.variant),
+      naming: this.#namings.of(entry),
       hold: this.#holdIn(holders, entry.hash),
     });
     const fullness = await store.space.use();
@@ -371,6 +358,5 @@ function noRoom(what: string, missing: string): NoSpaceError {
   });
 }
 
-const warmAtOnce = 1_000;
 /** How long an explanation may be behind. */
 const explainedMs = 10_000;

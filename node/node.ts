@@ -190,7 +190,7 @@ export class CacheNode implements AsyncDisposable {
     }
     if (engine.name === "wasm") node.#events.warn("the native BLAKE3 engine does not load: hashing is slower by far");
     node.#keeping = opened.use(await Keeping.open(node.#keepingParts(options)));
-    node.#watch = watchRecords(store, node.#fetcher, {
+    node.#watch = watchRecords(store.retention, node.#fetcher, {
       machines: () => 1 + (node.#swarm?.directory.size ?? 0),
       periodMs: options.recordPeriodMs,
     });

@@ -3,16 +3,21 @@ import type { Hasher, VariantHash } from "../protocol/hash.ts";
 import { LookRound } from "../protocol/look-round.ts";
 import { decodeEnvelope, decodeRecord, type Publishers, type SignedRecord, trustedRecord } from "../protocol/record.ts";
 import { verifySignature } from "./keys.ts";
-import type { Holding } from "./ports.ts";
 
 /** Watches the records of all that a node holds. */
 export function watchRecords(
-  store: { holdings(): readonly Holding[] },
+  retention: { entries(): readonly { readonly hash: VariantHash }[] },
   looker: { look(variant: VariantHash, signal: AbortSignal): Promise<void> },
   { machines, periodMs }: { readonly machines: () => number; readonly periodMs?: number | undefined },
 ): RecordWatch {
+  let [entries, held] = [retention.entries(), [] as VariantHash[]];
   return new RecordWatch({
-    held: () => store.holdings().map(({ variant }) => variant),
+    held: () => {
+      const now = retention.entries();
+      if (now !== entries || held.length === 0) held = now.map(({ hash }) => hash);
+      entries = now;
+      return held;
+    },
     machines,
     look: (variant, signal) => looker.look(variant, signal),
     ...(periodMs === undefined ? {} : { periodMs }),

@@ -16,6 +16,9 @@ export class LookRound {
   readonly #random: Random;
   /** In the order in which they were looked at, the longest ago first. */
   readonly #looked = new Set<VariantHash>();
+  /** What was held at the last step, and of that what was never looked at, the last first. */
+  #held: readonly VariantHash[] = [];
+  #fresh: VariantHash[] = [];
 
   constructor(periodMs: number, random: Random) {
     this.#periodMs = periodMs;
@@ -24,19 +27,26 @@ export class LookRound {
 
   /**
    * Names the variant whose turn it is among those that are held, and how long to wait after it.
+   * @param held the same array as long as it says the same: one that is another is gone through.
    * @param machines how many there are, this one included: each is taken to hold as much.
    */
   step(held: readonly VariantHash[], machines: number): LookStep {
-    const here = new Set(held);
-    for (const variant of this.#looked) if (!here.has(variant)) this.#looked.delete(variant);
+    if (held !== this.#held) this.#take(held);
     // Within half and one and a half of the mean: machines that were started together drift apart.
     const meanMs = Math.max(this.#periodMs / Math.max(1, held.length), machines * siteLookMs);
     const waitMs = Math.max(waitMsMin, meanMs * (0.5 + this.#random()));
-    const variant = held.find((each) => !this.#looked.has(each)) ?? this.#looked.values().next().value;
+    const variant = this.#fresh.pop() ?? this.#looked.values().next().value;
     if (variant === undefined) return { kind: "wait", waitMs };
     this.#looked.delete(variant);
     this.#looked.add(variant);
     return { kind: "look", variant, waitMs };
+  }
+
+  #take(held: readonly VariantHash[]): void {
+    const here = new Set(held);
+    for (const variant of this.#looked) if (!here.has(variant)) this.#looked.delete(variant);
+    this.#held = held;
+    this.#fresh = held.filter((variant) => !this.#looked.has(variant)).reverse();
   }
 }
 

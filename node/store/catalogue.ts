@@ -46,6 +46,7 @@ export class Catalogue implements AsyncDisposable {
   #hasFailed = false;
   readonly #entries = new Map<VariantHash, CatalogueEntry>();
   readonly #payloads = new Map<PayloadId, Set<VariantHash>>();
+  #all: readonly CatalogueEntry[] | undefined;
   #bytes = 0;
 
   private constructor(database: Level<string, unknown>, { onProblem, wallMs = Date.now }: CatalogueOptions) {
@@ -118,8 +119,10 @@ export class Catalogue implements AsyncDisposable {
     return [...(this.#payloads.get(payload) ?? [])].map((variant) => this.#entries.get(variant)!);
   }
 
-  all(): CatalogueEntry[] {
-    return [...this.#entries.values()];
+  /** The same array until anything changes. */
+  all(): readonly CatalogueEntry[] {
+    this.#all ??= [...this.#entries.values()];
+    return this.#all;
   }
 
   /** Durable when it returns. @throws {NoSpaceError} when the state's disk is full: it is not held then. */
@@ -230,6 +233,7 @@ export class Catalogue implements AsyncDisposable {
   }
 
   #remember(entry: CatalogueEntry): void {
+    this.#all = undefined;
     this.#entries.set(entry.hash, entry);
     this.#payloads.set(entry.payload, (this.#payloads.get(entry.payload) ?? new Set()).add(entry.hash));
     this.#bytes += entry.bytes;
@@ -238,6 +242,7 @@ export class Catalogue implements AsyncDisposable {
   #forget(variant: VariantHash): void {
     const entry = this.#entries.get(variant);
     if (entry === undefined) return;
+    this.#all = undefined;
     this.#entries.delete(variant);
     const others = this.#payloads.get(entry.payload);
     others?.delete(variant);

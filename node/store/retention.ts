@@ -42,8 +42,8 @@ export class Retention {
     return new Retention(catalogue, onProblem, { pins, touches });
   }
 
-  /** All that is held. */
-  entries(): CatalogueEntry[] {
+  /** All that is held; the same array until that changes. */
+  entries(): readonly CatalogueEntry[] {
     return this.#catalogue.all();
   }
 
@@ -61,7 +61,7 @@ export class Retention {
   async lastUses(): Promise<Map<VariantHash, number | undefined>> {
     const uses = new Map<VariantHash, number | undefined>();
     for (const [at, entry] of this.#catalogue.all().entries()) {
-      if (at % pauseEvery === pauseEvery - 1) await new Promise((resolve) => setImmediate(resolve));
+      await breath(at);
       uses.set(entry.hash, this.#lastUse(entry));
     }
     return uses;
@@ -88,7 +88,8 @@ export class Retention {
     const setMs = Math.floor(wallMs / 1000) * 1000;
     const facts = new Map<string, Touch | undefined>();
     for (const hash of this.#touches.keys()) if (!this.#catalogue.get(hash as VariantHash)) facts.set(hash, undefined);
-    for (const hash of variants) {
+    for (const [at, hash] of variants.entries()) {
+      await breath(at);
       const usedMs = this.lastUsedMs(hash);
       // The time before may still be that of the file, should we crash between here and there.
       const before = this.#touches.get(hash)?.setMs.at(-1);
@@ -96,7 +97,8 @@ export class Retention {
     }
     await this.#catalogue.putFacts("touch", facts);
     let problem: string | undefined;
-    for (const [hash, touch] of facts) {
+    for (const [at, [hash, touch]] of [...facts].entries()) {
+      await breath(at);
       if (touch === undefined) this.#touches.delete(hash);
       else problem = this.#touchFile(hash as VariantHash, touch, setMs) ?? problem;
     }
@@ -138,6 +140,11 @@ export class Retention {
 function isTouch(value: unknown): value is Touch {
   const isTime = (time: unknown) => typeof time === "number";
   return isMap(value) && isTime(value.usedMs) && Array.isArray(value.setMs) && value.setMs.every(isTime);
+}
+
+/** Lets others have their turn, now and then. */
+async function breath(at: number): Promise<void> {
+  if (at % pauseEvery === pauseEvery - 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
 const pauseEvery = 500;

@@ -24,8 +24,8 @@ export interface ScrubParts {
 /** Looks at what is held, a few chunks at a time; `ScrubRound` says when. */
 export class Scrub {
   readonly #parts: ScrubParts;
-  /** By variant, as far as they were asked for. */
-  readonly #plans = new Map<VariantHash, ScrubPlan>();
+  /** Steps by variant, as far as they were asked for: of records this needs the least. */
+  readonly #counts = new Map<VariantHash, { readonly payload: PayloadId; readonly steps: number }>();
 
   constructor(parts: ScrubParts) {
     this.#parts = parts;
@@ -36,12 +36,21 @@ export class Scrub {
     const candidates: ScrubCandidate[] = [];
     const sound = this.#parts.holdings.sound();
     for (const entry of sound) {
-      const plan = await this.#plan(entry);
-      if (plan !== undefined) candidates.push({ variant: entry.hash, bytes: entry.bytes, steps: plan.steps.length });
+      const known = this.#counts.get(entry.hash);
+      const steps = known?.payload === entry.payload ? known.steps : await this.#count(entry);
+      if (steps !== undefined) candidates.push({ variant: entry.hash, bytes: entry.bytes, steps });
     }
     const held = new Set(sound.map(({ hash }) => hash));
-    for (const hash of this.#plans.keys()) if (!held.has(hash)) this.#plans.delete(hash);
+    for (const hash of this.#counts.keys()) if (!held.has(hash)) this.#counts.delete(hash);
     return candidates;
+  }
+
+  async #count(entry: CatalogueEntry): Promise<number | undefined> {
+    const record = await this.#parts.holdings.record(entry);
+    if (record === undefined) return undefined;
+    const steps = stepsOf(record.root).length;
+    this.#counts.set(entry.hash, { payload: entry.payload, steps });
+    return steps;
   }
 
   /**
@@ -52,12 +61,12 @@ export class Scrub {
     const entry = this.#parts.holdings.sound().find(({ hash }) => hash === variant);
     // It has gone, or is known to be damaged.
     if (entry === undefined) return false;
-    const plan = await this.#plan(entry);
-    const part = plan?.steps[step];
-    if (plan === undefined || part === undefined) return plan !== undefined;
-    if (step === 0 && (await this.#parts.holdings.record(entry)) === undefined) return false;
+    const record = await this.#parts.holdings.record(entry);
+    if (record === undefined) return false;
+    const part = stepsOf(record.root)[step];
+    if (part === undefined) return true;
     if (step === 0) await this.#parts.indexFiles.mend(variant, signal);
-    if (await this.#isRight(entry, plan, part)) return true;
+    if (await this.#isRight(entry, record, part)) return true;
     return (await this.#parts.verify(variant, signal)).length === 0;
   }
 
@@ -79,7 +88,7 @@ export class Scrub {
     await writeDurably(this.#parts.positionPath, JSON.stringify(position));
   }
 
-  async #isRight(entry: CatalogueEntry, { record }: ScrubPlan, part: Step): Promise<boolean> {
+  async #isRight(entry: CatalogueEntry, record: ScrubbedRecord, part: Step): Promise<boolean> {
     const { workers, objectsPath } = this.#parts;
     const at = { objectsPath, treePath: pathOf(entry) };
     const segment = record.root.segments[part.segment]!.hash;
@@ -102,16 +111,6 @@ export class Scrub {
       throw error;
     }
   }
-
-  async #plan(entry: CatalogueEntry): Promise<ScrubPlan | undefined> {
-    const known = this.#plans.get(entry.hash);
-    if (known?.payload === entry.payload) return known;
-    const record = await this.#parts.holdings.record(entry);
-    if (record === undefined) return undefined;
-    const plan = { payload: entry.payload, record, steps: stepsOf(record.root) };
-    this.#plans.set(entry.hash, plan);
-    return plan;
-  }
 }
 
 /** Some of a segment's chunks, `to` not included. */
@@ -122,11 +121,7 @@ interface Step {
   readonly isLast: boolean;
 }
 
-interface ScrubPlan {
-  readonly payload: PayloadId;
-  readonly record: Pick<ReleaseRecord, "root" | "rootBytes">;
-  readonly steps: readonly Step[];
-}
+type ScrubbedRecord = Pick<ReleaseRecord, "root" | "rootBytes">;
 
 function stepsOf({ segments }: ManifestRoot): Step[] {
   const steps: Step[] = [];

@@ -28,6 +28,23 @@ test("one that came has its turn soon, one that went has none", () => {
   assert.equal(turns(round, [], 1), ["-"]);
 });
 
+test("what is held is gone through when it has changed, and not at every look", () => {
+  const round = new LookRound(hour, () => 0.5);
+  let times = 0;
+  const counted = (held: typeof variants) => {
+    const filter: typeof held.filter = (...call: [never]) => {
+      times++;
+      return held.filter(...call);
+    };
+    return Object.assign([...held], { filter });
+  };
+  const held = counted(variants);
+  turns(round, held, 100);
+  assert.is(times, 1);
+  turns(round, counted(variants.slice(1)), 1);
+  assert.is(times, 2);
+});
+
 test("a round takes about a period, spread by chance, and never more than a look a second", () => {
   const round = new LookRound(hour, seededRandom(1));
   const waits = Array.from({ length: 400 }, () => round.step(variants, 1).waitMs);
