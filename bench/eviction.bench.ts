@@ -77,6 +77,7 @@ async function explainTimes(
     leases: { prune: async () => undefined, holders: () => new Map() } as unknown as Parts["leases"],
     keeps: () => index,
     directory: () => undefined,
+    programs: { look: async () => undefined, areSeen: false, from: () => undefined },
     isFetched: () => false,
     limits: () => (isHigh ? limits : { ...limits, maxVariants: undefined }),
     clock: { monotonicMs: () => performance.now(), wallMs: () => nowMs },

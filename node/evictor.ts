@@ -22,7 +22,9 @@ import type { Leases } from "./leases.ts";
 import type { Log } from "./log.ts";
 import { Namings } from "./namings.ts";
 import type { Clock, DirectoryView } from "./ports.ts";
+import type { Programs } from "./programs.ts";
 import type { CatalogueEntry } from "./store/catalogue.ts";
+import { pathOf } from "./store/holdings.ts";
 import type { PayloadStore } from "./store/payload-store.ts";
 import { diskBytesOf, type Need } from "./store/space.ts";
 
@@ -33,6 +35,8 @@ export interface EvictorParts {
   readonly keeps: () => KeepIndex;
   /** Undefined where nobody else is known. */
   readonly directory: () => Pick<DirectoryView, "copies"> | undefined;
+  /** What runs from trees without a lease. */
+  readonly programs: Pick<Programs, "look" | "areSeen" | "from">;
   /** Whether a fetch of it is under way. */
   readonly isFetched: (variant: VariantHash) => boolean;
   readonly limits: () => EvictionLimits;
@@ -178,7 +182,7 @@ export class Evictor {
   /** What explains one variant without a plan, which takes a second for a hundred thousand. */
   async #factsAlone(entry: CatalogueEntry): Promise<{ readonly held: HeldFacts; readonly input: EvictionInput }> {
     const { store, leases, limits, clock } = this.#parts;
-    await leases.prune();
+    await this.#lookAtUsers();
     const holders = leases.holders();
     const factsOf = ({ hash, bytes, files }: CatalogueEntry, naming: Naming | undefined): HeldFacts => ({
       variant: hash,
@@ -215,7 +219,7 @@ export class Evictor {
 
   /** What somebody wants kept: a list in force, an admin, a program. */
   async wanted(): Promise<VariantHash[]> {
-    await this.#parts.leases.prune();
+    await this.#lookAtUsers();
     const holders = this.#parts.leases.holders();
     const isWanted = (entry: CatalogueEntry) =>
       this.#namings.of(entry)?.isExpired === false || this.#holdIn(holders, entry.hash) !== undefined;
@@ -237,7 +241,7 @@ export class Evictor {
 
   /** What holds a variant now, whatever the lists say. */
   async holdOf(variant: VariantHash): Promise<Hold | undefined> {
-    await this.#parts.leases.prune();
+    await this.#lookAtUsers();
     return this.#holdIn(this.#parts.leases.holders(), variant);
   }
 
@@ -260,7 +264,7 @@ export class Evictor {
 
   async #plan(goal: EvictionGoal): Promise<EvictionPlan> {
     const { store, leases, limits, clock } = this.#parts;
-    await leases.prune();
+    await this.#lookAtUsers();
     const uses = await store.retention.lastUses();
     const holders = leases.holders();
     const directory = this.#parts.directory();
@@ -282,7 +286,17 @@ export class Evictor {
     const by = holders.get(variant);
     if (by !== undefined) return { kind: "leased", by };
     if (this.#parts.isFetched(variant)) return { kind: "busy" };
-    return this.#parts.store.retention.isPinned(variant) ? { kind: "pinned" } : undefined;
+    const { retention } = this.#parts.store;
+    if (retention.isPinned(variant)) return { kind: "pinned" };
+    const { programs } = this.#parts;
+    const entry = programs.areSeen ? retention.entry(variant) : undefined;
+    const program = entry === undefined ? undefined : programs.from(pathOf(entry));
+    return program === undefined ? undefined : { kind: "running", by: program };
+  }
+
+  /** Whose process has ended holds nothing any more. */
+  async #lookAtUsers(): Promise<void> {
+    await Promise.all([this.#parts.leases.prune(), this.#parts.programs.look()]);
   }
 
   /** Looks again first: somebody may have begun to use it since the plan was made (P5). */

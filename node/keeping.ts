@@ -16,6 +16,7 @@ import { type Lease, Leases } from "./leases.ts";
 import type { Log } from "./log.ts";
 import type { Clock, DirectoryView, Origin } from "./ports.ts";
 import { Prefetcher } from "./prefetcher.ts";
+import { Programs } from "./programs.ts";
 import { releasedVariants } from "./released-variants.ts";
 import { type Removed, removeHeld } from "./removal.ts";
 import type { Settings } from "./settings/schema.ts";
@@ -81,7 +82,8 @@ export class Keeping implements AsyncDisposable {
     this.#leases = opened.leases;
     this.#lists = opened.lists;
     const keeps = () => this.#lists.index();
-    this.#evictor = new Evictor({ ...parts, leases: opened.leases, keeps });
+    const programs = new Programs({ cachePath: parts.store.cachePath, nowMs: () => parts.clock.monotonicMs() });
+    this.#evictor = new Evictor({ ...parts, leases: opened.leases, keeps, programs });
     parts.store.makeRoom = (record, need) => this.#evictor.makeRoom(record, need);
     const released = () => releasedVariants(parts.origins(), this.#stop.signal);
     const { spreadMs, ...rest } = parts;

@@ -36,6 +36,8 @@ function holdText(hold: Hold): string {
       return "pinned on this machine";
     case "busy":
       return "being fetched just now";
+    case "running":
+      return `${hold.by} runs from it`;
   }
 }
 

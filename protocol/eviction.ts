@@ -23,7 +23,9 @@ export type Hold =
   /** An admin of this machine pinned it. */
   | { readonly kind: "pinned" }
   /** A fetch or a repair of it is under way. */
-  | { readonly kind: "busy" };
+  | { readonly kind: "busy" }
+  /** A program runs from it that has no lease. */
+  | { readonly kind: "running"; readonly by: string };
 
 /** CONTRACTS, `cache.*`. */
 export interface EvictionLimits {

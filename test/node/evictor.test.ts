@@ -18,6 +18,8 @@ interface World {
   readonly used: Map<string, number>;
   readonly leased: Map<VariantHash, string>;
   readonly copies: Map<string, number>;
+  /** What runs from which path. */
+  readonly programs: Map<string, string>;
   readonly logged: string[];
   /** How often all last uses were asked for, as a plan does. */
   plans: number;
@@ -32,7 +34,7 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
       const variant = { kind: "rez", repository: "studio", name } as const;
       const hash = parseVariantHash(`${i}`.padStart(64, "a"));
       const payload = parsePayloadId(`${i}`.padStart(64, "b"));
-      return [hash, { variant, hash, payload, revision: 0, directory: "", suffix: "a", bytes: 100, files: 1 }];
+      return [hash, { variant, hash, payload, revision: 0, directory: `/${name}`, suffix: "a", bytes: 100, files: 1 }];
     }),
   );
   const used = new Map(names.map((name, i) => [name, nowMs - (50 - i) * dayMs]));
@@ -46,6 +48,7 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
     used,
     leased,
     copies,
+    programs: new Map<string, string>(),
     plans: 0,
     onRemove: () => undefined,
   };
@@ -76,6 +79,7 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
     leases: { prune: async () => undefined, holders: () => leased },
     keeps: () => index,
     directory: () => ({ copies: (hash: VariantHash) => copies.get(nameOf(hash)) ?? 0 }),
+    programs: { look: async () => undefined, areSeen: true, from: (path: string) => scene.programs.get(path) },
     isFetched: () => false,
     limits: () => ({
       ...{ maxBytes, maxVariants: undefined, maxAgeMs: undefined, freeBytesMin: 0 },
@@ -111,6 +115,21 @@ test("what is used or leased while others are being removed stays after all (P5)
       ["studio:d", "goes: last used 47 days ago"],
     ],
   );
+});
+
+test("what a program runs from goes neither by a plan nor when it was begun meanwhile, and makes no room", async () => {
+  const scene = world(["a", "b", "c"], 100);
+  scene.programs.set("/a/a", "maya.bin (4711)");
+  scene.onRemove = () => scene.programs.set("/c/a", "nuke (4712)");
+  const { lines } = await scene.evictor.collect({ toLow: false });
+  assert.equal(scene.removed, ["b"]);
+  assert.equal(
+    lines.map(({ reason }) => reason.split(",")[0]!).sort(),
+    ["goes: last used 49 days ago", "kept: maya.bin (4711) runs from it", "kept: nuke (4712) runs from it"],
+  );
+  const a = parseVariantHash("0".padStart(64, "a"));
+  assert.is((await scene.evictor.explain(a))!.reason, "kept: maya.bin (4711) runs from it");
+  assert.is((await failureOf(scene.evictor.makeRoom(record, need))).code, "NO_SPACE");
 });
 
 test("what a list names and has become the last copy meanwhile stays for this time", async () => {

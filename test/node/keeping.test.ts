@@ -1,5 +1,7 @@
 // runs unprivileged
 // deadline: 180 s
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -80,6 +82,23 @@ rule(
     await lease.leave();
   },
 );
+
+rule("what a program runs from without a lease, as rez-env starts it, stays while it runs (P5)", async (scene) => {
+  const node = await scene.open({ mb: 10 });
+  const { path: one } = await node.fetch(thing("one"));
+  const { path: two } = await node.fetch(thing("two"));
+  for (const path of [one, two]) age(path!, 3);
+  const program = spawn("sleep", ["600"], { env: { ...process.env, REZ_ONE_ROOT: one! } });
+  try {
+    await once(program, "spawn");
+    assert.match((await node.keeping.explain(thing("one"))).reason, `kept: sleep (${program.pid}) runs from it`);
+    await node.fetch(thing("three"));
+    assert.equal([existsSync(one!), existsSync(two!)], [true, false]);
+  } finally {
+    program.kill();
+    await once(program, "exit");
+  }
+});
 
 rule("what a list names is not evicted for what none names, and is for what is more important (P5)", async (scene) => {
   await scene.putList(1, ["studio:three", "studio:one"]);

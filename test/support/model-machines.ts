@@ -75,6 +75,7 @@ abstract class Machine {
       leases: this.leases,
       keeps: () => this.keeps(),
       directory: () => ({ copies: (variant) => this.copies.get(variant) ?? 0 }),
+      programs: { look: async () => undefined, areSeen: false, from: () => undefined },
       isFetched: () => false,
       limits: () => limits,
       clock: { monotonicMs: () => this.nowMs, wallMs: () => this.nowMs },

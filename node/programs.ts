@@ -1,0 +1,100 @@
+import { readdir, readFile, readlink } from "node:fs/promises";
+import { dirname } from "node:path";
+
+export interface ProgramsParts {
+  /** The cache, by its real path, as programs see it. */
+  readonly cachePath: string;
+  /** Milliseconds, monotonic. */
+  readonly nowMs: () => number;
+  /** proc(5); another place in tests. */
+  readonly procPath?: string;
+}
+
+/**
+ * Which programs of this machine run from trees in the cache, without a lease, as `rez-env` starts them (DESIGN section 8).
+ * A program counts for a tree that its binary, its working directory or a library of it lies in, or that its
+ * environment names, as Rez's `REZ_<NAME>_ROOT` does. Only what this user may read is seen: its own programs, or all for
+ * root. Another mount namespace may name the cache otherwise: such programs are not seen.
+ */
+export class Programs {
+  readonly #parts: ProgramsParts;
+  /** By path of anything below the cache. */
+  #users: ReadonlyMap<string, string> = new Map();
+  #lookedMs = Number.NEGATIVE_INFINITY;
+  #looking: Promise<void> | undefined;
+
+  constructor(parts: ProgramsParts) {
+    this.#parts = parts;
+  }
+
+  /** Looks, unless that was done a moment ago. Never rejects: where there is no /proc nothing is seen. */
+  look(): Promise<void> {
+    if (this.#parts.nowMs() - this.#lookedMs < freshMs) return Promise.resolve();
+    this.#looking ??= this.#look().finally(() => {
+      this.#looking = undefined;
+    });
+    return this.#looking;
+  }
+
+  /** Whether any was seen. */
+  get areSeen(): boolean {
+    return this.#users.size > 0;
+  }
+
+  /** One that ran from a tree when it was looked last: `maya.bin (4711)`. */
+  from(treePath: string): string | undefined {
+    return this.#users.get(treePath);
+  }
+
+  async #look(): Promise<void> {
+    const { procPath = "/proc", nowMs } = this.#parts;
+    const users = new Map<string, string>();
+    const pids = await readdir(procPath).catch(() => []);
+    for (const pid of pids) {
+      if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue;
+      const paths = await this.#pathsOf(`${procPath}/${pid}`);
+      if (paths.size === 0) continue;
+      const name = `${await commandOf(`${procPath}/${pid}`)} (${pid})`;
+      for (const path of paths) this.#note(path, name, users);
+    }
+    this.#users = users;
+    this.#lookedMs = nowMs();
+  }
+
+  /** A tree is used by whoever uses what lies in it. */
+  #note(path: string, name: string, users: Map<string, string>): void {
+    const { cachePath } = this.#parts;
+    for (let at = path; at.length > cachePath.length && !users.has(at); at = dirname(at)) users.set(at, name);
+  }
+
+  async #pathsOf(process: string): Promise<ReadonlySet<string>> {
+    const [exe, cwd, maps, environ] = await Promise.all([
+      readlink(`${process}/exe`).catch(() => ""),
+      readlink(`${process}/cwd`).catch(() => ""),
+      readFile(`${process}/maps`, "latin1").catch(() => ""),
+      readFile(`${process}/environ`, "latin1").catch(() => ""),
+    ]);
+    const paths = new Set<string>();
+    for (const text of [exe, cwd, maps, environ]) this.#find(text, paths);
+    return paths;
+  }
+
+  /** Paths below the cache in a text, each as far as nothing ends it that separates paths in such texts. */
+  #find(text: string, paths: Set<string>): void {
+    const prefix = Buffer.from(`${this.#parts.cachePath}/`).toString("latin1");
+    for (let at = text.indexOf(prefix); at >= 0; at = text.indexOf(prefix, at + prefix.length)) {
+      separator.lastIndex = at + prefix.length;
+      const end = separator.exec(text)?.index ?? text.length;
+      paths.add(Buffer.from(text.slice(at, end), "latin1").toString().replace(/\/+$/, ""));
+    }
+  }
+}
+
+async function commandOf(process: string): Promise<string> {
+  return (await readFile(`${process}/comm`, "utf8").catch(() => "")).trim() || "a program";
+}
+
+/** Nothing that Rez lets stand in a package's name or version. */
+const separator = /[\0\n:;,"' ]/g;
+/** A plan, and what goes by it, is based on one look. */
+const freshMs = 2_000;
