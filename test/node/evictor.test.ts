@@ -123,10 +123,11 @@ test("what a program runs from goes neither by a plan nor when it was begun mean
   scene.onRemove = () => scene.programs.set("/c/a", "nuke (4712)");
   const { lines } = await scene.evictor.collect({ toLow: false });
   assert.equal(scene.removed, ["b"]);
-  assert.equal(
-    lines.map(({ reason }) => reason.split(",")[0]!).sort(),
-    ["goes: last used 49 days ago", "kept: maya.bin (4711) runs from it", "kept: nuke (4712) runs from it"],
-  );
+  assert.equal(lines.map(({ reason }) => reason.split(",")[0]!).sort(), [
+    "goes: last used 49 days ago",
+    "kept: maya.bin (4711) runs from it",
+    "kept: nuke (4712) runs from it",
+  ]);
   const a = parseVariantHash("0".padStart(64, "a"));
   assert.is((await scene.evictor.explain(a))!.reason, "kept: maya.bin (4711) runs from it");
   assert.is((await failureOf(scene.evictor.makeRoom(record, need))).code, "NO_SPACE");
