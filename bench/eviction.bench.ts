@@ -157,7 +157,8 @@ async function explainOnNode(under: string): Promise<void> {
         `VmHWM ${Math.round(peakBytes(node.process.pid!) / MIB)} MiB; explain, ${times.length} asked one after the other: median ${median(times).toFixed(1)} ms, ` +
         `longest ${longest(times)} ms; as a command ${(command.seconds * 1000).toFixed(0)} ms; ${[...reasons]}; load ${loadavg()[0]!.toFixed(1)}\n`,
     );
-    if (median(times) >= explainBarMs) process.exitCode = 1;
+    // The first may come while the node, just started, makes its first plan: that one waits for it.
+    if (times.filter((ms) => ms >= explainBarMs).length > 1) process.exitCode = 1;
     await kill(node, "SIGTERM");
   }
 }

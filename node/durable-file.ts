@@ -19,10 +19,8 @@ export async function writeDurably(path: string, bytes: Uint8Array | string): Pr
     await rename(beside, path);
     // A directory that a crash left may be as new as one that was made just now: the one above counts in any case.
     const top = dirname(made ?? dirname(path));
-    for (let at = dirname(path); ; at = dirname(at)) {
-      await syncDirectory(at);
-      if (at === top) break;
-    }
+    for (let at = dirname(path); at !== top; at = dirname(at)) await syncDirectory(at);
+    await syncDirectory(top).catch(unlessClosed);
   } catch (error) {
     await rm(beside, { force: true });
     throw error;
@@ -32,4 +30,9 @@ export async function writeDurably(path: string, bytes: Uint8Array | string): Pr
 async function syncDirectory(path: string): Promise<void> {
   await using directory = await open(path, "r");
   await directory.sync();
+}
+
+/** Somebody else's directory, in which nothing of ours is new, may be one to pass through only. */
+function unlessClosed(error: NodeJS.ErrnoException): void {
+  if (!["EACCES", "EPERM", "EINVAL"].includes(error.code ?? "")) throw error;
 }

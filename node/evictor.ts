@@ -76,7 +76,12 @@ export class Evictor {
   constructor(parts: EvictorParts) {
     this.#parts = parts;
     const { store, leases, clock } = parts;
-    this.#namings = new Namings(parts.keeps);
+    this.#namings = new Namings({
+      keeps: parts.keeps,
+      held: () => store.retention.entries(),
+      onWarm: () => this.forgetPlan(),
+      signal: this.#stop.signal,
+    });
     this.#lastPlan = new LastPlan({
       make: () => this.#plan({ kind: "tidy", toLow: false }),
       stamp: () => {
@@ -166,7 +171,7 @@ export class Evictor {
    */
   async explain(variant: VariantHash): Promise<KeptLine | undefined> {
     const { retention } = this.#parts.store;
-    await this.#namings.warmIfCold(retention.entries());
+    await this.#namings.warmIfCold();
     const entry = retention.entry(variant);
     if (entry === undefined) return undefined;
     const { held, input } = await this.#factsAlone(entry);
@@ -176,7 +181,7 @@ export class Evictor {
 
   /** Looks up what the lists name of all that is held, a little at a time, so that nobody has to wait for it later. */
   async warm(): Promise<void> {
-    await this.#namings.warm(this.#parts.store.retention.entries());
+    await this.#namings.warm();
   }
 
   /** What explains one variant without a plan, which takes a second for a hundred thousand. */
@@ -259,6 +264,7 @@ export class Evictor {
   /** Waits for what is being carried out. */
   async settled(): Promise<void> {
     await this.#last;
+    await this.#namings.settled();
     await this.#lastPlan.settled();
   }
 

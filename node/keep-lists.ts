@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { NotTrustedError, P2pCacheError } from "../protocol/errors.ts";
 import { compareBytes } from "../protocol/hash.ts";
 import {
@@ -47,6 +48,8 @@ export class KeepLists {
   readonly #envelopes = new Map<string, Uint8Array>();
   #lists: ReadonlyMap<string, SignedKeepList> = new Map();
   #policyLists: ReadonlyMap<string, SignedKeepList> = new Map();
+  /** As it was said last. */
+  #policy: readonly PolicyList[] = [];
   #index: { readonly index: KeepIndex; readonly untilMs: number; readonly fromMs: number } | undefined;
   readonly #refused = new Map<string, string>();
 
@@ -81,7 +84,8 @@ export class KeepLists {
    * known as expired, so that no age takes what it named.
    */
   takePolicy(lists: readonly PolicyList[]): void {
-    if (lists.length === 0 && this.#policyLists.size === 0) return;
+    if (lists.length === this.#policy.length && lists.every((list, i) => isSame(list, this.#policy[i]!))) return;
+    this.#policy = lists;
     const nowMs = this.#parts.clock.wallMs();
     const taken = new Map([...this.#policyLists].filter(([, list]) => isExpired(list, nowMs)));
     for (const list of lists) {
@@ -216,6 +220,12 @@ export class KeepLists {
     if (!isToolset(toolset)) throw new Error("broken promise: settings name toolsets only");
     return directoriesOf(this.#parts).map((directory) => join(directory, `${toolset}.dsse.json`));
   }
+}
+
+function isSame(a: PolicyList, b: PolicyList): boolean {
+  const { bytes, ...rest } = a;
+  const { bytes: others, ...other } = b;
+  return isDeepStrictEqual(rest, other) && compareBytes(bytes, others) === 0;
 }
 
 function directoriesOf({ directory }: KeepListsParts): string[] {

@@ -7,19 +7,32 @@ interface Held {
   readonly variant: Variant;
 }
 
-type Known = Map<VariantHash, Naming | "none">;
+export interface NamingsParts {
+  /** The lists in force, at this moment. */
+  readonly keeps: () => KeepIndex;
+  /** All that is held; the same array until that changes. */
+  readonly held: () => readonly Held[];
+  /** All of it is known anew. */
+  readonly onWarm: () => void;
+  readonly signal: AbortSignal;
+}
 
-/** What the lists name of what is held, remembered until the lists change, or one of them expires. */
+/**
+ * What the lists name of what is held, remembered until the lists change, or one of them expires. Then all of it is looked
+ * up anew behind the scenes, a little at a time; who cannot wait for that is told what the lists before said.
+ */
 export class Namings {
-  readonly #keeps: () => KeepIndex;
+  readonly #parts: NamingsParts;
   #index: KeepIndex | undefined;
-  #known: Known = new Map();
-  /** By the lists before, as long as not as much is known of those now. */
-  #before: Known = new Map();
+  #known = new Map<VariantHash, Naming | "none">();
+  /** By the lists before, until all is known of those now. */
+  #before = new Map<VariantHash, Naming | "none">();
+  #warming: Promise<void> | undefined;
+  /** What was held when all of it was known. */
+  #warmFor: readonly Held[] | undefined;
 
-  /** `keeps`: the lists in force, at this moment. */
-  constructor(keeps: () => KeepIndex) {
-    this.#keeps = keeps;
+  constructor(parts: NamingsParts) {
+    this.#parts = parts;
   }
 
   /** Of one, by the lists in force. */
@@ -27,43 +40,80 @@ export class Namings {
     const known = this.#now();
     let naming = known.get(hash);
     if (naming === undefined) {
-      naming = this.#keeps().best(variant) ?? "none";
+      naming = this.#parts.keeps().best(variant) ?? "none";
       known.set(hash, naming);
     }
     return naming === "none" ? undefined : naming;
   }
 
-  /** By the lists before, where nobody has looked it up since: good enough for what else is held. */
+  /** By the lists before, where it is not known anew yet: good enough for what else is held. */
   late(held: Held): Naming | undefined {
     const naming = this.#now().get(held.hash) ?? this.#before.get(held.hash);
     if (naming === undefined) return this.of(held);
     return naming === "none" ? undefined : naming;
   }
 
-  /** Looks all of it up, a little at a time, so that nobody has to wait for it later. */
-  async warm(all: readonly Held[]): Promise<void> {
-    for (const [at, held] of all.entries()) {
-      if (at % atOnce === atOnce - 1) await new Promise((resolve) => setImmediate(resolve));
-      this.of(held);
+  /** Looks all of it up; at once where nothing has changed since. Never rejects. */
+  async warm(): Promise<void> {
+    for (let round = 0; round < roundsMax && !this.#isWarm() && !this.#parts.signal.aborted; round++) {
+      this.#warming ??= this.#lookUpAll().finally(() => {
+        this.#warming = undefined;
+      });
+      await this.#warming;
     }
   }
 
-  /** The same, where next to nothing is known: right after a start. */
-  async warmIfCold(all: readonly Held[]): Promise<void> {
-    if (this.#now().size + this.#before.size < all.length / 2) await this.warm(all);
+  /** The same, where the lists before say next to nothing: right after a start. */
+  async warmIfCold(): Promise<void> {
+    const held = this.#parts.held();
+    this.#now();
+    if (this.#before.size + this.#known.size < held.length / 2) await this.warm();
   }
 
-  #now(): Known {
-    const index = this.#keeps();
+  /** Waits for what goes on behind the scenes. */
+  async settled(): Promise<void> {
+    await this.#warming;
+  }
+
+  async #lookUpAll(): Promise<void> {
+    const { held, onWarm, signal } = this.#parts;
+    const all = held();
+    for (const [at, each] of all.entries()) {
+      if (at % atOnce === 0) await new Promise((resolve) => setImmediate(resolve));
+      if (signal.aborted) return;
+      this.of(each);
+    }
+    const known = this.#now();
+    // The lists have changed meanwhile: that began it again.
+    if (!all.every(({ hash }) => known.has(hash))) return;
+    this.#before.clear();
+    this.#warmFor = all;
+    const here = new Set(all.map(({ hash }) => hash));
+    for (const hash of known.keys()) if (!here.has(hash)) known.delete(hash);
+    onWarm();
+  }
+
+  #isWarm(): boolean {
+    this.#now();
+    return this.#warmFor === this.#parts.held();
+  }
+
+  #now(): Map<VariantHash, Naming | "none"> {
+    const index = this.#parts.keeps();
     if (this.#index !== index) {
-      // Lists may change once more before all was looked up.
-      if (this.#known.size >= this.#before.size) this.#before = this.#known;
+      const isFirst = this.#index === undefined;
+      // They may change once more before all was looked up.
+      for (const [hash, naming] of this.#known) this.#before.set(hash, naming);
       this.#known = new Map();
       this.#index = index;
+      this.#warmFor = undefined;
+      if (!isFirst) void this.warm();
     }
     return this.#known;
   }
 }
 
+/** Lists and holdings that change all the time are not run after. */
+const roundsMax = 4;
 /** Some 10 ms of work. */
 const atOnce = 500;

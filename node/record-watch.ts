@@ -8,8 +8,9 @@ import { verifySignature } from "./keys.ts";
 export function watchRecords(
   retention: { entries(): readonly { readonly hash: VariantHash }[] },
   looker: { look(variant: VariantHash, signal: AbortSignal): Promise<void> },
-  { machines, periodMs }: { readonly machines: () => number; readonly periodMs?: number | undefined },
+  options: Pick<RecordWatchParts, "machines" | "wait"> & { readonly periodMs?: number | undefined },
 ): RecordWatch {
+  const { periodMs, ...rest } = options;
   let [entries, held] = [retention.entries(), [] as VariantHash[]];
   return new RecordWatch({
     held: () => {
@@ -18,7 +19,7 @@ export function watchRecords(
       entries = now;
       return held;
     },
-    machines,
+    ...rest,
     look: (variant, signal) => looker.look(variant, signal),
     ...(periodMs === undefined ? {} : { periodMs }),
   });

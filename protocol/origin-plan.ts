@@ -49,7 +49,8 @@ export type OriginPlanEvent =
   | { readonly kind: "answer"; readonly from: PeerName; readonly answer: RegisterAnswer }
   /** A registrar cannot be reached. */
   | { readonly kind: "unreachable"; readonly from: PeerName }
-  | { readonly kind: "described" }
+  /** All chunks are known; these are here, or come with others. */
+  | { readonly kind: "described"; readonly items: readonly number[] }
   /** Each item once. */
   | { readonly kind: "stored"; readonly items: readonly number[] }
   /** Peers are needed. */
@@ -163,6 +164,7 @@ export class OriginPlan {
         return;
       case "described":
         this.#isDescribed = true;
+        for (const item of event.items) this.#count(item, nowMs, actions);
         this.#standstill.begin(nowMs);
         this.#pace.hurry(nowMs);
         return;
@@ -192,15 +194,20 @@ export class OriginPlan {
     if (this.#missing[group] === 0) return;
     this.#standstill.came(nowMs);
     this.#registrars.progress();
-    this.#missing[group]!--;
     const lease = this.#leases.get(group);
     if (lease !== undefined) {
       lease.arrived++;
       lease.untilMs = nowMs + leaseTurns * this.#limits.turnMs;
     }
-    if (this.#missing[group]! > 0) return;
+    this.#count(item, nowMs, actions);
+  }
+
+  /** One item less is missing. */
+  #count(item: number, nowMs: number, actions: OriginPlanAction[]): void {
+    const group = this.#parts.groups.of(item);
+    if (this.#missing[group] === 0 || --this.#missing[group]! > 0) return;
     this.#held[group >> 3]! |= 1 << (group & 7);
-    if (lease === undefined) return;
+    if (!this.#leases.has(group)) return;
     this.#endLease(group, actions);
     this.#pace.hurry(nowMs);
   }

@@ -141,11 +141,7 @@ export class PayloadFetch {
       case "failed":
         return this.#stepTransfer(event);
       case "described":
-        this.#copiesOf = event.description.copiesOf;
-        this.#note(event.description.stored);
-        this.#note(this.#comingWithOthers());
-        this.#stepTransfer(event);
-        return this.#stepPlan({ kind: "described" });
+        return this.#describe(event);
       case "stored":
         // The plan first: at the end it says what it knows.
         this.#note([event.item, ...(this.#copiesOf.get(event.item) ?? [])]);
@@ -178,16 +174,29 @@ export class PayloadFetch {
     return stored;
   }
 
-  /** Copies of what is still missing: no lease brings them, and one that waited for them would keep others from coming. */
-  #comingWithOthers(): number[] {
-    return [...this.#copiesOf].flatMap(([item, copies]) => (this.#noted.has(item) ? [] : copies));
+  #describe(event: Extract<PayloadFetchEvent, { kind: "described" }>): void {
+    const { copiesOf, stored } = event.description;
+    this.#copiesOf = copiesOf;
+    const here = this.#fresh(stored);
+    // At the end the plan says what it knows, and this is the end.
+    if (this.#noted.count === this.#parts.groups.items) this.#stepPlan({ kind: "stored", items: here });
+    // Copies of what is still missing: no lease brings them, and one that waited for them would keep others from coming.
+    const coming = this.#fresh([...copiesOf].flatMap(([item, copies]) => (this.#noted.has(item) ? [] : copies)));
+    this.#stepTransfer(event);
+    this.#stepPlan({ kind: "described", items: [...here, ...coming] });
   }
 
   /** The plan counts what is here: each item once, however often it came. */
   #note(items: readonly number[]): void {
+    const fresh = this.#fresh(items);
+    if (fresh.length > 0) this.#stepPlan({ kind: "stored", items: fresh });
+  }
+
+  /** Those of which the plan has not heard yet; it does now. */
+  #fresh(items: readonly number[]): number[] {
     const fresh = items.filter((item) => !this.#noted.has(item));
     for (const item of fresh) this.#noted.add(item);
-    if (fresh.length > 0) this.#stepPlan({ kind: "stored", items: fresh });
+    return fresh;
   }
 
   #join(source: PeerName, have: Bitmap | "all"): void {

@@ -63,7 +63,8 @@ function findFiles(filters: readonly string[]): TestFile[] {
 function memoryDirectory(): string | undefined {
   try {
     const { bavail, bsize } = statfsSync("/dev/shm");
-    return bavail * bsize >= memoryBytesMin ? "/dev/shm" : undefined;
+    const bytes = Math.min(bavail * bsize, process.availableMemory());
+    return bytes >= memoryBytesMin ? "/dev/shm" : undefined;
   } catch {
     return undefined;
   }

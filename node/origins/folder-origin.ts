@@ -117,6 +117,15 @@ export class FolderRepository extends FolderReader implements Repository {
     // is replaced whole.
     await this.#write(path, kept, rename);
     this.#untouchable.delete(path);
+    if (form === "plain") await this.#removePacked(hash);
+  }
+
+  /** One that was cut short: readers may look for it first. */
+  async #removePacked(hash: ChunkHash): Promise<void> {
+    const path = chunkPath(hash, "zst");
+    await rm(this.absolute(path), { force: true }).catch((error: unknown) => {
+      throw this.failure(path, error);
+    });
   }
 
   async putRecord(variant: VariantHash, revision: number, envelope: Uint8Array): Promise<void> {

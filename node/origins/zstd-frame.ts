@@ -7,7 +7,7 @@ export type ReadAt = (at: number, lengthBytes: number) => Promise<Uint8Array>;
  * for a frame that does not say how much it holds, too. Source: RFC 8878, sections 3.1.1.1 and 3.1.1.2.
  */
 export async function isWholeFrame(read: ReadAt, fileBytes: number, sizeBytes: number): Promise<boolean> {
-  const header = headerOf(Buffer.from(await read(0, headerBytesMax)));
+  const header = headerOf(Buffer.from(await read(0, Math.min(fileBytes, headerBytesMax))));
   if (header?.sizeBytes !== sizeBytes) return false;
   let at = header.bytes;
   for (let block = 0; block < blocksMax; block++) {
@@ -28,13 +28,14 @@ interface FrameHeader {
 }
 
 function headerOf(bytes: Buffer): FrameHeader | undefined {
-  if (bytes.length < headerBytesMax || bytes.readUInt32LE(0) !== magicNumber) return undefined;
+  if (bytes.length <= 5 || bytes.readUInt32LE(0) !== magicNumber) return undefined;
   const descriptor = bytes[4]!;
   const isSingleSegment = (descriptor & 32) !== 0;
   const sizeFlag = descriptor >> 6;
   if (sizeFlag === 0 && !isSingleSegment) return undefined;
   const at = 5 + (isSingleSegment ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]!;
   const fieldBytes = 1 << sizeFlag;
+  if (bytes.length < at + fieldBytes) return undefined;
   // Of eight bytes the lower six do: no chunk comes near.
   const value = bytes.readUIntLE(at, Math.min(fieldBytes, 6));
   return {
@@ -45,7 +46,7 @@ function headerOf(bytes: Buffer): FrameHeader | undefined {
 }
 
 const magicNumber = 0xfd2fb528;
-/** Of a frame's header; a file that is shorter saves nothing as `.zst`. */
+/** Of a frame's header. */
 const headerBytesMax = 18;
 const blockHeaderBytes = 3;
 /** Of a chunk of 2 MiB in blocks of 2 KiB; encoders write blocks of up to 128 KiB, and split few. */

@@ -21,6 +21,10 @@ interface World {
   /** What runs from which path. */
   readonly programs: Map<string, string>;
   readonly logged: string[];
+  index: KeepIndex;
+  /** Other packages are named from now on, the most important first. */
+  readonly follow: (packages: readonly string[]) => void;
+  pinnedBytesMax: number;
   /** How often all last uses were asked for, as a plan does. */
   plans: number;
   /** Called before one is removed. */
@@ -37,10 +41,12 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
       return [hash, { variant, hash, payload, revision: 0, directory: `/${name}`, suffix: "a", bytes: 100, files: 1 }];
     }),
   );
+  let all = [...entries.values()];
   const used = new Map(names.map((name, i) => [name, nowMs - (50 - i) * dayMs]));
   const [removed, logged]: [string[], string[]] = [[], []];
   const [leased, copies] = [new Map<VariantHash, string>(), new Map<string, number>()];
-  const index = new KeepIndex(keep.length === 0 ? [] : [signedList("fx", 1, keep)], place, nowMs);
+  const indexOf = (packages: readonly string[]) =>
+    new KeepIndex(packages.length === 0 ? [] : [signedList("fx", 1, packages)], place, nowMs);
   const nameOf = (hash: VariantHash) => entries.get(hash)!.variant.name;
   const scene: Omit<World, "evictor"> & { evictor?: Evictor } = {
     removed,
@@ -49,13 +55,18 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
     leased,
     copies,
     programs: new Map<string, string>(),
+    index: indexOf(keep),
+    follow: (packages: readonly string[]) => {
+      scene.index = indexOf(packages);
+    },
     plans: 0,
+    pinnedBytesMax: 1e9,
     onRemove: () => undefined,
   };
   const parts = {
     store: {
       retention: {
-        entries: () => [...entries.values()],
+        entries: () => all,
         entry: (hash: VariantHash) => entries.get(hash),
         lastUsedMs: (hash: VariantHash) => used.get(nameOf(hash)),
         lastUses: async () => {
@@ -74,16 +85,17 @@ function world(names: readonly string[], maxBytes: number, keep: readonly string
         await scene.onRemove(nameOf(hash), signal);
         removed.push(nameOf(hash));
         entries.delete(hash);
+        all = [...entries.values()];
       },
     },
     leases: { prune: async () => undefined, holders: () => leased },
-    keeps: () => index,
+    keeps: () => scene.index,
     directory: () => ({ copies: (hash: VariantHash) => copies.get(nameOf(hash)) ?? 0 }),
     programs: { look: async () => undefined, areSeen: true, from: (path: string) => scene.programs.get(path) },
     isFetched: () => false,
     limits: () => ({
       ...{ maxBytes, maxVariants: undefined, maxAgeMs: undefined, freeBytesMin: 0 },
-      ...{ pinnedBytesMax: 1e9, minIdleMs: dayMs },
+      ...{ pinnedBytesMax: scene.pinnedBytesMax, minIdleMs: dayMs },
     }),
     clock: { monotonicMs: () => 0, wallMs: () => nowMs },
     log: (_level: string, event: string) => logged.push(event),
@@ -131,6 +143,19 @@ test("what a program runs from goes neither by a plan nor when it was begun mean
   const a = parseVariantHash("0".padStart(64, "a"));
   assert.is((await scene.evictor.explain(a))!.reason, "kept: maya.bin (4711) runs from it");
   assert.is((await failureOf(scene.evictor.makeRoom(record, need))).code, "NO_SPACE");
+});
+
+test("lists that have changed count in what is explained of one at once, and of what comes before it soon, by itself", async () => {
+  const scene = world(["a", "b", "c"], 1_000, ["studio:a", "studio:b", "studio:c"]);
+  scene.pinnedBytesMax = 200;
+  const c = parseVariantHash("2".padStart(64, "a"));
+  assert.match((await scene.evictor.explain(c))!.reason, /rank 3, signed by pipeline, but beyond pinned_bytes_max/);
+  scene.follow(["studio:x", "studio:c"]);
+  assert.match((await scene.evictor.explain(c))!.reason, /rank 2/);
+  await scene.evictor.settled();
+  assert.is((await scene.evictor.explain(c))!.reason, "kept: toolset fx, version 1, rank 2, signed by pipeline");
+  scene.follow(["studio:a"]);
+  assert.match((await scene.evictor.explain(c))!.reason, /^kept: no room is needed/);
 });
 
 test("what a list names and has become the last copy meanwhile stays for this time", async () => {

@@ -146,6 +146,9 @@ rule(
     assert.match(scene.refused[0]!, /^comp in the policy: the policy has the list of fx as that of comp/);
     assert.match(scene.refused[1]!, /^fx2 in the policy/);
     assert.equal(lists.warnings(), []);
+    const index = lists.index();
+    lists.takePolicy([inPolicy("fx"), inPolicy("comp"), inPolicy("fx2", { toolset: "fx2", keep: 5 })]);
+    assert.is(lists.index(), index, "the same again changes nothing, and nobody looks anything up anew");
     // Once it has expired the policy's reader leaves it out: what it named is known to have been named.
     scene.wallMs = nowMs + 60_000;
     lists.takePolicy([]);

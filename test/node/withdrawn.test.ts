@@ -2,8 +2,9 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { MemoryRepository } from "../../node/origins/memory-origin.ts";
 import { withdrawVariant } from "../../node/payloads/withdrawer.ts";
-import { RecordWatch, recordForPeers } from "../../node/record-watch.ts";
+import { RecordWatch, recordForPeers, watchRecords } from "../../node/record-watch.ts";
 import { NotTrustedError, type P2pCacheError } from "../../protocol/errors.ts";
+import { parseVariantHash } from "../../protocol/hash.ts";
 import { variantHash } from "../../protocol/variant.ts";
 import { FetchWorld, never, publishSample, type TestNode, unreachable, WatchedOrigin } from "../support/fetch-world.ts";
 import { engine, variantOf } from "../support/payloads.ts";
@@ -174,6 +175,32 @@ rule("the watch looks at one after the other, and ends in the middle of a look",
   assert.equal([signal.aborted, waits], [true, [1_000, 60_000, 60_000]]);
   const idle = new RecordWatch({ held: () => [], look: () => never });
   await idle[Symbol.asyncDispose]();
+});
+
+test("what comes to be held is looked at, and what has gone is not any more", async () => {
+  const hashes = ["1", "2", "3"].map((digit) => parseVariantHash(digit.repeat(64)));
+  const held = (...of: number[]) => of.map((i) => ({ hash: hashes[i]! }));
+  let entries = held(0, 1);
+  const looked: number[] = [];
+  const done = Promise.withResolvers<void>();
+  await using _watch = watchRecords(
+    { entries: () => entries },
+    {
+      look: async (hash) => {
+        looked.push(hashes.indexOf(hash));
+        if (looked.length === 2) entries = held(1, 2);
+        if (looked.length === 5) done.resolve();
+      },
+    },
+    {
+      wait: async (_, signal) => {
+        if (looked.length < 5) return;
+        await new Promise((_resolve, reject) => signal.addEventListener("abort", reject));
+      },
+    },
+  );
+  await done.promise;
+  assert.equal(looked, [0, 1, 2, 1, 2]);
 });
 
 test("the watch looks more seldom where many machines look", async () => {

@@ -41,8 +41,11 @@ test("what is held is gone through when it has changed, and not at every look", 
   const held = counted(variants);
   turns(round, held, 100);
   assert.is(times, 1);
-  turns(round, counted(variants.slice(1)), 1);
+  const [first, ...rest] = variants as [(typeof variants)[0], ...typeof variants];
+  const other = parseVariantHash("9".repeat(64));
+  assert.equal(turns(round, counted([...rest, other]), 1), ["9"], "as many, and one of them another");
   assert.is(times, 2);
+  assert.not(turns(round, counted([...rest, other]), 8).includes(first[0]!));
 });
 
 test("a round takes about a period, spread by chance, and never more than a look a second", () => {

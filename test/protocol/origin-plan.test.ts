@@ -208,7 +208,7 @@ test("an answer that comes late counts, unless one that comes before it has answ
   assert.equal(told(second.at(300, answer("b", { leases: [lease(2)] }))), ["leased 17-33"]);
   assert.equal(told(second.at(400, answer("a", { leases: [lease(1)] }))), ["leased 1-17"], "a does not know of b's");
   assert.equal(
-    questionOf(second.at(420, { kind: "described" })).leases.map(({ group }) => group),
+    questionOf(second.at(420, { kind: "described", items: [] })).leases.map(({ group }) => group),
     [2, 1],
   );
 });

@@ -270,6 +270,43 @@ test("copies of what is missing are waited for by no lease, and a group of nothi
   );
 });
 
+test("whoever learns that a lease is for copies only asks at once for another, and says that it knows the chunks", () => {
+  const { at } = scene();
+  const leases = [0, 3].map((group) => ({ group, from: "origin" }) as const);
+  at(0, started, registrars("r"), answer(leases), stored(0));
+  at(25, woke, answer([leases[1]!]));
+  const copiesOf = new Map(Array.from({ length: 16 }, (_, i) => [17 + i, [33 + i]]));
+  const described: PayloadFetchEvent = { kind: "described", description: { sizesBytes, copiesOf, stored: [] } };
+  const questions = at(60, described).flatMap((action) => (action.kind === "register" ? [action.question] : []));
+  assert.equal(
+    questions.map(({ isReady, leases: kept }) => [isReady, kept]),
+    [[true, []]],
+  );
+});
+
+test("a copy whose first is here is missing by itself, and one that is here too is not", () => {
+  const copiesOf = new Map(Array.from({ length: 16 }, (_, i) => [17 + i, [33 + i]]));
+  const all = Array.from({ length: 16 }, (_, i) => 17 + i);
+  const heldAfter = (copies: number[]) => {
+    const other = scene();
+    other.at(0, started, registrars("r"), answer([{ group: 0, from: "origin" }]), stored(0));
+    const description = { sizesBytes, copiesOf, stored: [...all, ...copies] };
+    const actions = other.at(30, { kind: "described", description });
+    return actions.flatMap((action) => (action.kind === "register" ? [action.question.held[0]] : []));
+  };
+  assert.equal(heldAfter([]), [0b00101]);
+  assert.equal(heldAfter(all.map((item) => item + 16)), [0b01101]);
+});
+
+test("what is all here when its chunks are known is said to be, in the last question", () => {
+  const { at } = scene();
+  at(0, started, registrars("r"), answer([{ group: 0, from: "origin" }]), stored(0));
+  const all = Array.from({ length: items }, (_, i) => i);
+  const actions = at(30, { kind: "described", description: { sizesBytes, copiesOf: new Map(), stored: all } });
+  const questions = actions.flatMap((action) => (action.kind === "register" ? [action.question.held[0]] : []));
+  assert.equal([questions.at(-1), actions.at(-1)!.kind], [0b11111, "complete"]);
+});
+
 test("one time to wake is enough for all, and waking early only asks for the next", () => {
   const { fetch } = scene();
   const times = [started, registrars("r")].flatMap((event) => fetch.step(event, 0));

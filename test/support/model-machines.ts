@@ -17,7 +17,7 @@ import type { DiskSpace } from "../../node/store/space.ts";
 import { NoSpaceError } from "../../protocol/errors.ts";
 import type { EvictionLimits } from "../../protocol/eviction.ts";
 import type { PayloadId, VariantHash } from "../../protocol/hash.ts";
-import { checkNewer, encodeKeepList, type SignedKeepList } from "../../protocol/keep-alive.ts";
+import { checkNewer, encodeKeepList, isExpired, type SignedKeepList } from "../../protocol/keep-alive.ts";
 import { KeepIndex } from "../../protocol/keep-index.ts";
 import { storeOptions } from "../node/store/store-fixture.ts";
 import { bury } from "./buried.ts";
@@ -68,9 +68,14 @@ abstract class Machine {
 
   /** The leases of connections ended with the process that was before. */
   async begin(): Promise<void> {
-    const { evicted, leased } = this.parts;
-    this.leases = await Leases.open(leased, () => undefined);
-    this.evictor = new Evictor({
+    this.leases = await Leases.open(this.parts.leased, () => undefined);
+    this.evictor = this.newEvictor();
+  }
+
+  /** One that remembers nothing. */
+  newEvictor(): Evictor {
+    const { evicted } = this.parts;
+    return new Evictor({
       store: evicted as ConstructorParameters<typeof Evictor>[0]["store"],
       leases: this.leases,
       keeps: () => this.keeps(),
@@ -136,6 +141,9 @@ export class MemoryMachine extends Machine {
   readonly #pins = new Set<VariantHash>();
   readonly #written = new Map<string, unknown>();
   #list: SignedKeepList | undefined;
+  #index:
+    | { readonly index: KeepIndex; readonly of: SignedKeepList | undefined; readonly isExpired: boolean }
+    | undefined;
 
   constructor() {
     super();
@@ -189,7 +197,13 @@ export class MemoryMachine extends Machine {
   }
 
   keeps(): KeepIndex {
-    return new KeepIndex(this.#list === undefined ? [] : [this.#list], place, this.nowMs);
+    const list = this.#list;
+    const expired = list !== undefined && isExpired(list, this.nowMs);
+    if (this.#index?.of !== list || this.#index?.isExpired !== expired) {
+      const index = new KeepIndex(list === undefined ? [] : [list], place, this.nowMs);
+      this.#index = { index, of: list, isExpired: expired };
+    }
+    return this.#index!.index;
   }
 
   async takeList(list: SignedKeepList): Promise<void> {

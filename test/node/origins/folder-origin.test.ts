@@ -125,6 +125,25 @@ inFolder("a chunk that was cut short or grew is corrupt", async (path) => {
   }
 });
 
+inFolder(
+  "a compressed chunk that was cut short gives way to a plain one, for readers that look for it first too",
+  async (path) => {
+    const lines = Buffer.alloc(100_000, "a line of a text that is there many times\n");
+    const open = (compress: boolean) =>
+      FolderRepository.open({ name: "filer", path, network: "studio", publishes: true, compress });
+    const names = ["a1", "a2", "a3", "a4", "ab"].map((start) => parseChunkHash(start.repeat(32)));
+    const repository = await open(true);
+    for (const name of names) await repository.putChunk(name, lines);
+    truncateSync(join(path, `chunks/ab/${hash}.zst`), 20);
+    // It has seen that chunks are compressed here.
+    for (const name of names.slice(0, 4)) assert.ok(lines.equals(await repository.chunk(name, lines.length)));
+    assert.not(await repository.has(hash, lines.length));
+    await (await open(false)).putChunk(hash, lines);
+    assert.equal(readdirSync(join(path, "chunks/ab")), [hash]);
+    assert.ok(lines.equals(await repository.chunk(hash, lines.length)));
+  },
+);
+
 inFolder("a record past its limit is refused before it is read", async (path) => {
   const repository = await publisher(path);
   await repository.putRecord(variant, 0, Buffer.from("zero"));

@@ -254,6 +254,15 @@ const steps: Readonly<Record<string, (i: number, more: number) => Step>> = {
     await machine.evictor.collect({ toLow: true });
     checkGone(model, machine, before, undefined);
   },
+  explain: (i) => async (model, machine) => {
+    const payload = model.held.get(i);
+    if (payload === undefined) return;
+    await machine.evictor.explain(payload.hash);
+    // Lists that have changed are looked up by itself.
+    await machine.evictor.settled();
+    const fresh = await machine.newEvictor().explain(payload.hash);
+    assert.equal(await machine.evictor.explain(payload.hash), fresh, "what was remembered changes no explanation");
+  },
   remove: (i) => async (model, machine) => {
     const payload = model.held.get(i);
     if (payload === undefined) return;
