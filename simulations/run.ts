@@ -12,39 +12,54 @@ import { runTables } from "./table.ts";
 const scenarios: Record<string, (options: { nodes: number; seed: number }) => Report> = { gossip: simulateGossip };
 for (const name of Object.keys(swarmScenarios)) scenarios[name] = (options) => simulateCrowd(name, options);
 
-const { values, positionals } = parseArgs({
-  args: argv.slice(2),
-  allowPositionals: true,
-  options: {
-    nodes: { type: "string", default: "200" },
-    seed: { type: "string", default: "1" },
-    json: { type: "boolean", default: false },
-    table: { type: "boolean", default: false },
-    sizes: { type: "string", default: "10,100,1000,5000" },
-    only: { type: "string", default: "" },
-  },
-});
-const [name = ""] = positionals;
-const options = { nodes: Number(values.nodes), seed: Number(values.seed) };
-const sizes = values.sizes.split(",").map(Number);
-const scenario = scenarios[name];
-const isSound = Number.isInteger(options.nodes) && options.nodes >= 2 && Number.isInteger(options.seed);
-if (
-  !isSound ||
-  (scenario === undefined && !values.table) ||
-  !sizes.every((size) => Number.isInteger(size) && size >= 2)
-) {
+const parsed = parsedWords();
+if (typeof parsed === "string") {
   const names = Object.keys(scenarios).join("|");
+  stderr.write(`${parsed}\n`);
   stderr.write(`usage: npm run simulate -- ${names} [--nodes N] [--seed N] [--json]\n`);
   stderr.write(
     "       npm run simulate -- --table [--only NAME,NAME…] [--sizes N,N…] [--seed N]: writes the tables of simulations/results.md\n",
   );
   exit(2);
 }
+const { values, scenario, options, sizes } = parsed;
 if (values.table) runTable();
 else {
   const report = scenario!(options);
   stdout.write(`${values.json ? JSON.stringify({ schema: "p2pcache/simulate/1", ...report }) : reportText(report)}\n`);
+}
+
+/** What is asked for; a line that says what is wrong with it. */
+function parsedWords() {
+  const config = {
+    args: argv.slice(2),
+    allowPositionals: true,
+    options: {
+      nodes: { type: "string", default: "200" },
+      seed: { type: "string", default: "1" },
+      json: { type: "boolean", default: false },
+      table: { type: "boolean", default: false },
+      sizes: { type: "string", default: "10,100,1000,5000" },
+      only: { type: "string", default: "" },
+    },
+  } as const;
+  let parsed: ReturnType<typeof parseArgs<typeof config>>;
+  try {
+    parsed = parseArgs(config);
+  } catch (error) {
+    return (error as Error).message;
+  }
+  const { values, positionals } = parsed;
+  const [name = ""] = positionals;
+  const options = { nodes: Number(values.nodes), seed: Number(values.seed) };
+  const sizes = values.sizes.split(",").map(Number);
+  const scenario = Object.hasOwn(scenarios, name) ? scenarios[name] : undefined;
+  if (scenario === undefined && !values.table) return name === "" ? "which scenario?" : `there is no scenario ${name}`;
+  if (![options.nodes, ...sizes].every((count) => Number.isInteger(count) && count >= 2)) {
+    return "--nodes and --sizes are whole numbers, from 2 on";
+  }
+  if (!Number.isInteger(options.seed)) return "--seed is a whole number";
+  return { values, options, sizes, scenario };
 }
 
 /** Puts the tables between their marks in results.md, row by row; what people wrote around them stays. */
