@@ -10,7 +10,11 @@ const names = globSync("*.bench.ts", { cwd: import.meta.dirname }).map((file) =>
 const [name = "", ...words] = process.argv.slice(2);
 if (names.includes(name)) {
   const found = (await import(new URL(`./${name}.bench.ts`, import.meta.url).href)) as BenchCase;
-  await found.run(words);
+  await found.run(words).catch((error: NodeJS.ErrnoException) => {
+    if (error.code?.startsWith("ERR_PARSE_ARGS") !== true) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = 2;
+  });
 } else {
   process.stderr.write(`npm run bench -- <case>; cases are ${names.sort().join(", ")}\n`);
   process.exitCode = 2;
