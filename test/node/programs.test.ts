@@ -1,5 +1,5 @@
 // runs unprivileged
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { copyFileSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -98,8 +98,7 @@ rule(
 rule("what cannot be read, has gone or is no process is passed over", async ({ cachePath, tree }) => {
   const procPath = join(cachePath, "proc");
   for (const each of ["1", "2", "self"]) mkdirSync(join(procPath, each), { recursive: true });
-  symlinkSync(tree, join(procPath, "2/cwd"));
-  symlinkSync(tree, join(procPath, "self/cwd"));
+  for (const each of ["2", "self"]) symlinkSync(tree, join(procPath, each, "cwd"));
   mkdirSync(join(procPath, "2/maps"));
   writeFileSync(join(procPath, "3"), "");
   const programs = new Programs({ cachePath, nowMs: () => 0, procPath });
@@ -109,6 +108,31 @@ rule("what cannot be read, has gone or is no process is passed over", async ({ c
   await none.look();
   assert.not(none.areSeen);
 });
+
+rule(
+  "a process of which nothing can be read is waited for once, for a second; what was seen by then counts",
+  async (scene) => {
+    const { cachePath, tree } = scene;
+    const procPath = join(cachePath, "proc");
+    for (const each of ["2", "3", "4"]) mkdirSync(join(procPath, each), { recursive: true });
+    for (const each of ["2", "4"]) symlinkSync(join(tree, each), join(procPath, each, "cwd"));
+    // As the pages of a process that hangs in a mount: whoever opens it waits.
+    const hung = join(procPath, "3/maps");
+    assert.is(spawnSync("mkfifo", [hung]).status, 0);
+    const programs = new Programs({ cachePath, nowMs: () => scene.nowMs, procPath });
+    await programs.look();
+    assert.equal([programs.from(join(tree, "2")), programs.from(join(tree, "4"))], ["a program (2)", undefined]);
+    const startedMs = performance.now();
+    for (let i = 0; i < 50; i++) await programs.look();
+    assert.ok(performance.now() - startedMs < 900, "nobody waits again");
+    writeFileSync(hung, "");
+    rmSync(hung);
+    while (programs.from(join(tree, "4")) === undefined) {
+      await new Promise((resolve) => setImmediate(resolve));
+      await programs.look();
+    }
+  },
+);
 
 test.run();
 
