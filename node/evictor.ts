@@ -270,7 +270,8 @@ export class Evictor {
 
   async #plan(goal: EvictionGoal): Promise<EvictionPlan> {
     const { store, leases, limits, clock } = this.#parts;
-    await this.#lookAtUsers();
+    // Who has just ended keeps nothing.
+    await this.#lookAtUsers(0);
     const uses = await store.retention.lastUses();
     const holders = leases.holders();
     const directory = this.#parts.directory();
@@ -301,8 +302,8 @@ export class Evictor {
   }
 
   /** Whose process has ended holds nothing any more. */
-  async #lookAtUsers(): Promise<void> {
-    await Promise.all([this.#parts.leases.prune(), this.#parts.programs.look()]);
+  async #lookAtUsers(maxAgeMs?: number): Promise<void> {
+    await Promise.all([this.#parts.leases.prune(), this.#parts.programs.look(maxAgeMs)]);
   }
 
   /** Looks again first: somebody may have begun to use it since the plan was made (P5). */

@@ -31,12 +31,12 @@ export class Programs {
   }
 
   /**
-   * Looks, unless that was done a moment ago. Never rejects: where there is no /proc nothing is seen. What is read of a
+   * Looks, unless that was done within `maxAgeMs`. Never rejects: where there is no /proc nothing is seen. What is read of a
    * process that hangs in a system call may never come (a page of a mount that hangs): after a second what was seen by then
    * counts beside what was seen before, and until that one answers nobody waits for it, nor is anything else looked at.
    */
-  async look(): Promise<void> {
-    if (this.#parts.nowMs() - this.#lookedMs < freshMs || this.#hangs) return;
+  async look(maxAgeMs: number = freshMs): Promise<void> {
+    if (this.#parts.nowMs() - this.#lookedMs < maxAgeMs || this.#hangs) return;
     this.#looking ??= this.#look().finally(() => {
       this.#looking = undefined;
       this.#hangs = false;
@@ -110,7 +110,7 @@ async function commandOf(process: string): Promise<string> {
 
 /** Nothing that Rez lets stand in a package's name or version. */
 const separator = /[\0\n:;,"' ]/g;
-/** A plan, and what goes by it, is based on one look. */
+/** What goes by a plan is based on the plan's own look, at most so old. */
 const freshMs = 2_000;
 /** 60 ms for 175 processes (Node 26, on this project's machines). */
 const waitMsMax = 1_000;

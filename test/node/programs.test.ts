@@ -74,7 +74,16 @@ rule("who has ended runs from nothing any more, once it is looked again", async 
   await end(child);
   await programs.look();
   assert.ok(programs.from(tree), "what was seen a moment ago is believed");
+  await programs.look(0);
+  assert.equal([programs.from(tree), programs.areSeen], [undefined, false]);
+  await start("sleep", { cwd: tree });
   scene.nowMs = 3_000;
+  await programs.look();
+  assert.ok(programs.areSeen);
+});
+
+rule("nobody is seen where nobody runs", async (scene) => {
+  const { tree, programs } = scene;
   await programs.look();
   assert.equal([programs.from(tree), programs.areSeen], [undefined, false]);
 });
