@@ -157,8 +157,13 @@ async function explainOnNode(under: string): Promise<void> {
         `VmHWM ${Math.round(peakBytes(node.process.pid!) / MIB)} MiB; explain, ${times.length} asked one after the other: median ${median(times).toFixed(1)} ms, ` +
         `longest ${longest(times)} ms; as a command ${(command.seconds * 1000).toFixed(0)} ms; ${[...reasons]}; load ${loadavg()[0]!.toFixed(1)}\n`,
     );
-    // The first may come while the node, just started, makes its first plan: that one waits for it.
-    if (times.filter((ms) => ms >= explainBarMs).length > 1) process.exitCode = 1;
+    const over = times.filter((ms) => ms >= explainBarMs).length;
+    if (over > 0) {
+      process.stdout.write(
+        `missed by ${over} of ${times.length}: an explanation is to take less than ${explainBarMs} ms\n`,
+      );
+      process.exitCode = 1;
+    }
     await kill(node, "SIGTERM");
   }
 }

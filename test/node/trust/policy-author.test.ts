@@ -207,12 +207,7 @@ for (const name of ["root", "targets", "online"]) {
 }
 
 test("a targets key that others had to rotate out has no say in what was delegated to it", async ({ world }) => {
-  const holders = [await world.key("a"), await world.key("b")];
-  const draft = join(world.path, "draft.json");
-  await world.begin({ rootKeys: holders.map(({ text }) => text), threshold: 2, draftFile: draft });
-  const keyFiles = holders.map(({ path }) => path);
-  await signRoot(world.settings(), draft, { keyFiles });
-  await world.begin({ rootFile: draft });
+  const keyFiles = await beginWithTwo(world);
   const before = (await read(world)).root.signed.roles.targets!.keyIDs;
   const rotated = await rotatePolicyKey(world.settings(), "targets", { nowMs: world.nowMs });
   await signRoot(world.settings(), rotated.draft!, { keyFiles });
@@ -267,12 +262,7 @@ test("a crash before the timestamp is in no later change's way", async ({ world 
 });
 
 test("a root with another online key is not put into force where that key is not", async ({ world }) => {
-  const holders = [await world.key("a"), await world.key("b")];
-  const draft = join(world.path, "draft.json");
-  await world.begin({ rootKeys: holders.map(({ text }) => text), threshold: 2, draftFile: draft });
-  const keyFiles = holders.map(({ path }) => path);
-  await signRoot(world.settings(), draft, { keyFiles });
-  await world.begin({ rootFile: draft });
+  const keyFiles = await beginWithTwo(world);
   const rotated = await rotatePolicyKey(world.settings(), "online", { nowMs: world.nowMs });
   await signRoot(world.settings(), rotated.draft!, { keyFiles });
   const change = { kind: "refresh", rootFile: rotated.draft! } as const;
@@ -329,6 +319,17 @@ test("what was put into the folder beside the policy is not built upon", async (
 });
 
 test.run();
+
+/** A policy whose root takes two keys, both of which have signed it. Answers their files. */
+async function beginWithTwo(world: PolicyWorld): Promise<string[]> {
+  const holders = [await world.key("a"), await world.key("b")];
+  const draft = join(world.path, "draft.json");
+  await world.begin({ rootKeys: holders.map(({ text }) => text), threshold: 2, draftFile: draft });
+  const keyFiles = holders.map(({ path }) => path);
+  await signRoot(world.settings(), draft, { keyFiles });
+  await world.begin({ rootFile: draft });
+  return keyFiles;
+}
 
 async function read(world: PolicyWorld): Promise<VerifiedPolicy> {
   return await verifyPolicy(await readRoot(join(world.folder.path, "1.root.json")), (name) => world.folder.read(name));
